@@ -1,0 +1,1 @@
+"""Networks only: nothing here imports from pipeline."""

@@ -1,0 +1,1 @@
+"""What happens to plates: one file per stage, named after the stage."""

@@ -1,0 +1,75 @@
+"""The one record that flows through every stage, and the spelling rules all stages share."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+
+import numpy as np
+
+DIGITS = "0123456789"
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+PROVINCES = "京沪津渝冀晋蒙辽吉黑苏浙皖闽赣鲁豫鄂湘粤桂琼川贵云藏陕甘青宁新"
+SEPARATORS = "-·. "
+READABLE = DIGITS + LETTERS + PROVINCES  # what a reader reads: labels leave separators out
+ALPHABET = READABLE + SEPARATORS  # what the generator can write
+
+# People label these pairs inconsistently (US plates print O and write 0), so readings compare folded.
+_FOLD = str.maketrans("OIQ", "010")
+_LOOKALIKES = str.maketrans({"•": "·", "‧": "·", "・": "·", "–": "-", "—": "-", "_": "-"})
+
+
+class PlatemintError(Exception):
+    """A fault a user can cause and mend: the message names the file, the field and the remedy."""
+
+
+@dataclass(slots=True)
+class Plate:
+    """One license plate on its way from source to labelled row.
+
+    image: uint8 (H, W, 3), RGB, any size. text: what the picture says, normalised (see `normalise`).
+    layout: name of the plate's layout file, "" where unknown. source: opaque id of the photograph it comes from.
+    target: what it shall say; "" until drawn. index, round: which planned target it serves, and at which attempt.
+    After edit: image and text are the new ones, original and original_text the source's (in memory only, never
+    written), source_mask and target_mask uint8 (H, W), 0..255, at the image's own size.
+    After filter: reading is what our reader reads, scores are named figures in 0..1, reason is "" for a plate that is
+    kept and names the failed check otherwise.
+    """
+
+    image: np.ndarray
+    text: str
+    layout: str = ""
+    source: str = ""
+    split: str = "train"
+    target: str = ""
+    index: int = -1
+    round: int = 0
+    original: np.ndarray | None = None
+    original_text: str = ""
+    source_mask: np.ndarray | None = None
+    target_mask: np.ndarray | None = None
+    reading: str = ""
+    scores: dict[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+
+def normalise(text: str) -> str:
+    """Upper case, compatibility forms folded (NFKC), look-alike separators unified, outer and double spaces removed."""
+    text = unicodedata.normalize("NFKC", text.translate(_LOOKALIKES)).upper().translate(_LOOKALIKES)
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def unspellable(text: str) -> str:
+    """The characters of a normalised text that platemint cannot write, each once, in order."""
+    return "".join(dict.fromkeys(c for c in text if c not in ALPHABET))
+
+
+def characters(text: str) -> str:
+    """The text without separators: what a reader is expected to read."""
+    return "".join(c for c in text if c not in SEPARATORS)
+
+
+def same_reading(a: str, b: str) -> bool:
+    """Whether two texts agree up to separators and the pairs people label inconsistently (O/0, I/1, Q/0)."""
+    return characters(a).translate(_FOLD) == characters(b).translate(_FOLD)

@@ -1,0 +1,1 @@
+"""Recipes and plate layouts: data, packaged so that an installed platemint finds them."""
