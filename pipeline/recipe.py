@@ -1,0 +1,246 @@
+"""What a run is: typed, frozen recipes in which every default stands once, with its reason."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.plate import PlatemintError
+
+_PLAINLY = {  # pydantic's own words, where they are not a user's
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "string_type": "must be text (in quotes where YAML would read a number, yes, no or null)",
+    "string_pattern_mismatch": "must be letters, digits and . _ - only, 100 at most, a letter or digit first",
+    "invalid_key": "must be the name of a field",
+}
+NOT_IN_HASH = {"out": True, "engine": True}  # where a run lands and who computes it change no byte of its shards
+
+Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML gives lists; a frozen recipe holds tuples
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Strict(BaseModel):
+    """A section of a recipe: unknown keys refused, no silent conversion ("8" is not 8), immutable once made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_section(cls, data: Any) -> Any:
+        return {} if data is None else data  # `filter:` with every line below it commented out
+
+
+class Source(Strict):
+    path: str = Field("", description="Corpus of labelled plate crops; empty, so that a first run needs no data.")
+    layout: str = Field("", description="Layout all plates of the corpus share; empty reads the pattern off each label.")
+    layouts: Names = Field((), description="Layouts to render; empty takes all, since variety is what rendering is for.")
+    split: str = Field("", description="Use only this split of the corpus; empty uses all, each kept apart.")
+    val_share: Share = Field(0.0, description="Share of rendered plates in split val; 0, a later split is as easy.")
+
+
+class Draw(Strict):
+    reserved: Names = Field(
+        ("NULL", "NA", "NAN", "NONE", "N/A", "NIL", "TRUE", "FALSE"),
+        description="Texts never drawn: common table readers turn them into missing values or booleans.",
+    )
+
+
+class Edit(Strict):
+    checkpoint: str = Field("spg-small", description="Generator: a name in models/checkpoints or a file.")
+    reader: str = Field("reader", description="Reader that judges the edits: a name in models/checkpoints or a file.")
+    batch: int = Field(32, ge=1, le=4096, description="Plates per forward pass; 32 fits 2 GB and fills small devices.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes the fastest there is.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where it is faster.")
+    threads: int = Field(1, ge=1, le=256, description="Torch threads. Sums depend on it, so it is fixed: same bytes.")
+
+
+class Filter(Strict):
+    rounds: int = Field(4, ge=1, le=100, description="Attempts per text, each on another source, before it is given up.")
+    min_stability: Share = Field(0.0, description="Least agreement of the target mask cut a little higher and lower.")
+    min_slots: Share = Field(0.0, description="Least agreement of the target mask with the text's length and places.")
+    min_mask_reader: Share = Field(0.0, description="Least score of the text, read from the target mask alone.")
+    min_reader: Share = Field(0.0, description="Least score of the text, read from the finished plate.")
+    max_residue: Share = Field(1.0, description="Most that may still be seen of the source's characters.")
+
+
+class Write(Strict):
+    format: Literal["jpeg", "png", "webp"] = Field("jpeg", description="jpeg: what cameras and LPR datasets hold.")
+    quality: int = Field(95, ge=1, le=100, description="Of jpeg and webp; 95 leaves no trace a recogniser would learn.")
+    masks: bool = Field(False, description="Also store the mask of the new characters (PNG).")
+    shard_rows: int = Field(1000, ge=1, le=100_000, description="Rows a shard: what is lost at most when a run is killed.")
+    dropped_pixels: bool = Field(True, description="Keep rejected pictures too, so that a threshold can be looked at.")
+
+
+class Engine(Strict):
+    workers: int = Field(1, ge=1, le=1024, description="Processes; each holds its own networks, so one is the default.")
+
+
+class GenerateRecipe(Strict):
+    """Balanced labelled plates from a corpus of plates or from rendered ones."""
+
+    task: Literal["generate"] = "generate"
+    name: str = Field("plates", pattern=r"^\w[\w.-]{0,99}$", description="Names the run's folder.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Another seed is another dataset.")
+    count: int = Field(500, ge=1, le=100_000_000, description="Accepted plates; 500 takes minutes on two CPU cores.")
+    out: str = Field("", description="Run folder; empty is outputs/NAME.")
+    source: Source = Source()
+    draw: Draw = Draw()
+    edit: Edit = Edit()
+    filter: Filter = Filter()
+    write: Write = Write()
+    engine: Engine = Engine()
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.out or f"outputs/{self.name}")
+
+
+class TrainRecipe(Strict):
+    """Training of the networks."""
+
+    task: Literal["train"] = "train"
+    name: str = Field("spg", pattern=r"^\w[\w.-]{0,99}$", description="Names the run's folder.")
+
+
+Recipe = Union[GenerateRecipe, TrainRecipe]
+TASKS: dict[str, type[Strict]] = {"generate": GenerateRecipe, "train": TrainRecipe}
+
+
+def load_recipe(
+    path: str | Path | None, sets: Iterable[str] = (), task: str = "generate", overrides: Mapping[str, Any] = {}
+) -> Recipe:
+    """The recipe of a file (None: the defaults), then `overrides`, then `sets` on top.
+
+    path: a YAML file, or the name of a recipe that ships (`quickstart`). sets: "filter.min_reader=0.8", the value read
+    as YAML. overrides: values by dotted key, taken as they are. Raises PlatemintError naming file or option, and field.
+    """
+    file = None if path is None else _find(path)
+    raw = _read(file) if file else {}
+    if raw.get("task", task) != task:
+        raise PlatemintError(f"{file}: task: this is a recipe for {raw['task']!r}; `{task}` takes one with task: {task}")
+    origins = {key: f"--{key.split('.')[0]}" for key in overrides}
+    values = dict(overrides)
+    for assignment in sets:
+        key, value = _parse_set(assignment)
+        values[key], origins[key] = value, f"--set {assignment}"
+    for key, value in values.items():
+        _put(raw, key, value, origins[key])
+    try:
+        return TASKS[task].model_validate(raw)
+    except ValidationError as error:
+        raise PlatemintError("\n".join(_faults(TASKS[task], error, str(file or "recipe"), origins))) from None
+
+
+def dump(recipe: Recipe) -> str:
+    """The whole recipe as YAML, defaults included; `load_recipe` of it gives an equal recipe."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """sha256 (hex) of all that decides a run's bytes: everything but the run's folder and its engine."""
+    kept = recipe.model_dump(mode="json", exclude=NOT_IN_HASH)
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """" (did you mean X?)" for the most similar of the names, "" when none is close."""
+    close = difflib.get_close_matches(name, names, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _find(path: str | Path) -> Path:
+    if Path(path).is_file():
+        return Path(path)
+    import recipes
+
+    shipped = {p.stem: p for p in sorted(Path(recipes.__file__).parent.glob("*.yaml"))}
+    if str(path) in shipped:
+        return shipped[str(path)]
+    hint = nearest(Path(path).stem, shipped)
+    raise PlatemintError(f"{path}: no such recipe file{hint}; recipes that ship: {', '.join(shipped)}")
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML lets a later key silently replace an earlier one; a recipe must not."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.MarkedYAMLError(problem=f"{key} stands here twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _parse(text: str, origin: str) -> Any:
+    try:
+        return yaml.load(text, _UniqueKeys)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise PlatemintError(f"{origin}{where}: not YAML: {getattr(error, 'problem', None) or error}") from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise PlatemintError(f"{file}: not a text file in UTF-8, so not a recipe") from None
+    raw = _parse(text, str(file))
+    if raw is not None and not isinstance(raw, dict):
+        raise PlatemintError(f"{file}: a recipe is a list of `field: value` lines, this is a {type(raw).__name__}")
+    return raw or {}
+
+
+def _parse_set(assignment: str) -> tuple[str, Any]:
+    key, equals, value = assignment.partition("=")
+    if not equals or not key.strip():
+        raise PlatemintError(f"--set {assignment}: write it as KEY=VALUE, for instance --set filter.min_reader=0.8")
+    return key.strip(), _parse(value, f"--set {assignment}")
+
+
+def _put(raw: dict[str, Any], key: str, value: Any, origin: str) -> None:
+    *sections, last = key.split(".")
+    for name in sections:
+        if raw.get(name) is None:
+            raw[name] = {}
+        if not isinstance(raw[name], dict):
+            raise PlatemintError(f"{origin}: {name} is a single value and has no field {last}")
+        raw = raw[name]
+    raw[last] = value
+
+
+def _faults(model: type[Strict], error: ValidationError, file: str, origins: Mapping[str, str]) -> Iterable[str]:
+    for fault in error.errors():
+        key = ".".join(map(str, fault["loc"]))
+        given = (origin for k, origin in origins.items() if (key + ".").startswith(k + ".") or k.startswith(key + "."))
+        yield f"{next(given, file)}: {key}: {_explain(model, fault)}"
+
+
+def _explain(model: type[Strict], fault: Mapping[str, Any]) -> str:
+    *sections, last = fault["loc"]
+    if fault["type"] == "extra_forbidden":
+        names = _fields(model, sections)
+        return f"unknown field{nearest(str(last), names)}; fields here: {', '.join(names)}"
+    if fault["type"] == "model_type":
+        return f"is a section with the fields {', '.join(_fields(model, fault['loc']))}, not {fault['input']!r}"
+    if fault["type"] == "literal_error":
+        choices = get_args(_fields(model, sections)[last].annotation)
+        return f"must be {fault['ctx']['expected']}, not {fault['input']!r}{nearest(str(fault['input']), choices)}"
+    must = _PLAINLY.get(fault["type"]) or re.sub(r"^(Input|String) should", "must", fault["msg"])
+    return f"{must}, not {fault['input']!r}"
+
+
+def _fields(model: type[Strict], sections: Iterable[str]) -> dict[str, Any]:
+    for name in sections:
+        model = model.model_fields[name].annotation
+    return model.model_fields
