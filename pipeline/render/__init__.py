@@ -1,0 +1,37 @@
+"""Plates drawn from layouts, with ground truth: the default source, and what phase 1 trains on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.plate import SEPARATORS, Plate
+from pipeline.render.layout import Layout, load_layouts
+from pipeline.render.photo import Photo, photograph
+from pipeline.render.wild import random_text, vary, wild_layout
+
+__all__ = ["Layout", "Photo", "load_layouts", "photograph", "random_text", "render_pair", "render_plate", "spell"]
+
+
+def spell(layout: Layout, text: str) -> str:
+    """The text with the layout's separators put in: 'ABC1234' -> 'ABC-1234'."""
+    rest = iter(text)
+    return "".join(c if c in SEPARATORS else next(rest) for c in layout.pattern)
+
+
+def render_plate(layout: Layout, text: str, rng: np.random.Generator, severity: float = 0.6) -> Plate:
+    """One photograph of a plate, 32 to 96 pixels high, with the exact mask of its text as `source_mask`."""
+    photo = photograph(layout, [text], int(rng.integers(32, 97)), severity, rng)[0]
+    return Plate(image=photo.image, text=text, layout=layout.name, source_mask=photo.mask)
+
+
+def render_pair(layouts: list[Layout], rng: np.random.Generator, wild: float = 0.5) -> tuple[Photo, Photo]:
+    """Two photographs that share everything but the text, of a made-up layout (share `wild`) or a loosened real one.
+
+    Half of the pairs spell separators out, as some corpora do.
+    """
+    layout = wild_layout(rng) if rng.random() < wild else vary(layouts[int(rng.integers(len(layouts)))], rng)
+    texts = [random_text(layout.positions, rng) for _ in range(2)]
+    if rng.random() < 0.3:
+        texts = [spell(layout, text) for text in texts]
+    height = int(np.exp(rng.uniform(np.log(22), np.log(90))))
+    return tuple(photograph(layout, texts, height, 1.0, rng))

@@ -1,0 +1,74 @@
+"""Glyphs: one character of one font as a high-resolution coverage bitmap, cached."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+CAP = 96  # height in pixels at which glyphs are kept: twice the tallest character a plate crop usually shows
+
+# Families with an open licence (OFL-1.1), installed as packages. Near relatives of plate typefaces, none of which is free.
+FONTS = ("Barlow Condensed", "Saira Condensed", "Saira", "Fjalla One", "Bebas Neue", "Oswald", "Share Tech", "Teko")
+
+
+@lru_cache(maxsize=64)
+def _face(family: str, weight: int):
+    import fontpkg
+    from PIL import ImageFont
+
+    face = ImageFont.truetype(str(fontpkg.path(family, weight, nearest=True)), size=2 * CAP)
+    try:
+        axes = face.get_variation_axes()
+    except OSError:  # not a variable font
+        return face
+    face.set_variation_by_axes(
+        [np.clip(weight, a["minimum"], a["maximum"]) if a["name"] == b"Weight" else a["default"] for a in axes]
+    )
+    return face
+
+
+def _latin(character: str, family: str, weight: int) -> np.ndarray:
+    """The glyph between the cap line and the baseline; ink above or below (Q's tail) is pressed into that height."""
+    from PIL import Image, ImageDraw
+
+    face = _face(family, weight)
+    left, top, right, bottom = face.getbbox(character, anchor="ls")
+    _, cap_top, _, _ = face.getbbox("H", anchor="ls")
+    top, bottom = min(top, cap_top), max(bottom, 0)
+    picture = Image.new("L", (max(1, right - left), bottom - top))
+    ImageDraw.Draw(picture).text((-left, -top), character, fill=255, font=face, anchor="ls")
+    return np.asarray(picture)
+
+
+def _hanzi(character: str, weight: int) -> np.ndarray:
+    """OpenCV's built-in face draws every province character, so no font needs to be installed for them."""
+    picture = np.zeros((3 * CAP, 3 * CAP), np.uint8)
+    cv2.putText(picture, character, (CAP // 2, 5 * CAP // 2), (255,), cv2.FontFace("uni"), 2 * CAP, int(weight))
+    rows, columns = np.flatnonzero(picture.any(1)), np.flatnonzero(picture.any(0))
+    return picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+@lru_cache(maxsize=8192)
+def glyph(character: str, family: str, weight: int, swell: int = 0) -> np.ndarray:
+    """Coverage of a character: uint8 (CAP, W), trimmed at the sides, cap height filling the rows.
+
+    swell: pixels (at CAP) by which strokes are thickened (> 0) or thinned (< 0), as embossing and dirt do.
+    """
+    raw = _hanzi(character, weight) if ord(character) > 0x2E80 else _latin(character, family, weight)
+    if ord(character) > 0x2E80:
+        raw = cv2.resize(raw, (CAP, CAP), interpolation=cv2.INTER_AREA)
+    else:
+        raw = cv2.resize(raw, (max(1, round(raw.shape[1] * CAP / raw.shape[0])), CAP), interpolation=cv2.INTER_AREA)
+    if swell:
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (abs(swell) * 2 + 1,) * 2)
+        pad = cv2.copyMakeBorder(raw, 0, 0, abs(swell), abs(swell), cv2.BORDER_CONSTANT)
+        raw = cv2.dilate(pad, kernel) if swell > 0 else cv2.erode(pad, kernel)
+    return np.ascontiguousarray(raw)
+
+
+@lru_cache(maxsize=512)
+def cap_width(family: str, weight: int) -> float:
+    """Width of a typical capital over its height, so that a font can be stretched to a layout's character cell."""
+    return float(np.median([glyph(c, family, weight).shape[1] for c in "ABDHN0256"])) / CAP

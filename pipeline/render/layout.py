@@ -1,0 +1,126 @@
+"""Layouts: what a plate of one kind looks like, read from recipes/layouts/*.yaml. A new country is a new file."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from pipeline.plate import ALPHABET, DIGITS, LETTERS, PROVINCES, SEPARATORS, PlatemintError
+from pipeline.render.glyphs import FONTS
+
+FOLDER = Path(__file__).parents[2] / "recipes" / "layouts"
+CLASSES = {"D": DIGITS, "L": LETTERS, "A": DIGITS + LETTERS, "P": PROVINCES}
+
+Color = tuple[int, int, int]
+Box = tuple[float, float, float, float]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Row(_Strict):
+    """One row of characters. Lengths in millimetres, from the plate's upper left corner."""
+
+    pattern: str  # class letters (see Layout.classes) and separators; a space is a gap, '-' '·' '.' are drawn
+    top: float
+    height: float  # cap height
+    cell: float  # width of a character cell; a font is stretched so that its capitals fill it
+    gap: float  # between neighbouring cells
+    space: float = 0.0  # width of a separator, without the gaps beside it
+    center: float | None = None  # centre of the row; None: the plate's centre
+
+
+class Piece(_Strict):
+    """Something printed that is not part of the text: a band, a caption, an emblem."""
+
+    kind: str = Field(pattern="^(box|disc|text)$")
+    box: Box  # x, y, width, height in millimetres
+    color: Color
+    text: str = ""
+
+
+class Layout(_Strict):
+    """A kind of plate: geometry, colours, fonts, grammar and alphabet. Lengths in millimetres, colours sRGB 0..255."""
+
+    name: str = ""
+    country: str
+    about: str = ""
+    size: tuple[float, float]  # width, height
+    rows: tuple[Row, ...] = Field(min_length=1, max_length=2)
+    classes: dict[str, str] = {}  # pattern letter -> alphabet; D, L, A, P are known (digits, letters, either, provinces)
+    background: tuple[Color, ...] = Field(min_length=1)  # one is drawn per photograph
+    gradient: Color | None = None  # colour at the lower edge
+    pictorial: float = Field(0.0, ge=0, le=1)  # strength of a scene printed behind the characters
+    ink: tuple[Color, ...] = Field(min_length=1)  # as many as backgrounds, or one
+    border: float = 0.0  # width of a printed edge line in the ink's colour
+    fonts: tuple[str, ...] = Field(min_length=1)  # 'Family:weight'
+    slant: float = 0.0  # horizontal shift of a character's top over its height
+    pieces: tuple[Piece, ...] = ()
+
+    @field_validator("fonts")
+    @classmethod
+    def _known_fonts(cls, fonts):
+        for font in fonts:
+            family, _, weight = font.partition(":")
+            if family not in FONTS or not weight.isdigit():
+                raise ValueError(f"{font!r} is not 'Family:weight' with a family of {', '.join(FONTS)}")
+        return fonts
+
+    @field_validator("classes")
+    @classmethod
+    def _spellable(cls, classes):
+        for letter, alphabet in classes.items():
+            if not alphabet or set(alphabet) - set(ALPHABET) or set(alphabet) & set(SEPARATORS):
+                raise ValueError(f"class {letter!r} holds characters no plate is written with: {alphabet!r}")
+        return classes
+
+    def alphabet(self, letter: str) -> str:
+        return self.classes.get(letter) or CLASSES[letter]
+
+    @property
+    def pattern(self) -> str:
+        return "".join(row.pattern for row in self.rows)
+
+    @property
+    def positions(self) -> tuple[str, ...]:
+        """The alphabet of each character of a label, separators left out as corpora leave them out."""
+        return tuple(self.alphabet(c) for c in self.pattern if c not in SEPARATORS)
+
+
+def _read(path: Path) -> Layout:
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf8"))
+        layout = Layout(**{"name": path.stem, **fields})
+        for letter in layout.pattern:
+            if letter not in SEPARATORS:
+                layout.alphabet(letter)
+    except (ValidationError, yaml.YAMLError, TypeError) as fault:
+        raise PlatemintError(f"{path}: not a plate layout: {fault}") from None
+    except KeyError as fault:
+        raise PlatemintError(f"{path}: rows.pattern uses {fault}, which is neither in classes nor one of {', '.join(CLASSES)}") from None
+    return layout
+
+
+@lru_cache
+def _all() -> dict[str, Layout]:
+    return {path.stem: _read(path) for path in sorted(FOLDER.glob("*.yaml"))}
+
+
+def load_layouts(names: list[str] | tuple[str, ...] = ()) -> dict[str, Layout]:
+    """The named layouts (all that ship, where none is named), by name. A name may be a path to a layout file.
+
+    Raises PlatemintError for an unknown name, with the names there are, and for a file that is no layout.
+    """
+    chosen = {}
+    for name in names or _all():
+        if name in _all():
+            chosen[name] = _all()[name]
+        elif Path(name).suffix in (".yaml", ".yml") and Path(name).is_file():
+            chosen[Path(name).stem] = _read(Path(name))
+        else:
+            raise PlatemintError(f"layout {name!r} is neither a file nor one of {', '.join(_all())}")
+    return chosen

@@ -1,0 +1,139 @@
+"""Domain randomisation: layouts that exist nowhere, so that the generator learns plates it has never been shown."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.plate import LETTERS
+from pipeline.render.glyphs import FONTS
+from pipeline.render.layout import Layout, Piece, Row
+
+_PATTERNS = ("LLLDDDD", "LLDDDD", "LLLDDD", "DLLLDDD", "LLDDDLL", "PLAAAAA", "PLAAAAA", "LLDDLLL", "AAAAAA", "AAAAA", "AAAAAAA", "AAAA", "AAAAAAAA")
+_SEPARATORS = ("", "", " ", " ", "-", "·", ".")
+
+
+def _color(rng, dark: bool) -> tuple[int, int, int]:
+    base = rng.uniform(0, 90) if dark else rng.uniform(150, 250)
+    return tuple(int(c) for c in np.clip(base + rng.normal(0, 38, 3), 0, 255))
+
+
+def _colors(rng) -> tuple[tuple, tuple]:
+    """A background and an ink that differ enough to be read, dark on light as often as light on dark in use."""
+    while True:
+        dark_plate = rng.random() < 0.4
+        background, ink = _color(rng, dark_plate), _color(rng, not dark_plate)
+        if abs(np.dot(np.subtract(background, ink), (0.3, 0.6, 0.1))) > 60:
+            return background, ink
+
+
+def _pattern(rng) -> str:
+    plain = str(rng.choice(_PATTERNS))
+    separator = str(rng.choice(_SEPARATORS))
+    if not separator:
+        return plain
+    cut = int(rng.integers(1, len(plain) - 1))
+    return plain[:cut] + separator + plain[cut:]
+
+
+def _font(rng) -> str:
+    return f"{rng.choice(FONTS)}:{rng.choice((300, 400, 500, 600, 700))}"
+
+
+def _rows(rng, width: float, height: float) -> tuple[Row, ...]:
+    pattern = _pattern(rng)
+    if height / width > 0.55 or (height / width > 0.42 and rng.random() < 0.2):
+        cut = int(rng.integers(2, 4))
+        parts = [p.strip(" -·.") or "AA" for p in (pattern[:cut], pattern[cut:])]
+    else:
+        parts = [pattern]
+    share = rng.uniform(0.42, 0.82) if len(parts) == 1 else rng.uniform(0.3, 0.4)
+    free = 1 - share * len(parts)
+    top, rows = rng.uniform(0.2, 0.8) * free * (0.5 if len(parts) == 2 else 1), []
+    widest = max(len(p) for p in parts)
+    for part in parts:
+        pitch = width * rng.uniform(0.8, 0.94) / widest
+        pitch = min(pitch, share * height * rng.uniform(0.6, 1.0) / 0.8)
+        cell = pitch * rng.uniform(0.72, 0.92)
+        rows.append(Row(pattern=part, top=top * height, height=share * height, cell=cell, gap=pitch - cell, space=pitch * rng.uniform(0.1, 0.6)))
+        top += share + free * 0.3
+    return tuple(rows)
+
+
+def _captions(rng, width: float, height: float, rows, ink) -> tuple[Piece, ...]:
+    """Small print and stickers above and below the characters, which no edit may touch."""
+    pieces = []
+    bands = [(0.02, rows[0].top / height - 0.04), ((rows[-1].top + rows[-1].height) / height + 0.03, 0.97)]
+    for top, bottom in bands:
+        tall = bottom - top
+        if tall > 0.07 and rng.random() < 0.75:
+            word = "".join(rng.choice(list(LETTERS + LETTERS.lower()), rng.integers(4, 14)))
+            h = tall * rng.uniform(0.5, 0.95)
+            w = min(0.8, len(word) * 0.5 * h * height / width)
+            x = rng.uniform(0.05, 0.95 - w)
+            color = ink if rng.random() < 0.4 else _color(rng, rng.random() < 0.6)
+            pieces.append(Piece(kind="text", box=(x * width, top * height, w * width, h * height), color=color, text=word))
+        for _ in range(rng.integers(0, 3)):
+            if tall > 0.08:
+                x, side = rng.uniform(0.02, 0.9), tall * rng.uniform(0.5, 1) * height
+                pieces.append(Piece(kind=str(rng.choice(["box", "disc"])), box=(x * width, top * height, side * rng.uniform(0.6, 1.5), side), color=_color(rng, rng.random() < 0.5)))
+    if rng.random() < 0.25:
+        pieces.append(Piece(kind="box", box=(0, 0, width * rng.uniform(0.05, 0.09), height), color=_color(rng, True)))
+    return tuple(pieces)
+
+
+def wild_layout(rng: np.random.Generator) -> Layout:
+    """A made-up plate: any colours, proportions, pattern, font and small print."""
+    height = 100.0
+    width = height * float(np.exp(rng.uniform(np.log(1.25), np.log(4.8))))
+    background, ink = _colors(rng)
+    rows = _rows(rng, width, height)
+    return Layout(
+        name="wild",
+        country="XX",
+        size=(width, height),
+        rows=rows,
+        background=(background,),
+        gradient=_color(rng, False) if rng.random() < 0.3 and sum(background) > 450 else None,
+        pictorial=float(rng.uniform(0, 0.9)) if rng.random() < 0.4 else 0.0,
+        ink=(ink,),
+        border=float(rng.uniform(1, 4)) if rng.random() < 0.5 else 0.0,
+        fonts=(_font(rng),),
+        slant=float(rng.normal(0, 0.04)),
+        pieces=_captions(rng, width, height, rows, ink),
+    )
+
+
+def vary(layout: Layout, rng: np.random.Generator) -> Layout:
+    """A real layout with every measure loosened a little: other font, other cell, shifted rows and colours."""
+
+    def shade(color):
+        return tuple(int(c) for c in np.clip(np.add(color, rng.normal(0, 22, 3)), 0, 255))
+
+    rows = tuple(
+        row.model_copy(
+            update={
+                "top": row.top + rng.normal(0, 0.03) * layout.size[1],
+                "height": row.height * rng.uniform(0.93, 1.06),
+                "cell": row.cell * rng.uniform(0.86, 1.08),
+                "gap": row.gap * rng.uniform(0.7, 1.25),
+            }
+        )
+        for row in layout.rows
+    )
+    fonts = (_font(rng),) if rng.random() < 0.5 else layout.fonts
+    pieces = tuple(p for p in layout.pieces if rng.random() > 0.15)
+    return layout.model_copy(
+        update={
+            "rows": rows,
+            "fonts": fonts,
+            "pieces": pieces,
+            "background": tuple(shade(c) for c in layout.background),
+            "ink": tuple(shade(c) for c in layout.ink),
+            "slant": float(rng.normal(0, 0.02)),
+        }
+    )
+
+
+def random_text(positions: tuple[str, ...] | list[str], rng: np.random.Generator) -> str:
+    """One character of each alphabet, independently and uniformly."""
+    return "".join(str(alphabet[rng.integers(len(alphabet))]) for alphabet in positions)
