@@ -46,6 +46,14 @@ class Source(Strict):
     split: str = Field("", description="Use only this split of the corpus; empty uses all, each kept apart.")
     val_share: Share = Field(0.0, description="Share of rendered plates in split val; 0, a later split is as easy.")
 
+    @model_validator(mode="after")
+    def _one_kind(self) -> Source:
+        idle = ("layouts", "val_share") if self.path else ("layout", "split")
+        if given := [name for name in idle if getattr(self, name)]:
+            kind, other = ("a corpus (path)", "rendered plates") if self.path else ("rendered plates (no path)", "a corpus")
+            raise ValueError(f"{', '.join(given)} is for {other}, and this source is {kind}")
+        return self
+
 
 class Draw(Strict):
     reserved: Names = Field(
@@ -236,6 +244,8 @@ def _explain(model: type[Strict], fault: Mapping[str, Any]) -> str:
     if fault["type"] == "literal_error":
         choices = get_args(_fields(model, sections)[last].annotation)
         return f"must be {fault['ctx']['expected']}, not {fault['input']!r}{nearest(str(fault['input']), choices)}"
+    if fault["type"] == "value_error":
+        return str(fault["ctx"]["error"])
     must = _PLAINLY.get(fault["type"]) or re.sub(r"^(Input|String) should", "must", fault["msg"])
     return f"{must}, not {fault['input']!r}"
 

@@ -1,0 +1,282 @@
+"""Where plates come from: a corpus of labelled crops, or the renderer. Also the grammar their new texts follow."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from pipeline.corpora import Corpus, Label, read_corpus
+from pipeline.plate import DIGITS, LETTERS, PROVINCES, SEPARATORS, Plate, PlatemintError
+from pipeline.recipe import GenerateRecipe, nearest
+
+STAGE = 1  # in random seeds: no two stages draw the same numbers
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # decoders a stranger's file is let into
+MOST_BYTES = 64 << 20
+MOST_PIXELS = 4_000_000  # a crop of one plate is far smaller; a scene needs its plates cut out first
+LEAST_SIDE = 8  # pixels
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sources whose new texts are drawn together: one layout, one split, one grammar.
+
+    positions: the alphabet of each character; one character alone is fixed, such as a separator. weight: the group's
+    share of the run, 0..1. sources: number of photographs, 0 for endless (rendered).
+    """
+
+    layout: str
+    split: str
+    positions: tuple[str, ...]
+    weight: float
+    sources: int
+
+    @property
+    def name(self) -> str:
+        """For messages: layout, split and pattern, as in "us-texas/train/LLLDDDD"."""
+        return f"{self.layout or 'corpus'}/{self.split}/{pattern(self.positions)}"
+
+
+def pattern(positions: Iterable[str]) -> str:
+    """A letter per position: D digits, L letters, P provinces, A a mixture; a fixed character stands for itself."""
+    kinds = (("D", DIGITS), ("L", LETTERS), ("P", PROVINCES))
+    return "".join(
+        alphabet if len(alphabet) == 1 else next((kind for kind, all_ in kinds if set(alphabet) <= set(all_)), "A")
+        for alphabet in positions
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """One usable photograph of a corpus. source: the first 16 hex digits of its file's sha256."""
+
+    path: Path
+    text: str
+    source: str
+
+
+@dataclass(frozen=True)
+class CorpusSources:
+    """Photographs of a corpus. photos: of each group, in the order of their use. fingerprint: changes with the corpus.
+
+    texts: every text of the corpus, which no target may equal. set_aside: {"path", "row", "reason"} of what is not used.
+    """
+
+    groups: tuple[Group, ...]
+    photos: tuple[tuple[Photo, ...], ...]
+    texts: frozenset[str]
+    set_aside: list[dict[str, str]]
+    fingerprint: str
+
+    def get(self, group: int, index: int, round: int) -> Plate:
+        """The photograph for a group's index-th target at its round-th attempt: the same for the same numbers.
+
+        Targets take photographs in turn, so that all are used alike, and an attempt takes one far from the last.
+        Raises PlatemintError if the file is no longer what it was.
+        """
+        photos = self.photos[group]
+        photo = photos[(index + round * _stride(len(photos))) % len(photos)]
+        try:
+            image, source = read_picture(photo.path)
+        except ValueError as fault:
+            raise PlatemintError(f"{photo.path}: was usable when the run began, now: {fault}") from None
+        if source != photo.source:
+            raise PlatemintError(f"{photo.path}: is not the picture it was when the run began; choose another --out")
+        belongs = self.groups[group]
+        return Plate(image=image, text=photo.text, layout=belongs.layout, source=source, split=belongs.split)
+
+
+class RenderedSources:
+    """Plates drawn from layouts, as many as are wanted; the same interface as CorpusSources."""
+
+    def __init__(self, recipe: GenerateRecipe):
+        from pipeline.render import load_layouts
+
+        self.seed = recipe.seed
+        self.layouts = load_layouts(recipe.source.layouts)
+        shares = {"train": 1 - recipe.source.val_share, "val": recipe.source.val_share}
+        self.groups = tuple(
+            Group(layout.name, split, layout.positions, share / len(self.layouts), 0)
+            for split, share in shares.items()
+            if share
+            for layout in self.layouts.values()
+        )
+        self.texts: frozenset[str] = frozenset()
+        self.set_aside: list[dict[str, str]] = []
+        self.fingerprint = _sha256("\n".join(repr(layout) for layout in self.layouts.values()).encode())
+
+    def get(self, group: int, index: int, round: int) -> Plate:
+        """A plate with a random text of the group's grammar: the same for the same numbers."""
+        from pipeline.render import random_text, render_plate
+
+        belongs = self.groups[group]
+        rng = np.random.default_rng([self.seed, STAGE, group, index, round])
+        plate = render_plate(self.layouts[belongs.layout], random_text(belongs.positions, rng), rng)
+        plate.source, plate.split = _sha256(plate.image.tobytes())[:16], belongs.split
+        return plate
+
+
+def open_sources(recipe: GenerateRecipe) -> CorpusSources | RenderedSources:
+    """The sources a recipe asks for; every picture of a corpus is decoded once, so that a run meets no surprise.
+
+    Raises PlatemintError for an unknown layout or split and for a corpus without any usable plate.
+    """
+    return _open_corpus(recipe) if recipe.source.path else RenderedSources(recipe)
+
+
+def read_picture(path: Path) -> tuple[np.ndarray, str]:
+    """A picture file's pixels, uint8 (H, W, 3) RGB, upright as its EXIF says, and its source id (see Photo).
+
+    Raises ValueError with the reason where it is no picture of one plate.
+    """
+    try:
+        if not path.is_file():
+            raise ValueError("no such file")
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"file of more than {MOST_BYTES >> 20} MiB")
+        data = path.read_bytes()
+    except OSError as fault:
+        raise ValueError(f"cannot be read: {fault.strerror}") from None
+    return _decode(data), _sha256(data)[:16]
+
+
+def _decode(data: bytes) -> np.ndarray:
+    if not data:
+        raise ValueError("empty file")
+    try:
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Exception:  # decoders meet hostile files with errors of every kind
+        raise ValueError(f"not a picture ({', '.join(FORMATS)})") from None
+    width, height = picture.size
+    if width * height > MOST_PIXELS:
+        raise ValueError(f"{width} x {height} pixels are too many for a crop of one plate")
+    if min(width, height) < LEAST_SIDE:
+        raise ValueError(f"{width} x {height} pixels are too few to show a plate")
+    if picture.mode[0] in "IF":
+        raise ValueError(f"pixels of kind {picture.mode}; save it with 8 bits a channel")
+    try:
+        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    except Exception:
+        raise ValueError("broken picture: cannot be decoded") from None
+
+
+def _open_corpus(recipe: GenerateRecipe) -> CorpusSources:
+    from pipeline.render import load_layouts
+
+    corpus = read_corpus(recipe.source.path)
+    texts = frozenset(label.text for label in corpus.labels)
+    layout = next(iter(load_layouts([recipe.source.layout]).values())) if recipe.source.layout else None
+    letters = _letters_in_use(texts)
+    members: dict[tuple[str, tuple[str, ...]], list[Photo]] = {}
+    for label, photo in _photos(corpus, _of_split(_split_apart(corpus), recipe)):
+        positions = fitted(label.text, layout.positions) if layout else grammar(label.text, letters)
+        if positions:
+            members.setdefault((label.split, positions), []).append(photo)
+        else:
+            corpus.put_aside(label, f"the label does not fit the layout {layout.name}, {pattern(layout.positions)}")
+    if not members:
+        first = corpus.set_aside[0] if corpus.set_aside else {"path": "", "reason": "no labels"}
+        raise PlatemintError(
+            f"{recipe.source.path}: source.path: not one usable plate; {len(corpus.set_aside)} set aside, "
+            f"the first: {first['path']}: {first['reason']}"
+        )
+    return _sources(members, layout.name if layout else "", recipe.seed, texts, corpus.set_aside)
+
+
+def _sources(members: dict, layout: str, seed: int, texts: frozenset[str], set_aside: list) -> CorpusSources:
+    total = sum(map(len, members.values()))
+    groups, photos = [], []
+    for number, ((split, positions), group) in enumerate(sorted(members.items())):
+        order = np.random.default_rng([seed, STAGE, number]).permutation(len(group))
+        groups.append(Group(layout, split, positions, len(group) / total, len(group)))
+        photos.append(tuple(group[i] for i in order))
+    used = "\n".join(f"{photo.source} {photo.text}" for group in photos for photo in group)
+    fingerprint = _sha256("\n".join([used, *sorted(texts)]).encode())
+    return CorpusSources(tuple(groups), tuple(photos), texts, set_aside, fingerprint)
+
+
+def _split_apart(corpus: Corpus) -> list[Label]:
+    """The labels, without those whose text also stands in an earlier label's split: a plate stays in its split."""
+    home: dict[str, str] = {}
+    kept = []
+    for label in corpus.labels:
+        if home.setdefault(label.text, label.split) == label.split:
+            kept.append(label)
+        else:
+            corpus.put_aside(label, f"its text is also in the split {home[label.text]}")
+    return kept
+
+
+def _of_split(labels: list[Label], recipe: GenerateRecipe) -> list[Label]:
+    wanted, there = recipe.source.split, sorted({label.split for label in labels})
+    if wanted and labels and wanted not in there:
+        hint = nearest(wanted, there)
+        raise PlatemintError(f"{recipe.source.path}: source.split: no split {wanted}{hint}; it has {', '.join(there)}")
+    return [label for label in labels if wanted in ("", label.split)]
+
+
+def _photos(corpus: Corpus, labels: list[Label]) -> list[tuple[Label, Photo]]:
+    """The labels whose picture can be used, with it; the others are set aside."""
+    root = corpus.root.resolve()
+    with warnings.catch_warnings(), ThreadPool() as pool:
+        warnings.simplefilter("ignore")  # a picture's oddities matter only where it cannot be decoded
+        checked = pool.map(lambda label: _check(label, root), labels)
+    kept, first = [], {}
+    for label, (source, reason) in zip(labels, checked):
+        if not reason and first.setdefault(source, label) is not label:
+            reason = f"the same picture as {first[source].name}"
+        if reason:
+            corpus.put_aside(label, reason)
+        else:
+            kept.append((label, Photo(label.path, label.text, source)))
+    return kept
+
+
+def _check(label: Label, root: Path) -> tuple[str, str]:
+    """The source id of a label's picture, and the reason it cannot be used ("" for none)."""
+    try:
+        if not label.path.resolve().is_relative_to(root):
+            return "", "outside the corpus folder"
+        return read_picture(label.path)[1], ""
+    except (OSError, RuntimeError, ValueError) as fault:  # links in a circle are either of the first two
+        return "", str(fault)
+
+
+def grammar(text: str, letters: str = LETTERS) -> tuple[str, ...]:
+    """What each character of a label may become: letters stay letters, digits digits, provinces provinces.
+
+    letters: those in use where the plate comes from. Chinese plates use neither I nor O (GA 36). Separators stay.
+    """
+    if text[0] in PROVINCES:
+        letters = LETTERS.translate(str.maketrans("", "", "IO"))
+    return tuple(next((a for a in (DIGITS, PROVINCES) if c in a), c if c in SEPARATORS else letters) for c in text)
+
+
+def fitted(text: str, positions: tuple[str, ...]) -> tuple[str, ...]:
+    """A layout's positions with the label's separators put in; () where the label is not of that layout."""
+    rest = list(positions)
+    placed = tuple(c if c in SEPARATORS else rest.pop(0) if rest else "" for c in text)
+    return placed if not rest and all(c in alphabet for c, alphabet in zip(text, placed)) else ()
+
+
+def _letters_in_use(texts: Iterable[str]) -> str:
+    """A-Z without those of I, O and Q that no label has: many countries leave some of them out, as too like 1 and 0."""
+    seen = set().union(*(text for text in texts if text[0] not in PROVINCES))
+    return "".join(c for c in LETTERS if c not in "IOQ" or c in seen)
+
+
+def _stride(n: int) -> int:
+    """A step near the golden section of n that visits all of 0..n-1."""
+    return next(step for step in range(round(n * 0.618) or 1, n + 2) if math.gcd(step, n) == 1)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
