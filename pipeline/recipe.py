@@ -114,10 +114,41 @@ class GenerateRecipe(Strict):
 
 
 class TrainRecipe(Strict):
-    """Training of the networks."""
+    """Training of the generator or of the reader, on rendered pairs and, for the reader, real crops."""
 
     task: Literal["train"] = "train"
-    name: str = Field("spg", pattern=r"^\w[\w.-]{0,99}$", description="Names the run's folder.")
+    name: str = Field("spg", pattern=r"^\w[\w.-]{0,99}$", description="Names the run's folder and its checkpoint.")
+    network: Literal["spg", "reader"] = Field("spg", description="What is trained.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Pair number i is a function of seed and i alone.")
+    out: str = Field("", description="Run folder; empty is outputs/NAME.")
+    start: str = Field("", description="Checkpoint to start from; empty starts afresh.")
+    reader: str = Field("", description="Reader for recognition and perceptual loss; empty leaves both out.")
+    layouts: Names = Field((), description="Layouts to render, loosened; empty takes all.")
+    wild: Share = Field(0.5, description="Share of made-up layouts: the way to plates never seen.")
+    source: str = Field("", description="Corpus of labelled crops the reader also learns; only its split train is used.")
+    real_share: Share = Field(0.3, description="Share of the reader's examples taken from that corpus.")
+    steps: int = Field(6000, ge=1, description="Optimiser steps.")
+    batch: int = Field(8, ge=1, le=4096, description="Pairs a step; small, since steps are what a CPU is short of.")
+    lr: float = Field(6e-4, gt=0, lt=1, description="Peak learning rate of AdamW.")
+    warmup: int = Field(200, ge=1, description="Steps over which the learning rate rises.")
+    cooldown: Share = Field(0.3, description="Share of the steps over which it falls.")
+    clip: float = Field(5.0, gt=0, description="Largest gradient norm.")
+    ema: float = Field(0.998, ge=0, lt=1, description="Decay of the averaged weights, the ones that are saved.")
+    generator_from: int = Field(4000, ge=0, description="Step at which painting starts; masks come first.")
+    recognition: float = Field(1.0, ge=0, description="Weight of the recognition loss.")
+    adversarial: float = Field(0.0, ge=0, description="Weight of the adversarial loss; 0 leaves D_t out.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes cuda where there is one.")
+    precision: Literal["float32", "bfloat16"] = Field("bfloat16", description="Of the convolutions; weights stay float32.")
+    threads: int = Field(1, ge=1, le=256, description="Torch threads.")
+    workers: int = Field(1, ge=0, le=256, description="Processes that render ahead; 0 renders in between.")
+    log_every: int = Field(50, ge=1, description="Steps between log lines.")
+    sheet_every: int = Field(500, ge=1, description="Steps between sample sheets.")
+    save_minutes: float = Field(3.0, gt=0, description="Minutes between saves: what a kill costs at most.")
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.out or f"outputs/{self.name}")
 
 
 Recipe = Union[GenerateRecipe, TrainRecipe]

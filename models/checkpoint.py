@@ -1,0 +1,70 @@
+"""Networks on disk: safetensors (no pickle), with the network's kind and config in the metadata."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import nn
+
+FOLDER = Path(__file__).parent / "checkpoints"
+
+
+class CheckpointError(Exception):
+    """The file cannot be loaded; the message names it and says why."""
+
+
+def _kinds() -> dict:
+    from models.reader import Reader, ReaderConfig
+    from models.spg import SPG, SPGConfig
+
+    return {"spg": (SPG, SPGConfig), "reader": (Reader, ReaderConfig)}
+
+
+def find(name: str) -> Path:
+    """The file of a shipped checkpoint's name ('spg-small') or of a path. Raises CheckpointError where there is none."""
+    shipped = FOLDER / f"{name}.safetensors"
+    if shipped.is_file():
+        return shipped
+    if Path(name).is_file():
+        return Path(name)
+    names = ", ".join(sorted(p.stem for p in FOLDER.glob("*.safetensors"))) or "none"
+    raise CheckpointError(f"{name}: neither a checkpoint file nor one that ships ({names})")
+
+
+def save(network: nn.Module, path: Path, half: bool = False, **notes: str) -> None:
+    """Writes weights and config; half stores float16, for shipping. The write is atomic. notes go into the metadata."""
+    from safetensors.torch import save_file
+
+    kind = type(network).__name__.lower()
+    weights = {k: (v.half() if half else v.float()).contiguous() for k, v in network.state_dict().items()}
+    config = json.dumps(asdict(network.config), ensure_ascii=False)
+    temporary = path.with_name(path.name + ".tmp")
+    save_file(weights, str(temporary), metadata={"kind": kind, "config": config, **notes})
+    temporary.replace(path)
+
+
+def load(name: str, kind: str) -> nn.Module:
+    """The network of a checkpoint, float32, channels_last, in eval mode, on the CPU.
+
+    kind: 'spg' or 'reader'. Raises CheckpointError for a missing, broken or foreign file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = find(name)
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {key: file.get_tensor(key).float() for key in file.keys()}
+        if metadata.get("kind") != kind:
+            raise CheckpointError(f"{path}: holds a {metadata.get('kind')!r} network, {kind!r} is needed")
+        network_class, config_class = _kinds()[kind]
+        fields = json.loads(metadata["config"])
+        config = config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        network = network_class(config)
+        network.load_state_dict(weights)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as fault:
+        raise CheckpointError(f"{path}: not a checkpoint this version can read: {fault}") from None
+    return network.to(memory_format=torch.channels_last).eval()

@@ -1,0 +1,83 @@
+"""A small CTC recogniser: recognition and perceptual losses in training, mask check and leak check in the pipeline.
+
+Two rows of time steps, the upper half of the plate and then the lower, so that plates of one and of two rows are read
+by the same network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.spg import Down, Layer, Norm, Residual, conv
+
+
+@dataclass(frozen=True)
+class ReaderConfig:
+    """Shape of a reader; stored in the checkpoint. alphabet: what it reads, separators are never read."""
+
+    alphabet: str
+    height: int = 48
+    width: int = 160
+    channels: tuple[int, int, int] = (40, 80, 128)
+    heads: int = 4
+    layers: int = 2
+
+
+class Reader(nn.Module):
+    """images float (B, 3, H, W) in 0..1 RGB -> CTC log-probabilities (B, W/2, 1 + alphabet), class 0 is blank."""
+
+    def __init__(self, config: ReaderConfig):
+        super().__init__()
+        self.config = config
+        a, b, c = config.channels
+        self.to_half = nn.Sequential(nn.PixelUnshuffle(2), conv(12, a), Residual(a))
+        self.to_quarter = nn.Sequential(Down(a, b), Residual(b))
+        self.to_rows = nn.Sequential(conv(2 * b, c, 1), Residual(c))  # height 1/8, width 1/4
+        self.column = nn.Sequential(Norm(c), nn.Conv2d(c, c, (config.height // 16, 1), stride=(config.height // 16, 1)))
+        self.place = nn.Parameter(0.02 * torch.randn(1, config.width // 2, c))
+        self.layers = nn.ModuleList(Layer(c, config.heads, cross=False) for _ in range(config.layers))
+        self.out = nn.Sequential(nn.LayerNorm(c), nn.Linear(c, len(config.alphabet) + 1))
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """What the reader sees at 1/2, 1/4 and 1/8 of the size: the basis of a perceptual distance made for plates."""
+        half = self.to_half(image - 0.5)
+        quarter = self.to_quarter(half)
+        b, c, h, w = quarter.shape
+        folded = quarter.reshape(b, c, h // 2, 2, w).transpose(2, 3).reshape(b, 2 * c, h // 2, w)
+        return [half, quarter, self.to_rows(folded.contiguous(memory_format=torch.channels_last))]
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.read_features(self.features(image))
+
+    def read_features(self, features: list[Tensor]) -> Tensor:
+        x = self.column(features[-1]).flatten(2).transpose(1, 2) + self.place
+        for layer in self.layers:
+            x = layer(x)
+        return F.log_softmax(self.out(x).float(), -1)
+
+
+def decode(log_probabilities: Tensor, alphabet: str) -> list[tuple[str, float]]:
+    """Greedy CTC decoding: (text, confidence) per image; confidence is the least probability of a character, 0..1."""
+    best, labels = log_probabilities.exp().max(-1)
+    found = []
+    for probabilities, steps in zip(best.tolist(), labels.tolist()):
+        text, least, before = [], 1.0, 0
+        for p, step in zip(probabilities, steps):
+            if step and step != before:
+                text.append(alphabet[step - 1])
+                least = min(least, p)
+            before = step
+        found.append(("".join(text), least if text else 0.0))
+    return found
+
+
+def ctc(log_probabilities: Tensor, texts: Tensor) -> Tensor:
+    """CTC loss per image (B,), per character; texts int64 (B, N), 0-padded."""
+    lengths = (texts > 0).sum(1)
+    steps = torch.full_like(lengths, log_probabilities.shape[1])
+    loss = F.ctc_loss(log_probabilities.transpose(0, 1), texts, steps, lengths, reduction="none", zero_infinity=True)
+    return loss / lengths.clamp(min=1)

@@ -1,0 +1,400 @@
+"""The Style-Preserving Generator (Hsu et al., IEEE TCSVT 2025), whole, in the paper's names.
+
+    source S, texts -> C_e -> T = (T_e, T_d) -> C_d -> B_s, B_t      which strokes are there, which shall be
+    S, B_s          -> Fill, E_s                                     the plate without them, and how they looked
+    filled plate, B_t, style -> G_t -> O_t                           the edited plate
+    O_t | S         -> D_t                                           real or edited? (training only)
+
+Where this differs from the paper: T_d places every character in a slot of the plate and C_d refines a learned glyph
+placed there; masks are alpha mattes; Fill continues the plate around the stroke instead of drawing noise, so an edit
+never depends on its batch; G_t corrects a composite of filled plate and ink instead of painting from nothing, and
+nothing outside the two masks changes.
+
+Shapes: images float (B, 3, H, W) in 0..1, RGB, at the config's height and width; masks float (B, 1, H, W) in 0..1;
+texts int64 (B, N), 0 is padding, i > 0 is alphabet[i - 1]; slots float (B, N, 3, 2): centre, half width vector, half
+height vector, as fractions of width and height.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class SPGConfig:
+    """Everything that shapes the network; stored in the checkpoint, so loading needs nothing else."""
+
+    alphabet: str
+    height: int = 48
+    width: int = 160
+    channels: tuple[int, int, int] = (48, 96, 160)  # at 1/2, 1/4 and 1/8 of the picture
+    heads: int = 5
+    encoder_layers: int = 2  # T_e
+    decoder_layers: int = 2  # T_d
+    style: int = 128
+    glyph: tuple[int, int, int] = (3, 32, 20)  # channels, height, width of a learned glyph
+    hint: int = 16  # channels in which a character tells C_d how it shall look
+    longest: int = 12  # characters in a text
+
+
+class Norm(nn.LayerNorm):
+    """Layer norm over channels, position by position: independent of the batch, and fast in channels_last."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def conv(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, size, padding=size // 2)
+
+
+class Residual(nn.Module):
+    """Two convolutions beside an identity; a style vector may scale and shift what lies between them."""
+
+    def __init__(self, channels: int, style: int = 0):
+        super().__init__()
+        self.conv1, self.norm, self.conv2 = conv(channels, channels), Norm(channels), conv(channels, channels)
+        self.film = nn.Linear(style, 2 * channels) if style else None
+        nn.init.zeros_(self.conv2.weight)
+
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        y = self.norm(self.conv1(x))
+        if self.film is not None:
+            scale, shift = self.film(style)[:, :, None, None].chunk(2, 1)
+            y = y * (1 + scale) + shift
+        return x + self.conv2(F.silu(y))
+
+
+class Down(nn.Sequential):
+    """Half the size without losing a pixel: space to depth, then a 1 x 1 convolution."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(nn.PixelUnshuffle(2), conv(4 * inputs, outputs, 1))
+
+
+class Attention(nn.Module):
+    """Multi-head attention with a plain softmax: at these sizes faster on a CPU than the fused kernels' backward."""
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.q, self.kv, self.out = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, memory: Tensor, absent: Tensor | None = None) -> Tensor:
+        b, n, d = x.shape
+        q = self.q(x).view(b, n, self.heads, -1).transpose(1, 2)
+        k, v = self.kv(memory).view(b, memory.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        weights = q @ k.transpose(-1, -2) * (d // self.heads) ** -0.5
+        if absent is not None:
+            weights = weights.masked_fill(absent[:, None, None], -1e4)
+        return self.out((weights.softmax(-1) @ v).transpose(1, 2).reshape(b, n, d))
+
+
+class Layer(nn.Module):
+    """A pre-norm transformer layer: self-attention, optionally cross-attention, and a two-layer perceptron."""
+
+    def __init__(self, dim: int, heads: int, cross: bool):
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
+        self.self_attention = Attention(dim, heads)
+        self.cross_attention = Attention(dim, heads) if cross else None
+        self.mlp = nn.Sequential(nn.Linear(dim, 3 * dim), nn.GELU(), nn.Linear(3 * dim, dim))
+
+    def forward(self, x: Tensor, absent: Tensor | None = None, memory: Tensor | None = None) -> Tensor:
+        y = self.norms[0](x)
+        x = x + self.self_attention(y, y, absent)
+        if self.cross_attention is not None:
+            x = x + self.cross_attention(self.norms[1](x), memory)
+        return x + self.mlp(self.norms[2](x))
+
+
+class C_e(nn.Module):
+    """Source encoder: features of the plate at 1/2, 1/4 and 1/8 of its size."""
+
+    def __init__(self, config: SPGConfig):
+        super().__init__()
+        a, b, c = config.channels
+        self.to_half = nn.Sequential(nn.PixelUnshuffle(2), conv(12, a), Residual(a))
+        self.to_quarter = nn.Sequential(Down(a, b), Residual(b))
+        self.to_eighth = nn.Sequential(Down(b, c), Residual(c))
+
+    def forward(self, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        half = self.to_half(source - 0.5)
+        quarter = self.to_quarter(half)
+        return half, quarter, self.to_eighth(quarter)
+
+
+class T(nn.Module):
+    """T_e relates the image tokens to each other; T_d asks them where each character of both texts stands.
+
+    Returns the image tokens (B, C, H/8, W/8), and for source and target each: character tokens (B, N, C) and slots.
+    """
+
+    def __init__(self, config: SPGConfig):
+        super().__init__()
+        dim, n = config.channels[2], config.longest
+        self.place = nn.Parameter(torch.zeros(1, config.height // 8 * (config.width // 8), dim))
+        self.character = nn.Embedding(len(config.alphabet) + 1, dim)
+        self.from_left, self.from_right, self.role = nn.Embedding(n, dim), nn.Embedding(n, dim), nn.Embedding(2, dim)
+        self.T_e = nn.ModuleList(Layer(dim, config.heads, cross=False) for _ in range(config.encoder_layers))
+        self.T_d = nn.ModuleList(Layer(dim, config.heads, cross=True) for _ in range(config.decoder_layers))
+        self.norm = nn.LayerNorm(dim)
+        self.slot = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 6))
+        nn.init.normal_(self.place, std=0.02)
+        for table in (self.character, self.from_left, self.from_right, self.role):
+            nn.init.normal_(table.weight, std=0.3)
+        nn.init.zeros_(self.slot[-1].weight), nn.init.zeros_(self.slot[-1].bias)
+
+    def tokens(self, text: Tensor, role: int) -> Tensor:
+        n = text.shape[1]
+        index = torch.arange(n, device=text.device).expand_as(text)
+        right = ((text > 0).sum(1, keepdim=True) - 1 - index).clamp(min=0)
+        return self.character(text) + self.from_left(index) + self.from_right(right) + self.role.weight[role]
+
+    def forward(self, features: Tensor, source_text: Tensor, target_text: Tensor):
+        b, c, h, w = features.shape
+        image = features.flatten(2).transpose(1, 2) + self.place
+        for layer in self.T_e:
+            image = layer(image)
+        tokens = torch.cat([self.tokens(source_text, 0), self.tokens(target_text, 1)], 1)
+        absent = torch.cat([source_text, target_text], 1) == 0
+        for layer in self.T_d:
+            tokens = layer(tokens, absent, image)
+        tokens = self.norm(tokens)
+        moves = 0.2 * self.slot(tokens).float().view(b, -1, 3, 2)
+        n = source_text.shape[1]
+        source_slots = _even_slots(source_text) + moves[:, :n]
+        target_slots = _matching_slots(source_slots, source_text, target_text) + moves[:, n:]
+        image = image.transpose(1, 2).view(b, c, h, w)
+        return image, (tokens[:, :n], source_slots), (tokens[:, n:], target_slots)
+
+
+def _even_slots(text: Tensor) -> Tensor:
+    """The first guess: characters side by side over the plate's middle."""
+    n = (text > 0).sum(1, keepdim=True).clamp(min=1).float()
+    x = 0.08 + 0.84 * (torch.arange(text.shape[1], device=text.device) + 0.5) / n
+    half = 0.36 / n
+    zero, mid = torch.zeros_like(x), torch.full_like(x, 0.5)
+    axes = [torch.stack(p, -1) for p in ((x, mid), (half.expand_as(x), zero), (zero, mid * 0.6))]
+    return torch.stack(axes, 2)
+
+
+def _matching_slots(slots: Tensor, source_text: Tensor, target_text: Tensor) -> Tensor:
+    """The source's slots for a target of equal length; in between them for another length."""
+    n, m = ((t > 0).sum(1, keepdim=True).clamp(min=1) for t in (source_text, target_text))
+    index = torch.arange(target_text.shape[1], device=slots.device).float()
+    at = index * (n - 1) / (m - 1).clamp(min=1)
+    at = torch.minimum(at, (n - 1).float())
+    low = at.floor().long()
+    high = torch.minimum(low + 1, n - 1)
+    share = (at - low)[:, :, None, None]
+    pick = lambda i: slots.gather(1, i[:, :, None, None].expand(-1, -1, 3, 2))  # noqa: E731
+    return pick(low) * (1 - share) + pick(high) * share
+
+
+def slot_grid(slots: Tensor, height: int, width: int) -> Tensor:
+    """For every pixel and slot, the pixel's place inside the slot, -1..1 in both axes: (B, N, height, width, 2)."""
+    y = (torch.arange(height, device=slots.device) + 0.5) / height
+    x = (torch.arange(width, device=slots.device) + 0.5) / width
+    centre, right, down = (slots[:, :, i, :, None, None] for i in range(3))
+    dx, dy = x - centre[:, :, 0], y[:, None] - centre[:, :, 1]
+    area = right[:, :, 0] * down[:, :, 1] - right[:, :, 1] * down[:, :, 0]
+    area = torch.where(area.abs() < 1e-4, torch.full_like(area, 1e-4), area)
+    u = (dx * down[:, :, 1] - dy * down[:, :, 0]) / area
+    v = (dy * right[:, :, 0] - dx * right[:, :, 1]) / area
+    return torch.stack([u, v], -1)
+
+
+class C_d(nn.Module):
+    """Character-mask decoder: a text's tokens and slots -> its mask's logits (B, 1, H, W). Same weights for B_s and B_t."""
+
+    def __init__(self, config: SPGConfig):
+        super().__init__()
+        a, b, c = config.channels
+        self.size = config.height, config.width
+        self.glyphs = nn.Parameter(0.1 * torch.randn(len(config.alphabet) + 1, *config.glyph))
+        self.hint = nn.Linear(c, config.hint)
+        self.up_quarter = conv(c, b, 1)
+        self.at_quarter = nn.Sequential(conv(2 * b + config.hint, b, 1), Residual(b))
+        self.up_half = conv(b, a, 1)
+        self.at_half = nn.Sequential(
+            conv(2 * a + config.hint + 4 * config.glyph[0], a, 1), Residual(a), Residual(a), Norm(a), nn.SiLU(), conv(a, 4)
+        )
+        self.shuffle = nn.PixelShuffle(2)
+
+    def placed_glyphs(self, text: Tensor, slots: Tensor) -> Tensor:
+        """The glyphs of a text, each in its slot: (B, glyph channels, H, W)."""
+        b, n = text.shape
+        grid = slot_grid(slots, *self.size).flatten(0, 1)
+        shown = self.glyphs[text].flatten(0, 1) * (text > 0).flatten()[:, None, None, None]
+        return F.grid_sample(shown.float(), grid, align_corners=False).view(b, n, -1, *self.size).sum(1)
+
+    def placed_hints(self, text: Tensor, tokens: Tensor, slots: Tensor, height: int, width: int) -> Tensor:
+        """What each character's token says of its look, spread over its slot: (B, hint, height, width)."""
+        inside = torch.sigmoid(6 * (1.1 - slot_grid(slots, height, width).abs())).prod(-1)
+        inside = inside * (text > 0)[:, :, None, None]
+        return torch.einsum("bnhw,bnc->bchw", inside.to(tokens.dtype), self.hint(tokens))
+
+    def forward(self, features, image: Tensor, text: Tensor, tokens: Tensor, slots: Tensor) -> Tensor:
+        half, quarter, _ = features
+        hints = self.placed_hints(text, tokens, slots, *quarter.shape[2:])
+        x = _double(self.up_quarter(image))
+        x = self.at_quarter(torch.cat([x, quarter, hints], 1))
+        glyphs = F.pixel_unshuffle(self.placed_glyphs(text, slots), 2)
+        x = torch.cat([_double(self.up_half(x)), half, _double(hints), glyphs.to(x.dtype)], 1)
+        return self.shuffle(self.at_half(x))
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def push_pull(values: Tensor, weight: Tensor) -> Tensor:
+    """Continue values (B, C, H, W) smoothly from where weight (B, 1, H, W) in 0..1 is high to where it is low.
+
+    Averages of known values on ever coarser grids fill what finer grids do not know.
+    Source: the push-pull pyramid of Gortler et al., The Lumigraph, 1996.
+    """
+    if min(values.shape[2:]) <= 2:
+        return (values * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True).clamp(min=1e-3) + torch.zeros_like(values)
+    kwargs = dict(kernel_size=2, stride=2, ceil_mode=True, count_include_pad=False)
+    mass = F.avg_pool2d(weight, **kwargs)
+    mean = F.avg_pool2d(values * weight, **kwargs) / mass.clamp(min=1e-4)
+    coarse = push_pull(mean, (4 * mass).clamp(max=1))
+    coarse = F.interpolate(coarse, size=values.shape[2:], mode="bilinear", align_corners=False)
+    return values * weight + coarse * (1 - weight)
+
+
+def Fill(source: Tensor, B_s: Tensor) -> Tensor:
+    """The plate without its characters: every stroke replaced by what surrounds it."""
+    reach = F.max_pool2d(B_s, 3, 1, 1)
+    return push_pull(source, (1 - 1.6 * reach).clamp(0, 1) ** 2)
+
+
+def ink(source: Tensor, filled: Tensor, B_s: Tensor) -> Tensor:
+    """The strokes' own colour, continued over the whole plate: where a stroke is half covered, unmixed from the plate."""
+    pure = (filled + (source - filled) / B_s.clamp(min=0.25)).clamp(0, 1)
+    return push_pull(pure, (B_s**2).clamp(1e-4, 1))
+
+
+def region(B_s: Tensor, B_t: Tensor) -> Tensor:
+    """What an edit may change: both masks and a margin, (B, 1, H, W), exactly 0 outside."""
+    both = F.max_pool2d(torch.maximum(B_s, B_t), 3, 1, 1)
+    return ((both - 0.06) * 6).clamp(0, 1)
+
+
+class E_s(nn.Module):
+    """Style encoder: how the source's strokes and plate look, as one vector (B, style)."""
+
+    def __init__(self, config: SPGConfig):
+        super().__init__()
+        a, b, _ = config.channels
+        self.features = nn.Sequential(nn.PixelUnshuffle(2), conv(16, a), nn.SiLU(), Down(a, b), nn.SiLU(), Residual(b), Norm(b), nn.SiLU())
+        self.style = nn.Linear(2 * b, config.style)
+
+    def forward(self, source: Tensor, B_s: Tensor) -> Tensor:
+        x = self.features(torch.cat([source - 0.5, B_s], 1))
+        on = F.avg_pool2d(B_s, 4) + 1e-3
+        strokes = (x * on).sum((2, 3)) / on.sum((2, 3))
+        return self.style(torch.cat([strokes, x.mean((2, 3))], 1))
+
+
+class G_t(nn.Module):
+    """Target generator: filled plate, composite and B_t -> what the composite lacks, (B, 3, H, W)."""
+
+    def __init__(self, config: SPGConfig):
+        super().__init__()
+        a, b, _ = config.channels
+        self.to_half = conv(4 * 8, a)
+        self.half_in = Residual(a, config.style)
+        self.down, self.quarter, self.up = Down(a, b), Residual(b, config.style), conv(b, a, 1)
+        self.half_out = Residual(a, config.style)
+        self.out = nn.Sequential(Norm(a), nn.SiLU(), conv(a, 12), nn.PixelShuffle(2))
+        nn.init.zeros_(self.out[2].weight), nn.init.zeros_(self.out[2].bias)
+
+    def forward(self, composite: Tensor, filled: Tensor, B_s: Tensor, B_t: Tensor, style: Tensor) -> Tensor:
+        x = torch.cat([composite - 0.5, filled - 0.5, B_s, B_t], 1)
+        x = self.half_in(self.to_half(F.pixel_unshuffle(x, 2)), style)
+        x = x + _double(self.up(self.quarter(self.down(x), style)))
+        return 0.5 * torch.tanh(self.out(self.half_out(x, style)))
+
+
+class D_t(nn.Module):
+    """Target discriminator, conditioned on the source: patch logits (B, 1, H/8, W/8)."""
+
+    def __init__(self, config: SPGConfig):
+        super().__init__()
+        a, b, c = config.channels
+        norm = nn.utils.parametrizations.spectral_norm
+        self.layers = nn.Sequential(
+            nn.PixelUnshuffle(2), norm(conv(24, a)), nn.LeakyReLU(0.2), nn.PixelUnshuffle(2), norm(conv(4 * a, b)),
+            nn.LeakyReLU(0.2), nn.PixelUnshuffle(2), norm(conv(4 * b, c, 1)), nn.LeakyReLU(0.2), norm(conv(c, 1, 1)),
+        )  # fmt: skip
+
+    def forward(self, picture: Tensor, source: Tensor) -> Tensor:
+        return self.layers(torch.cat([picture - 0.5, source - 0.5], 1))
+
+
+@dataclass(slots=True)
+class Edit:
+    """What one forward pass gives. Mask logits, masks after the sigmoid, slots, layers and the edited plate."""
+
+    source_logits: Tensor
+    target_logits: Tensor
+    B_s: Tensor
+    B_t: Tensor
+    source_slots: Tensor
+    target_slots: Tensor
+    filled: Tensor
+    correction: Tensor
+    O_t: Tensor
+
+
+def compose(source: Tensor, B_s: Tensor, B_t: Tensor, correction: Tensor | float = 0.0) -> Tensor:
+    """The edited plate from its layers, at any resolution: ink over the filled plate, corrected, inside the region only."""
+    filled = Fill(source, B_s)
+    picture = torch.lerp(filled, ink(source, filled, B_s), B_t) + correction
+    return torch.lerp(source, picture.clamp(0, 1), region(B_s, B_t))
+
+
+class SPG(nn.Module):
+    """Edits a plate's characters and keeps its style: (source, source text, target text) -> Edit."""
+
+    def __init__(self, config: SPGConfig):
+        super().__init__()
+        self.config = config
+        self.C_e, self.T, self.C_d = C_e(config), T(config), C_d(config)
+        self.E_s, self.G_t = E_s(config), G_t(config)
+
+    def masks(self, source: Tensor, source_text: Tensor, target_text: Tensor):
+        features = self.C_e(source)
+        image, (s_tokens, s_slots), (t_tokens, t_slots) = self.T(features[2], source_text, target_text)
+        s_logits = self.C_d(features, image, source_text, s_tokens, s_slots).float()
+        t_logits = self.C_d(features, image, target_text, t_tokens, t_slots).float()
+        return s_logits, t_logits, s_slots, t_slots
+
+    def forward(self, source: Tensor, source_text: Tensor, target_text: Tensor) -> Edit:
+        assert source.shape[1:] == (3, self.config.height, self.config.width), source.shape
+        s_logits, t_logits, s_slots, t_slots = self.masks(source, source_text, target_text)
+        B_s, B_t = s_logits.sigmoid(), t_logits.sigmoid()
+        # The generator learns to paint; what the masks are is settled by their own losses.
+        S, T_ = B_s.detach(), B_t.detach()
+        filled = Fill(source, S)
+        composite = torch.lerp(filled, ink(source, filled, S), T_)
+        style = self.E_s(source, S)
+        correction = self.G_t(composite, filled, S, T_, style).float()
+        O_t = torch.lerp(source, (composite + correction).clamp(0, 1), region(S, T_))
+        return Edit(s_logits, t_logits, B_s, B_t, s_slots, t_slots, filled, correction, O_t)
+
+
+def encode_texts(texts: list[str], alphabet: str) -> Tensor:
+    """int64 (B, longest), 0-padded, on the CPU. Raises KeyError for a character the alphabet lacks."""
+    index = {c: i + 1 for i, c in enumerate(alphabet)}
+    codes = torch.zeros(len(texts), max([1, *map(len, texts)]), dtype=torch.int64)
+    for row, text in zip(codes, texts):
+        row[: len(text)] = torch.tensor([index[c] for c in text], dtype=torch.int64)
+    return codes
