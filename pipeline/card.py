@@ -1,0 +1,89 @@
+"""The dataset card of a run: README.md, its header read by the Hugging Face hub."""
+
+from __future__ import annotations
+
+import yaml
+
+from pipeline import write
+from pipeline.balance import evenness
+from pipeline.recipe import GenerateRecipe
+
+_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+
+_COLUMNS = {
+    "image": "the plate",
+    "mask": "where the new characters are (PNG, 0..255)",
+    "text": "what the plate says",
+    "layout": "name of the plate's layout, empty where it was not known",
+    "split": "split of the source photograph; a source stays in its split",
+    "source": "opaque id of the source photograph",
+    "index": "number of the planned text",
+    "round": "attempt at which it was accepted, from 0",
+    "reading": "what our reader reads on the finished plate",
+    "digital_source_type": "IPTC digital source type",
+}
+
+
+def card(recipe: GenerateRecipe, plan: dict, manifest: dict) -> str:
+    """The card's text. plan, manifest: contents of plan.json and manifest.json."""
+    header = yaml.safe_dump(_header(recipe, plan, manifest), sort_keys=False, allow_unicode=True)
+    return f"---\n{header}---\n\n{_body(recipe, manifest)}"
+
+
+def _header(recipe: GenerateRecipe, plan: dict, manifest: dict) -> dict:
+    splits = dict.fromkeys(shard["split"] for shard in plan["shards"])
+    files = [{"split": split, "path": f"data/{split}-*.parquet"} for split in splits]
+    return {
+        "pretty_name": recipe.name,
+        "task_categories": ["image-to-text"],
+        "annotations_creators": ["machine-generated"],
+        "size_categories": [next((name for size, name in _SIZES if manifest["accepted"] < size), "10M<n<100M")],
+        "tags": ["synthetic", "image", "license-plates"],
+        "configs": [{"config_name": "default", "data_files": files}],
+    }
+
+
+def _body(recipe: GenerateRecipe, manifest: dict) -> str:
+    columns = {name: _COLUMNS.get(name, "score of the checks, 0..1") for name in write.schema(recipe).names}
+    kind = _EDITED if recipe.source.path else _RENDERED
+    return f"""# {recipe.name}
+
+{manifest["accepted"]:,} labelled license plates, minted by platemint: {kind}
+
+- seed {recipe.seed}, recipe sha256 `{manifest["recipe_sha256"]}`; the whole recipe is in `recipe.yaml`
+- {sum(manifest["rejected"].values()):,} rejected plates, with reason and scores, are in `dropped/`
+- {manifest["missing"]:,} planned texts could not be filled; which characters are missing is in `manifest.json`
+
+## Columns
+
+{_table(("column", "meaning"), columns.items())}
+
+## Balance
+
+How often each character stands at a position, 0 the first; an even spread has max/min and entropy 1.
+
+{_table(("position", "characters", "max/min", "entropy"), _evenness(manifest["counts"]))}
+"""
+
+
+_EDITED = """photographs of
+plates whose characters were replaced. Vehicle, place and time of a photograph may still be recognisable: this is no
+guarantee of anonymity. The licence of the photographs carries over to these pictures."""
+
+_RENDERED = """plates that
+were rendered, and whose characters were then replaced. No photograph and no real plate was used."""
+
+
+def _evenness(counts: dict[str, dict[str, int]]) -> list[tuple[str, ...]]:
+    rows = []
+    for key, table in counts.items():
+        position, alphabet = key.split("/", 1)
+        figures = evenness(list(table.values()))
+        if len(alphabet) > 1:
+            rows.append((position, alphabet, f"{figures['max_min']:.3f}", f"{figures['entropy']:.5f}"))
+    return rows
+
+
+def _table(head: tuple[str, ...], rows) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

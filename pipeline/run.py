@@ -1,0 +1,258 @@
+"""A run: its plan, its folder, its shards, and going on after an interruption."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from pipeline import engines, write
+from pipeline.card import card
+from pipeline.draw import Targets, draw_targets, quotas
+from pipeline.plate import PlatemintError
+from pipeline.progress import Progress
+from pipeline.recipe import NOT_IN_HASH, GenerateRecipe, dump, recipe_hash
+from pipeline.shard import Shard, Stages, mint, run_shard, take
+
+TRIAL = 8  # plates minted for an estimate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do, decided before the first plate: plan.json as a dict, and the shards."""
+
+    facts: dict
+    shards: list[Shard]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to. shortfall: quotas that could not be filled, {position: {character: missing}}."""
+
+    folder: Path
+    accepted: int
+    missing: int
+    shortfall: dict[str, dict[str, int]]
+
+    @property
+    def exit_code(self) -> int:
+        return 3 if self.missing else 0
+
+
+def generate(recipe: GenerateRecipe, progress: TextIO | None = None, stages: Stages | None = None) -> Result:
+    """Carries out a recipe, or goes on where an earlier start of the same recipe was interrupted.
+
+    progress: a stream to report on. Raises PlatemintError if the folder holds something else than this very run, if the
+    quotas cannot be met by any strings, or if the folder cannot be written.
+    """
+    stages = stages or Stages(recipe)
+    folder = recipe.folder
+    the_plan = plan(recipe, stages.sources)
+    _open_folder(folder, recipe, the_plan, stages.sources.set_aside)
+    commits = {shard.number: commit for shard in the_plan.shards if (commit := _commit(folder, shard, recipe))}
+    reporter = Progress(recipe.count, progress)
+    reporter.resume(sum(commit["accepted"] for commit in commits.values()))
+
+    todo = [shard for shard in the_plan.shards if shard.number not in commits]
+    workers = min(recipe.engine.workers, len(todo))
+    work = partial(run_shard, stages=stages, tick=reporter.add if workers == 1 else None)
+    for commit in engines.each(work, todo, workers):
+        commits[commit["shard"]] = commit
+        if workers > 1:
+            reporter.add(commit["accepted"], sum(commit["rejected"].values()))
+    reporter.tell(end=True)
+    return _finish(folder, recipe, the_plan, [commits[number] for number in sorted(commits)])
+
+
+def plan(recipe: GenerateRecipe, sources=None) -> Plan:
+    """Draws every target of the run and cuts it into shards. Raises PlatemintError where the strings do not suffice."""
+    sources = sources or Stages(recipe).sources
+    targets = draw_targets(sources.groups, recipe.count, recipe.seed, sources.texts, recipe.draw.reserved)
+    shards = _cut(targets, [group.split for group in sources.groups], recipe.write.shard_rows)
+    planned = np.bincount(targets.group, minlength=len(sources.groups)).tolist()
+    facts = {
+        "recipe_sha256": recipe_hash(recipe),
+        "recipe": recipe.model_dump(mode="json", exclude=NOT_IN_HASH),
+        "versions": _versions(),
+        "checkpoints": _checkpoints(recipe),
+        "sources": sources.fingerprint,
+        "targets": write.sha256("\n".join(targets.text)),
+        "set_aside": len(sources.set_aside),
+        "groups": [asdict(group) | {"targets": n} for group, n in zip(sources.groups, planned)],
+        "quotas": quotas(targets, sources.groups),
+        "shards": [{"data": shard.data, "split": shard.split, "targets": len(shard.index)} for shard in shards],
+    }
+    return Plan(json.loads(json.dumps(facts)), shards)
+
+
+def estimate(recipe: GenerateRecipe, the_plan: Plan, stages: Stages | None = None) -> dict[str, float]:
+    """Bytes on disk and seconds the run will take, from minting its first few plates for real (0: none accepted)."""
+    stages = stages or Stages(recipe)
+    stages.edit, stages.filter  # built before the clock starts
+    seconds = Counter()
+    kept, dropped, _ = mint(the_plan.shards[0].part(slice(TRIAL)), stages, seconds)
+    size = len(write.parquet(kept, write.schema(recipe))) + len(write.parquet(dropped, write.schema(recipe, True)))
+    scale = recipe.count / len(kept) if kept else 0.0
+    return {"bytes": scale * size, "seconds": scale * seconds.total() / min(recipe.engine.workers, len(the_plan.shards))}
+
+
+def _cut(targets: Targets, splits: Sequence[str], rows: int) -> list[Shard]:
+    """Shards of at most so many targets, in order and each of one split."""
+    split = np.asarray(splits)[targets.group]
+    shards = []
+    for name in dict.fromkeys(splits):
+        if not re.fullmatch(r"\w+", name):
+            raise PlatemintError(f"split {name!r}: names files, so it must be of letters, digits and _: rename it")
+        index = np.flatnonzero(split == name)
+        pieces = [index[start : start + rows] for start in range(0, len(index), rows)]
+        for k, piece in enumerate(pieces):
+            data = f"data/{name}-{k:05d}-of-{len(pieces):05d}.parquet"
+            shards.append(Shard(len(shards), name, data, piece, take(targets, piece)))
+    return shards
+
+
+def _open_folder(folder: Path, recipe: GenerateRecipe, the_plan: Plan, set_aside: list[dict]) -> None:
+    """Makes the run's folder, or makes sure that the one there is this very run's, and clears what a kill left."""
+    try:
+        _refuse_another_run(folder, the_plan.facts)
+        for part in folder.glob(f"**/.*{write.TEMPORARY}"):
+            part.unlink()
+    except OSError as error:
+        raise PlatemintError(f"{folder}: cannot be used as a run folder ({error.strerror}): choose another --out") from error
+    if not (folder / "plan.json").exists():
+        write.replace(folder / "plan.json", _json(the_plan.facts))  # first: it makes the folder a run's
+    write.replace(folder / "recipe.yaml", dump(recipe))
+    write.replace(folder / "set_aside.csv", _csv(set_aside))
+
+
+def _refuse_another_run(folder: Path, facts: dict) -> None:
+    if not (folder / "plan.json").exists():
+        if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+            raise PlatemintError(f"{folder}: holds files that are not a run's: choose another --out")
+        return
+    stored = read_json(folder / "plan.json")
+    different = [key for key in facts if key != "versions" and stored.get(key) != facts[key]]
+    if different:
+        changes = _changes(stored.get("recipe", {}), facts["recipe"])
+        changes = changes or [f"{key} have changed since" for key in different]
+        raise PlatemintError(
+            f"{folder}: holds another run ({'; '.join(changes)}): choose another --out, or undo the change to go on"
+        )
+
+
+def _changes(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """Fields in which two recipes differ, as "edit.batch was 32, is 8"."""
+    changes = []
+    for key in dict.fromkeys([*old, *new]):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            changes += _changes(a, b, f"{prefix}{key}.")
+        elif a != b:
+            changes.append(f"{prefix}{key} was {a!r}, is {b!r}")
+    return changes
+
+
+def _commit(folder: Path, shard: Shard, recipe: GenerateRecipe) -> dict | None:
+    """The commit of a finished shard, None where it has to be minted (again). Raises if another recipe's lies there."""
+    if not (folder / shard.commit).exists():
+        return None
+    commit = read_json(folder / shard.commit)
+    if commit["recipe_sha256"] != recipe_hash(recipe):
+        raise PlatemintError(f"{folder / shard.commit}: was made by another recipe: choose another --out")
+    files = [(folder / file["path"], file["bytes"]) for file in commit["files"]]
+    whole = all(path.is_file() and path.stat().st_size == size for path, size in files)
+    return commit if whole else None
+
+
+def _finish(folder: Path, recipe: GenerateRecipe, the_plan: Plan, commits: list[dict]) -> Result:
+    total = manifest(commits)
+    write.replace(folder / "README.md", card(recipe, the_plan.facts, total))
+    write.replace(folder / "manifest.json", _json(total))
+    return Result(folder, total["accepted"], total["missing"], by_position(total["shortfall"]))
+
+
+def manifest(commits: list[dict]) -> dict:
+    """Contents of manifest.json: what all commits of a run, in order, come to."""
+    rejected = sum((Counter(commit["rejected"]) for commit in commits), Counter())
+    return {
+        "recipe_sha256": commits[0]["recipe_sha256"],
+        "accepted": sum(commit["accepted"] for commit in commits),
+        "missing": sum(commit["missing"] for commit in commits),
+        "rejected": dict(sorted(rejected.items())),
+        "counts": add_quotas(commit["counts"] for commit in commits),
+        "shortfall": add_quotas(commit["shortfall"] for commit in commits),
+        "files": [file for commit in commits for file in commit["files"]],
+    }
+
+
+def add_quotas(tables: Iterable[dict[str, dict[str, int]]]) -> dict[str, dict[str, int]]:
+    """The sum of tables {key: {character: count}}, characters in order, zeros kept."""
+    total: dict[str, dict[str, int]] = {}
+    for table in tables:
+        for key, counts in table.items():
+            sums = total.setdefault(key, {})
+            for character, count in counts.items():
+                sums[character] = sums.get(character, 0) + count
+    return {key: dict(sorted(total[key].items())) for key in sorted(total)}
+
+
+def by_position(table: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """{"position/alphabet": {character: count}} summed over alphabets, zeros left out."""
+    merged = add_quotas({key.split("/", 1)[0]: counts} for key, counts in table.items())
+    shown = {position: {c: n for c, n in counts.items() if n} for position, counts in merged.items()}
+    return {position: counts for position, counts in shown.items() if counts}
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in ("platemint", "numpy", "opencv-python", "pyarrow", "torch"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # platemint run from a clone; OpenCV under its other name
+            continue
+    return versions
+
+
+def _checkpoints(recipe: GenerateRecipe) -> dict[str, str]:
+    import models
+
+    shipped = Path(models.__file__).parent / "checkpoints"
+    found = {}
+    for name in (recipe.edit.checkpoint, recipe.edit.reader):
+        for path in (Path(name), shipped / f"{name}.safetensors"):
+            if path.is_file():
+                found[name] = write.sha256(path.read_bytes())
+    return found
+
+
+def read_json(path: Path) -> dict:
+    """A JSON file of the run folder. Raises PlatemintError where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlatemintError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise PlatemintError(f"{path}: is damaged ({error}): delete it, and generate again to restore it") from error
+
+
+def _json(data: dict) -> str:
+    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+def _csv(rows: list[dict]) -> str:
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)) or ["path", "reason"])
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()

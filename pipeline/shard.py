@@ -1,0 +1,179 @@
+"""One shard as a transaction: sample, edit, filter, write, and last of all the commit that makes it count.
+
+A shard is a pure function of recipe and number: whoever mints it, whenever, the same bytes come out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from pipeline import write
+from pipeline.draw import Targets, quotas
+from pipeline.plate import Plate
+from pipeline.recipe import GenerateRecipe, recipe_hash
+
+THREADS = 4  # that fetch sources and encode results beside the network
+
+Tick = Callable[[int, int], None]  # told accepted and rejected plates of every batch
+
+
+class Stages:
+    """What plates of a run go through. Each stage is built when first used: loading networks takes seconds."""
+
+    def __init__(self, recipe: GenerateRecipe):
+        self.recipe = recipe
+
+    @cached_property
+    def sources(self):
+        from pipeline.sample import open_sources
+
+        return open_sources(self.recipe)
+
+    @cached_property
+    def edit(self) -> Callable[[list[Plate]], list[Plate]]:
+        from pipeline.edit import Editor
+
+        return Editor(self.recipe.edit)
+
+    @cached_property
+    def filter(self) -> Callable[[list[Plate]], list[Plate]]:
+        from pipeline.filter import Filter
+
+        return Filter(self.recipe.filter, self.recipe.edit)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The targets one transaction serves, all of one split. index: int64 (n,), their places among the run's targets."""
+
+    number: int
+    split: str
+    data: str
+    index: np.ndarray
+    targets: Targets
+
+    @property
+    def dropped(self) -> str:
+        return f"dropped/{self.number:05d}.parquet"
+
+    @property
+    def commit(self) -> str:
+        return f"commits/{self.number:05d}.json"
+
+    def part(self, places: np.ndarray | slice) -> Shard:
+        """The shard with some of its targets only."""
+        return replace(self, index=self.index[places], targets=take(self.targets, places))
+
+
+def take(targets: Targets, places: np.ndarray | slice) -> Targets:
+    """Some of the targets, in the order of `places`."""
+    return Targets(targets.group[places], targets.text[places], targets.group_index[places])
+
+
+def run_shard(shard: Shard, stages: Stages, tick: Tick | None = None) -> dict:
+    """Mints a shard, writes its files and then its commit, which it returns: without it nothing of the shard counts."""
+    recipe, groups = stages.recipe, stages.sources.groups
+    seconds = Counter()
+    kept, dropped, missing = mint(shard, stages, seconds, tick)
+    with _timed(seconds, "write"):
+        files = [
+            _store(recipe.folder, shard.data, kept, write.schema(recipe)),
+            _store(recipe.folder, shard.dropped, dropped, write.schema(recipe, dropped=True)),
+        ]
+    served = np.setdiff1d(np.arange(len(shard.index)), missing)
+    commit = {
+        "shard": shard.number,
+        "recipe_sha256": recipe_hash(recipe),
+        "files": files,
+        "accepted": len(kept),
+        "rejected": dict(sorted(Counter(row["reason"] for row in dropped).items())),
+        "missing": len(missing),
+        "counts": quotas(take(shard.targets, served), groups),
+        "shortfall": quotas(take(shard.targets, missing), groups),
+        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+    }
+    write.replace(recipe.folder / shard.commit, json.dumps(commit, indent=1, ensure_ascii=False) + "\n")
+    return commit
+
+
+def mint(
+    shard: Shard, stages: Stages, seconds: Counter, tick: Tick | None = None
+) -> tuple[list[dict], list[dict], np.ndarray]:
+    """The rows accepted and dropped, and the places in the shard of targets that no source could serve.
+
+    A target whose plate is rejected goes back as a whole and is tried on another source in the next round.
+    """
+    kept, dropped = [], []
+    pending = np.arange(len(shard.index))
+    with ThreadPoolExecutor(THREADS) as pool:
+        for attempt in range(stages.recipe.filter.rounds):
+            served = []
+            for batch in _batches(pool, partial(_source, stages.sources, shard, attempt), pending, stages, seconds):
+                plates = _judged(batch, stages, seconds)
+                for plate in plates:
+                    (dropped if plate.reason else kept).append(pool.submit(write.row, plate, stages.recipe))
+                good = [plate.index for plate in plates if not plate.reason]
+                served += good
+                if tick:
+                    tick(len(good), len(plates) - len(good))
+            pending = pending[~np.isin(shard.index[pending], served)]
+        with _timed(seconds, "write"):
+            return _in_order(kept), _in_order(dropped), pending
+
+
+def _source(sources, shard: Shard, attempt: int, place: int) -> Plate:
+    """The photograph that shall show the target at this place of the shard."""
+    targets = shard.targets
+    plate = sources.get(int(targets.group[place]), int(targets.group_index[place]), attempt)
+    return replace(
+        plate, target=str(targets.text[place]), index=int(shard.index[place]), round=attempt, split=shard.split
+    )
+
+
+def _batches(
+    pool: ThreadPoolExecutor, get: Callable[[int], Plate], places: np.ndarray, stages: Stages, seconds: Counter
+) -> Iterator[list[Plate]]:
+    """Batches of source plates, in order; threads fetch the next batch while this one is in use."""
+    size = stages.recipe.edit.batch
+    coming = []
+    for start in range(0, len(places) + size, size):
+        with _timed(seconds, "sample"):
+            ready = [future.result() for future in coming]
+        coming = [pool.submit(get, int(place)) for place in places[start : start + size]]
+        # A rendered source may say the target by chance: its turn is passed over, the next round brings another.
+        if batch := [plate for plate in ready if plate.text != plate.target]:
+            yield batch
+
+
+def _judged(batch: list[Plate], stages: Stages, seconds: Counter) -> list[Plate]:
+    with _timed(seconds, "edit"):
+        edited = stages.edit(batch)
+    with _timed(seconds, "filter"):
+        return stages.filter(edited)
+
+
+def _in_order(rows: list) -> list[dict]:
+    return sorted((future.result() for future in rows), key=lambda row: (row["index"], row["round"]))
+
+
+def _store(folder: Path, name: str, rows: list[dict], schema) -> dict:
+    data = write.parquet(rows, schema)
+    write.replace(folder / name, data)
+    return {"path": name, "rows": len(rows), "bytes": len(data), "sha256": write.sha256(data)}
+
+
+@contextmanager
+def _timed(seconds: Counter, stage: str) -> Iterator[None]:
+    start = perf_counter()
+    yield
+    seconds[stage] += perf_counter() - start

@@ -1,0 +1,320 @@
+"""Runs: the same bytes whoever runs them and however often they are killed, quotas kept, faults told."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import run
+from pipeline.plate import PlatemintError
+from pipeline.shard import run_shard
+from stand_ins import Lucky, NoQ, recipe
+
+HERE = Path(__file__).parent
+
+
+def contents(folder: Path) -> dict[str, object]:
+    """Every file of a run; of commits all but the times, of the recipe all but folder and engine."""
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for name in files:
+        if name.startswith("commits/"):
+            files[name] = json.loads(files[name]) | {"seconds": None}
+    files.pop("recipe.yaml", None)
+    return files
+
+
+def labels(folder: Path) -> list[str]:
+    return [text for path in sorted(folder.glob("data/*.parquet")) for text in pq.read_table(path)["text"].to_pylist()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """An uninterrupted run."""
+    out = tmp_path_factory.mktemp("run") / "plates"
+    made = recipe(out)
+    assert run.generate(made, stages=Lucky(made)).exit_code == 0
+    return out
+
+
+def test_quotas_hold_on_accepted_plates_and_every_attempt_is_kept(finished):
+    manifest = json.loads((finished / "manifest.json").read_text())
+    texts = labels(finished)
+    assert len(texts) == len(set(texts)) == manifest["accepted"] == 120
+    assert manifest["counts"] == json.loads((finished / "plan.json").read_text())["quotas"]
+    firsts = [text[0] for text in texts]
+    assert {firsts.count(c) for c in set(firsts)} <= {120 // 26, 120 // 26 + 1} and len(set(firsts)) == 26
+    dropped = [row for path in finished.glob("dropped/*") for row in pq.read_table(path).to_pylist()]
+    assert len(dropped) == manifest["rejected"]["reader"] > 20
+    assert all(row["score_reader"] < 0.35 for row in dropped)
+
+
+def test_rejected_texts_are_tried_on_another_source(finished):
+    rows = [row for folder in ("data", "dropped") for path in (finished / folder).glob("*") for row in rows_of(path)]
+    again = [row for row in rows if row["layout"] == "long"]
+    by_target = {}
+    for row in again:
+        by_target.setdefault(row["index"], []).append(row)
+    tried_often = [attempts for attempts in by_target.values() if len(attempts) > 1]
+    assert tried_often and all(len({row["text"] for row in attempts}) == 1 for attempts in tried_often)
+    assert any(len({row["source"] for row in attempts}) > 1 for attempts in tried_often)
+
+
+def rows_of(path: Path) -> list[dict]:
+    return pq.read_table(path, columns=["index", "text", "source", "layout", "round"]).to_pylist()
+
+
+def test_a_shard_depends_on_nothing_but_recipe_and_number(finished, tmp_path):
+    made = recipe(tmp_path / "alone")
+    stages = Lucky(made)
+    shard = run.plan(made, stages.sources).shards[3]
+    commit = run_shard(shard, stages)
+    for file in commit["files"]:
+        assert (tmp_path / "alone" / file["path"]).read_bytes() == (finished / file["path"]).read_bytes()
+
+
+def test_another_seed_is_another_dataset(finished, tmp_path):
+    made = recipe(tmp_path / "other", seed=1)
+    run.generate(made, stages=Lucky(made))
+    assert labels(tmp_path / "other") != labels(finished)
+
+
+def test_worker_processes_give_the_same_bytes(finished, tmp_path):
+    made = recipe(tmp_path / "plates", workers=2)
+    progress = io.StringIO()
+    assert run.generate(made, progress, Lucky(made)).accepted == 120
+    assert contents(tmp_path / "plates") == contents(finished)
+    assert "120 of 120 plates" in progress.getvalue()
+
+
+KILLS = """
+import os, random, signal, sys, time
+from pipeline import run
+from stand_ins import Lucky, recipe
+
+def start(name, count=120, renames=None):
+    child = os.fork()
+    if child == 0:
+        if renames is not None:
+            left, rename = iter(range(renames)), os.replace
+            os.replace = lambda *a: os.kill(os.getpid(), signal.SIGKILL) if next(left, None) is None else rename(*a)
+        made = recipe(f"{sys.argv[1]}/{name}", count)
+        run.generate(made, stages=Lucky(made))
+        os._exit(0)
+    return child
+
+def killed(child):
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+began = time.monotonic()
+assert not killed(start("whole"))
+whole = time.monotonic() - began
+deaths = 0
+for k in range(6):  # six runs, each killed at three random moments
+    for _ in range(3):
+        child = start(f"random-{k}")
+        time.sleep(random.uniform(0.1, 0.9) * whole)
+        os.kill(child, signal.SIGKILL)
+        deaths += killed(child)
+    assert not killed(start(f"random-{k}"))
+
+renames = 0  # and short runs, killed just before their first, second, ... rename
+while killed(start(f"renames-{renames}", 40, renames)):
+    assert not killed(start(f"renames-{renames}", 40))
+    renames += 1
+print(deaths, renames)
+"""
+
+
+def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(finished, tmp_path):
+    out = subprocess.run(
+        [sys.executable, "-c", KILLS, tmp_path], cwd=HERE, env=os.environ | {"PYTHONPATH": str(HERE.parent)},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert out.returncode == 0, out.stderr
+    deaths, renames = map(int, out.stdout.split())
+    assert deaths >= 10 and renames == 3 + 3 * 3 + 2  # plan, recipe, set aside; three shards; card, manifest
+    for k in range(6):
+        assert contents(tmp_path / f"random-{k}") == contents(tmp_path / "whole") == contents(finished)
+    for k in range(renames):
+        assert contents(tmp_path / f"renames-{k}") == contents(tmp_path / f"renames-{renames}")
+
+
+LIMITED = """
+import resource, sys
+from pipeline import run
+from pipeline.plate import PlatemintError
+from stand_ins import Lucky, recipe
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+made = recipe(sys.argv[1])
+try:
+    run.generate(made, stages=Lucky(made))
+except PlatemintError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_a_file_that_cannot_be_written_whole_leaves_none_and_the_run_goes_on_later(finished, tmp_path):
+    """A limit on file size fails as a full disk does: in the middle of a write."""
+    out = tmp_path / "plates"
+    failed = subprocess.run(
+        [sys.executable, "-c", LIMITED, out], cwd=HERE, env=os.environ | {"PYTHONPATH": str(HERE.parent)},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert failed.returncode == 1 and failed.stderr.startswith(f"{out}/data/") and "Traceback" not in failed.stderr
+    left = contents(out)
+    assert "plan.json" in left and not [name for name in left if name.startswith(("data/", "commits/"))]
+    assert not [name for name in left if name.endswith(".part")]
+    made = recipe(out)
+    run.generate(made, stages=Lucky(made))
+    assert contents(out) == contents(finished)
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """Mounts a file system of a given kind and hands out its folder; skips where that is not allowed."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options: str) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
+        if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("mounting needs root")
+        return folder
+
+    yield mount
+    if os.path.ismount(folder):
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_stops_the_run_cleanly_and_it_continues_when_there_is_room(finished, mounted):
+    out = mounted("size=300k") / "plates"
+    made = recipe(out)
+    with pytest.raises(PlatemintError, match="No space left"):
+        run.generate(made, stages=Lucky(made))
+    done = sorted(out.glob("commits/*"))
+    assert 0 < len(done) < 6 and not list(out.rglob(".*"))
+    for commit in done:
+        assert all((out / file["path"]).stat().st_size == file["bytes"] for file in json.loads(commit.read_text())["files"])
+    subprocess.run(["mount", "-o", "remount,size=4m", out.parent], check=True)
+    run.generate(made, stages=Lucky(made))
+    assert contents(out) == contents(finished)
+
+
+def test_a_read_only_folder_is_named(mounted):
+    out = mounted("size=1m,ro") / "plates"
+    made = recipe(out)
+    with pytest.raises(PlatemintError, match=f"{out}.*(?i:read-only).*--out"):
+        run.generate(made, stages=Lucky(made))
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "plates").write_text("mine")
+    for out in (tmp_path / "plates", tmp_path / "plates" / "run"):
+        made = recipe(out)
+        with pytest.raises(PlatemintError, match=f"{out}.*--out"):
+            run.generate(made, stages=Lucky(made))
+    assert (tmp_path / "plates").read_text() == "mine"
+
+
+def test_files_of_others_are_not_touched(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    made = recipe(tmp_path)
+    with pytest.raises(PlatemintError, match="not a run's"):
+        run.generate(made, stages=Lucky(made))
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+@pytest.fixture
+def short(tmp_path):
+    """A short run that is done."""
+    made = recipe(tmp_path / "short", count=40)
+    run.generate(made, stages=Lucky(made))
+    return tmp_path / "short"
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [({"seed": 1}, "seed was 0, is 1"), ({"edit": {"batch": 4}}, "edit.batch was 8, is 4"), ({"count": 41}, "count was 40")],
+)
+def test_another_recipe_is_refused_by_the_field_that_differs(short, change, said):
+    before = contents(short)
+    made = recipe(short, **({"count": 40} | change))
+    with pytest.raises(PlatemintError, match=said):
+        run.generate(made, stages=Lucky(made))
+    assert contents(short) == before
+
+
+def test_other_sources_or_a_foreign_commit_are_refused(short):
+    made = recipe(short, count=40)
+    stages = Lucky(made)
+    stages.sources = type("Other", (type(stages.sources),), {"fingerprint": "other noise"})()
+    with pytest.raises(PlatemintError, match="sources"):
+        run.generate(made, stages=stages)
+    commit = short / "commits/00001.json"
+    commit.write_text(commit.read_text().replace(json.loads(commit.read_text())["recipe_sha256"], "0" * 64))
+    with pytest.raises(PlatemintError, match="00001.json.*another recipe"):
+        run.generate(made, stages=Lucky(made))
+
+
+def test_other_workers_and_a_moved_folder_are_no_other_recipe(short, tmp_path):
+    before = contents(short)
+    short.rename(tmp_path / "moved")
+    made = recipe(tmp_path / "moved", count=40, workers=3)
+    assert run.generate(made, stages=Lucky(made)).accepted == 40
+    assert contents(tmp_path / "moved") == before
+
+
+def test_a_lost_shard_is_minted_again_and_no_other(short):
+    before = contents(short)
+    lost, kept = short / "data/train-00001-of-00002.parquet", short / "data/train-00000-of-00002.parquet"
+    lost.write_bytes(lost.read_bytes()[:100])
+    stamp = kept.stat().st_mtime_ns
+    made = recipe(short, count=40)
+    run.generate(made, stages=Lucky(made))
+    assert contents(short) == before and kept.stat().st_mtime_ns == stamp
+
+
+def test_what_cannot_be_filled_is_reported_by_position_and_character(tmp_path):
+    made = recipe(tmp_path / "plates", filter={"rounds": 2, "min_reader": 0.0})
+    result = run.generate(made, stages=NoQ(made))
+    plan = json.loads((tmp_path / "plates/plan.json").read_text())
+    assert result.exit_code == 3 and result.accepted + result.missing == 120
+    for position, counts in result.shortfall.items():
+        if position in "01":
+            letters = next(q for key, q in plan["quotas"].items() if key.startswith(f"{position}/"))
+            assert counts["Q"] == letters["Q"]
+    assert sum(result.shortfall["0"].values()) == result.missing
+    manifest = json.loads((tmp_path / "plates/manifest.json").read_text())
+    assert manifest["missing"] == result.missing and manifest["rejected"] == {"reader": 2 * result.missing}
+    assert not any("Q" in text for text in labels(tmp_path / "plates"))
+
+
+def test_an_estimate_comes_near_what_the_run_takes(finished, tmp_path):
+    made = recipe(tmp_path / "plates")
+    stages = Lucky(made)
+    guess = run.estimate(made, run.plan(made, stages.sources), stages)
+    real = sum(file["bytes"] for file in json.loads((finished / "manifest.json").read_text())["files"])
+    assert 0.5 < guess["bytes"] / real < 2 and guess["seconds"] > 0
+    assert not (tmp_path / "plates").exists()
+
+
+def test_a_terminal_sees_one_line_and_a_pipe_a_few():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for stream in (Terminal(), io.StringIO()):
+        progress = run.Progress(100, stream)
+        progress.resume(40)
+        progress.every = 0
+        progress.add(10, 10)
+        progress.tell(end=True)
+        assert "50 of 100 plates" in stream.getvalue() and "50.0% accepted" in stream.getvalue()
+        assert "left" in stream.getvalue()
+        assert stream.getvalue().count("\n") == (1 if stream.isatty() else 2)
