@@ -1,0 +1,198 @@
+"""The command line: one verb per use, thin. Also installed as `platemint`.
+
+Exit codes: 0 done; 2 wrong usage or recipe; 3 finished, but some quota could not be filled; 1 anything else.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+EXAMPLES = {
+    "generate": "generate quickstart --count 200",
+    "train": "train train-phase1 --set steps=1000",
+    "edit": "edit --input_dir photos/i_s --input_text photos/gt.txt --out outputs/edited",
+    "inspect": "inspect photos/labels.csv",
+    "verify": "verify outputs/quickstart",
+}
+
+
+class WrongUse(click.ClickException):
+    """A recipe, or what it points at, that has to be mended before anything can run."""
+
+    exit_code = 2
+
+
+class Verb(click.Command):
+    """A command that shows its example below its help, and a user's fault as one message without a traceback."""
+
+    def __init__(self, **fields):
+        super().__init__(epilog=_examples([fields["name"]]), **fields)
+
+    def invoke(self, context: click.Context):
+        with _faults(click.ClickException):
+            return super().invoke(context)
+
+
+class Verbs(click.Group):
+    command_class = Verb
+
+
+@contextmanager
+def _faults(shown_as: type[click.ClickException]):
+    from pipeline.plate import PlatemintError
+
+    try:
+        yield
+    except PlatemintError as fault:
+        raise shown_as(str(fault)) from None
+
+
+def _examples(verbs) -> str:
+    lines = [f"  python run_pipeline.py {EXAMPLES[verb]}" for verb in verbs]
+    return "\b\n" + "\n".join(["Example:" if len(lines) == 1 else "Examples:", *lines])
+
+
+def _recipe_options(verb):
+    sets = click.option(
+        "--set", "sets", metavar="KEY=VALUE", multiple=True, help="Set a field of the recipe, such as edit.batch=8."
+    )
+    return click.argument("recipe", required=False)(sets(verb))
+
+
+@click.group(
+    cls=Verbs, epilog=_examples(EXAMPLES), context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
+)
+def main() -> None:
+    """Mint balanced, labelled license-plate images from plates you have, or from plates rendered for you."""
+
+
+@main.command(name="generate")
+@_recipe_options
+@click.option("--source", metavar="PATH", help="Corpus: a folder of plate crops, or its file of labels.")
+@click.option("--count", type=int, metavar="N", help="Plates to make.")
+@click.option("--out", metavar="DIR", help="Run folder.  [default: outputs/NAME]")
+@click.option("--seed", type=int, metavar="S", help="Another seed is another dataset.")
+@click.option("--dry-run", is_flag=True, help="Show recipe, quotas, shards, disk and time; write nothing.")
+def generate(recipe, sets, source, count, out, seed, dry_run) -> None:
+    """Make a dataset, or go on with one that was interrupted.
+
+    RECIPE is a YAML file, or the name of one that ships; left out, every field has its default.
+    """
+    from pipeline import run
+    from pipeline.recipe import load_recipe
+    from pipeline.shard import Stages
+
+    given = {"source.path": source, "count": count, "out": out, "seed": seed}
+    with _faults(WrongUse):
+        stages = Stages(load_recipe(recipe, sets, "generate", {k: v for k, v in given.items() if v is not None}))
+        stages.sources  # opened here, since a source that cannot be used is a fault of the recipe
+    if dry_run:
+        _preview(stages)
+        return
+    result = run.generate(stages.recipe, progress=sys.stderr, stages=stages)
+    click.echo(f"{result.folder}: {result.accepted:,} plates")
+    if result.missing:
+        click.echo(f"{result.missing:,} plates are missing, by position and character:", err=True)
+        for position, counts in result.shortfall.items():
+            click.echo(f"  {position}: " + " ".join(f"{c}:{n}" for c, n in counts.items()), err=True)
+    sys.exit(result.exit_code)
+
+
+def _preview(stages) -> None:
+    from pipeline import run
+    from pipeline.recipe import dump
+
+    click.echo(dump(stages.recipe))
+    plan = run.plan(stages.recipe, stages.sources)
+    click.echo("quotas: position / characters: plates for each")
+    for key, counts in plan.facts["quotas"].items():
+        least, most = min(counts.values()), max(counts.values())
+        click.echo(f"  {key}: {least}" + (f" to {most}" if most > least else ""))
+    click.echo(f"sources: {len(stages.sources.groups)} groups, {len(stages.sources.set_aside)} pictures set aside")
+    cost = run.estimate(stages.recipe, plan, stages)
+    click.echo(f"shards: {len(plan.shards)}")
+    click.echo(f"disk: about {cost['bytes'] / 1e6:,.1f} MB")
+    click.echo(f"time: about {cost['seconds'] / 60:,.1f} minutes")
+
+
+@main.command(name="train")
+@_recipe_options
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run folder.")
+def train(recipe, sets, resume) -> None:
+    """Train the networks.
+
+    RECIPE is a YAML file, or the name of one that ships; left out, every field has its default.
+    """
+    from pipeline.recipe import load_recipe
+
+    with _faults(WrongUse):
+        resolved = load_recipe(recipe, sets, "train")
+    from pipeline.train import train
+
+    click.echo(train(resolved, resume, say=click.echo))
+
+
+@main.command(name="edit")
+@click.option(
+    "--input_dir", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of pictures."
+)
+@click.option(
+    "--input_text",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Wanted texts, a line `name text` each.",
+)
+@click.option(
+    "--source_text",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Texts the pictures have, likewise; left out, a reader reads them.",
+)
+@click.option("--checkpoint", metavar="F", help="Generator: a name in models/checkpoints or a file.")
+@click.option("--out", type=click.Path(path_type=Path), default="outputs/edited", show_default=True, help="Folder of results.")
+def edit(input_dir, input_text, source_text, checkpoint, out) -> None:
+    """Write given texts on given plates."""
+    from pipeline.edit import edit_folder
+    from pipeline.recipe import Edit
+
+    click.echo(edit_folder(input_dir, input_text, source_text, checkpoint or Edit().checkpoint, out))
+
+
+@main.command(name="inspect")
+@click.argument("corpus", type=click.Path(exists=True, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def inspect(corpus, as_json) -> None:
+    """Count characters, lengths and layouts.
+
+    Says how even they are, too. CORPUS is a folder of labelled plates, its file of labels, or the folder of a run.
+    """
+    import json
+
+    from pipeline.inspect import inspect, table
+
+    report = inspect(corpus)
+    click.echo(json.dumps(report, ensure_ascii=False, indent=1) if as_json else table(report))
+
+
+@main.command(name="verify")
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def verify(run) -> None:
+    """Check a finished run.
+
+    Decodes every image, recounts labels, checks hashes, quotas and invariants. RUN is a run's folder. Exit code 1 on
+    any fault.
+    """
+    from pipeline.verify import verify
+
+    report = verify(run)
+    for fault in report.faults:
+        click.echo(fault)
+    click.echo(report.summary)
+    sys.exit(1 if report.faults else 0)
+
+
+if __name__ == "__main__":
+    main()

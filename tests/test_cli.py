@@ -1,0 +1,130 @@
+"""The command line: exit codes, messages, and answers in time."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import run_pipeline
+from tests import stand_ins
+
+PROGRAM = Path(run_pipeline.__file__)
+VERBS = list(run_pipeline.EXAMPLES)
+
+
+@pytest.fixture
+def call(monkeypatch):
+    """Calls the program with stand-in stages; a traceback fails the test, since a user must never see one."""
+    monkeypatch.setattr("pipeline.shard.Stages", stand_ins.Lucky)
+
+    def call(*args):
+        result = CliRunner().invoke(run_pipeline.main, [str(arg) for arg in args])
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result
+
+    return call
+
+
+def generate(call, out, *more):
+    return call("generate", "--count", 40, "--out", out, "--set", "filter.rounds=30", "--set", "edit.batch=8", *more)
+
+
+def test_help_answers_at_once_and_loads_nothing_heavy():
+    def seconds():
+        start = time.perf_counter()
+        subprocess.run([sys.executable, PROGRAM, "--help"], check=True, capture_output=True)
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(5)) < 0.5
+    listing = "import sys, run_pipeline; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", listing], text=True, cwd=PROGRAM.parent).split()
+    assert not {"numpy", "torch", "cv2", "pandas", "pyarrow", "pydantic", "yaml", "joblib"} & set(loaded)
+
+
+def test_help_has_one_example_per_verb(call):
+    whole = call("--help").output
+    for verb in VERBS:
+        example = f"python run_pipeline.py {run_pipeline.EXAMPLES[verb]}"
+        assert whole.count(example) == 1 and call(verb, "--help").output.count(example) == 1
+
+
+def test_examples_name_options_and_recipes_there_are(call):
+    from pipeline.recipe import load_recipe
+
+    for verb, example in run_pipeline.EXAMPLES.items():
+        helped = call(verb, "--help").output
+        assert all(option in helped for option in re.findall(r"--\w+", example))
+        if verb in ("generate", "train"):
+            _, name, *rest = example.split()
+            sets = [word for word in rest if "=" in word]
+            load_recipe(name, sets, verb)
+
+
+@pytest.mark.parametrize(
+    "args, said",
+    [
+        (["generat"], "generate"),
+        (["generate", "--cout", "3"], "--count"),
+        (["generate", "--count", "x"], "--count"),
+        (["generate", "--count", "0"], "--count: count: must be greater than or equal to 1, not 0"),
+        (["generate", "quikstart"], "did you mean quickstart?"),
+        (["generate", "--set", "filter.min_raeder=1"], "--set filter.min_raeder=1: filter.min_raeder: unknown field (did"),
+        (["train", "--set", "nmae=x"], "nmae: unknown field (did you mean name?)"),
+        (["train", "quickstart"], "task: this is a recipe for 'generate'"),
+        (["inspect", "/nope"], "/nope"),
+        (["verify", "/nope"], "/nope"),
+        (["edit", "--input_dir", "/"], "--input_text"),
+    ],
+)
+def test_wrong_use_exits_2_and_says_what_to_mend(call, args, said):
+    result = call(*args)
+    assert result.exit_code == 2 and said in result.output
+
+
+def test_sources_that_cannot_be_opened_are_wrong_use(tmp_path):
+    for args, said in [
+        (["--source", tmp_path / "nope"], "no such folder or file"),
+        (["--source", tmp_path], "no labelled plates found here"),
+        (["--set", "source.layouts=[ukk]"], "ukk"),
+    ]:
+        result = CliRunner().invoke(run_pipeline.main, ["generate", *map(str, args)])
+        assert result.exit_code == 2 and said in result.output and isinstance(result.exception, SystemExit)
+
+
+def test_generate_inspect_verify(call, tmp_path):
+    out = tmp_path / "run"
+    assert generate(call, out).exit_code == 0
+    assert "40 plates" in generate(call, out).output  # again: nothing is left to do
+    assert json.loads(call("inspect", out, "--json").output)["plates"] == 40
+    assert "40 plates" in call("inspect", out).output
+    assert call("verify", out).exit_code == 0
+
+    shard = next((out / "data").glob("*.parquet"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    damaged = call("verify", out)
+    assert damaged.exit_code == 1 and shard.name in damaged.output
+
+
+def test_another_recipe_in_the_same_folder_exits_1(call, tmp_path):
+    generate(call, tmp_path / "run")
+    result = generate(call, tmp_path / "run", "--seed", 5)
+    assert result.exit_code == 1 and "seed was 0, is 5" in result.output
+
+
+def test_a_quota_that_cannot_be_filled_exits_3_and_is_printed(call, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.shard.Stages", stand_ins.NoQ)
+    result = generate(call, tmp_path / "run")
+    assert result.exit_code == 3
+    assert re.search(r"are missing.*\n\s+0: .*Q:\d", result.output)
+
+
+def test_dry_run_shows_the_recipe_and_writes_nothing(call, tmp_path):
+    result = generate(call, tmp_path / "run", "--seed", 4, "--dry-run")
+    assert result.exit_code == 0 and not any(tmp_path.iterdir())
+    for said in ("seed: 4", "rounds: 30", "quotas", "0/ABCDEFGHIJKLMNOPQRSTUVWXYZ: 1 to 2", "shards: 2", "disk:", "time:"):
+        assert said in result.output

@@ -1,0 +1,227 @@
+"""Sources: the same plate for the same numbers, even use, and every unusable picture set aside."""
+
+import os
+import pickle
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.plate import DIGITS, LETTERS, PROVINCES, PlatemintError
+from pipeline.recipe import load_recipe
+from pipeline.sample import _stride, fitted, grammar, open_sources, pattern
+
+SHARED = Path(__file__).parents[2] / "shared" / "plates"
+NO_IO = LETTERS.replace("I", "").replace("O", "")
+
+
+def picture(path, seed=0, size=(24, 80)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    assert cv2.imwrite(str(path), pixels)
+    return pixels[..., ::-1]
+
+
+def corpus(folder, rows):
+    """rows: (text, split). The pictures are PNG, all different."""
+    lines = ["path,text,split"]
+    for n, (text, split) in enumerate(rows):
+        picture(folder / f"{n}.png", n)
+        lines.append(f"{n}.png,{text},{split}")
+    (folder / "labels.csv").write_text("\n".join(lines), encoding="utf8")
+    return folder
+
+
+def opened(path="", **fields):
+    source = {f"source.{key}": value for key, value in fields.items()}
+    return open_sources(load_recipe(None, overrides={"source.path": str(path), **source}))
+
+
+def reasons(sources):
+    return {row["path"]: row["reason"] for row in sources.set_aside}
+
+
+def test_groups_are_split_and_pattern_with_their_share(tmp_path):
+    rows = [("ABC-123", "train"), ("ABD-124", "train"), ("AB1", "train"), ("ABE-125", "val")]
+    sources = opened(corpus(tmp_path, rows))
+    assert {g.name: (g.weight, g.sources) for g in sources.groups} == {
+        "corpus/train/LLD": (0.25, 1),
+        "corpus/train/LLL-DDD": (0.5, 2),
+        "corpus/val/LLL-DDD": (0.25, 1),
+    }
+    assert sources.texts == {text for text, _ in rows}
+
+
+def test_a_source_is_the_files_pixels_and_the_same_every_time(tmp_path):
+    rows = [(f"AB{n}", "train") for n in range(5)]
+    folder = corpus(tmp_path, rows)
+    sources, again = opened(folder), pickle.loads(pickle.dumps(opened(folder)))
+    for index in range(12):
+        plate, same = sources.get(0, index, 1), again.get(0, index, 1)
+        number = [text for text, _ in rows].index(plate.text)
+        assert np.array_equal(plate.image, picture(tmp_path / "again.png", number))
+        assert plate.image.dtype == np.uint8 and len(plate.source) == 16
+        assert np.array_equal(plate.image, same.image) and (plate.text, plate.source) == (same.text, same.source)
+
+
+@given(st.integers(1, 400), st.integers(0, 3))
+def test_attempts_go_through_all_photographs_before_one_comes_again(n, index):
+    visited = [(index + attempt * _stride(n)) % n for attempt in range(n)]
+    assert sorted(visited) == list(range(n))
+
+
+def test_photographs_are_used_evenly(tmp_path):
+    sources = opened(corpus(tmp_path, [(f"AB{n}", "train") for n in range(7)]))
+    used = Counter(sources.get(0, index, 0).text for index in range(7 * 3 + 2))
+    assert len(used) == 7 and set(used.values()) == {3, 4}
+    assert len({sources.get(0, 0, attempt).text for attempt in range(4)}) == 4
+
+
+def test_unusable_pictures_are_set_aside_and_the_rest_goes_on(tmp_path):
+    folder = tmp_path / "corpus"
+    outside = picture(tmp_path / "outside.png", 99)
+    corpus(folder, [("AB1", "train")])
+    (folder / "empty.png").touch()
+    (folder / "noise.png").write_bytes(bytes(range(256)))
+    (folder / "cut.png").write_bytes((folder / "0.png").read_bytes()[:900])
+    (folder / "twin.png").write_bytes((folder / "0.png").read_bytes())
+    (folder / "folder.png").mkdir()
+    (folder / "link.png").symlink_to(tmp_path / "outside.png")
+    (folder / "circle.png").symlink_to(folder / "circle.png")
+    os.mkfifo(folder / "pipe.png")
+    picture(folder / "thin.png", size=(7, 80))
+    cv2.imwrite(str(folder / "huge.png"), np.zeros((2001, 2000), np.uint8))
+    cv2.imwrite(str(folder / "bomb.png"), np.zeros((9600, 9600), np.uint8))
+    cv2.imwrite(str(folder / "deep.png"), np.zeros((24, 80), np.uint16))
+    names = "empty noise cut twin folder link circle pipe thin huge bomb deep missing".split()
+    rows = [f"{name}.png,AC{n}" for n, name in enumerate(names)] + [f"../outside.png,AD1\n{tmp_path}/outside.png,AD2"]
+    with open(folder / "labels.csv", "a") as table:
+        table.write("\n" + "\n".join(rows))
+
+    sources = opened(folder)
+    said = reasons(sources)
+    assert [g.sources for g in sources.groups] == [1]
+    assert len(sources.set_aside) == len(names) + 2
+    assert said["empty.png"] == "empty file"
+    assert "not a picture" in said["noise.png"]
+    assert "broken picture" in said["cut.png"]
+    assert said["twin.png"] == "the same picture as 0.png"
+    assert said["missing.png"] == said["folder.png"] == said["pipe.png"] == "no such file"
+    assert "outside" in said["link.png"] and "outside" in said["../outside.png"] and "outside" in said[f"{tmp_path}/outside.png"]
+    assert "too few" in said["thin.png"] and "too many" in said["huge.png"] and "too many" in said["bomb.png"]
+    assert "8 bits" in said["deep.png"] and said["circle.png"]
+    assert "AC3" in sources.texts  # a plate of the corpus all the same: never drawn
+    assert outside.shape == (24, 80, 3)
+
+
+def test_a_plate_stays_in_one_split(tmp_path):
+    sources = opened(corpus(tmp_path, [("AB1", "train"), ("AB1", "val"), ("AB1", "train"), ("AB2", "val")]))
+    assert {g.split: g.sources for g in sources.groups} == {"train": 2, "val": 1}
+    assert reasons(sources) == {"1.png": "its text is also in the split train"}
+
+
+def test_one_split_can_be_asked_for_but_all_texts_stay_forbidden(tmp_path):
+    folder = corpus(tmp_path, [("AB1", "train"), ("AB2", "val")])
+    sources = opened(folder, split="val")
+    assert [g.split for g in sources.groups] == ["val"] and sources.texts == {"AB1", "AB2"}
+    with pytest.raises(PlatemintError, match=r"source.split: no split vall \(did you mean val\?\); it has train, val"):
+        opened(folder, split="vall")
+
+
+def test_a_declared_layout_gives_the_grammar(tmp_path):
+    sources = opened(corpus(tmp_path, [("皖A12345", "train"), ("皖·AB2345", "train"), ("ABC123", "train")]), layout="cn-blue")
+    assert {g.name for g in sources.groups} == {"cn-blue/train/PLAAAAA", "cn-blue/train/P·LAAAAA"}
+    assert "does not fit the layout cn-blue, PLAAAAA" in reasons(sources)["2.png"]
+    assert sources.get(0, 0, 0).layout == "cn-blue"
+    with pytest.raises(PlatemintError, match="cn-blu"):
+        opened(tmp_path, layout="cn-blu")
+
+
+def test_letters_follow_what_the_corpus_uses(tmp_path):
+    sources = opened(corpus(tmp_path, [("OB1", "train"), ("皖A1B", "train")]))
+    alphabets = {g.name: g.positions for g in sources.groups}
+    assert alphabets["corpus/train/LLD"][0] == LETTERS.replace("I", "").replace("Q", "")
+    assert alphabets["corpus/train/PLDL"] == (PROVINCES, NO_IO, DIGITS, NO_IO)
+
+
+@given(st.text(DIGITS + LETTERS + PROVINCES + "-·. ", min_size=1, max_size=12))
+def test_a_grammar_keeps_the_pattern_of_its_label(text):
+    positions = grammar(text)
+    kinds = [DIGITS, LETTERS, PROVINCES]
+    for c, alphabet in zip(text, positions, strict=True):
+        kind = next((kind for kind in kinds if c in kind), c)
+        assert set(alphabet) <= set(kind)
+        assert c in alphabet or (text[0] in PROVINCES and c in "IO")
+    assert len(pattern(positions)) == len(text)
+
+
+def test_a_label_fits_a_layout_with_and_without_separators():
+    positions = ("AB", "AB", "12")
+    assert fitted("AB1", positions) == positions
+    assert fitted("AB-1", positions) == ("AB", "AB", "-", "12")
+    assert all(fitted(text, positions) == () for text in ("AB", "AB12", "AC1", "1BA", "---"))
+
+
+def test_a_corpus_of_nothing_usable_says_why(tmp_path):
+    (tmp_path / "ABC123_.jpg").touch()
+    with pytest.raises(PlatemintError, match="not one usable plate; 1 set aside, the first: ABC123_.jpg: empty file"):
+        opened(tmp_path)
+
+
+def test_a_changed_or_lost_file_is_noticed(tmp_path):
+    sources = opened(corpus(tmp_path, [("AB1", "train")]))
+    picture(tmp_path / "0.png", 5)
+    with pytest.raises(PlatemintError, match="0.png: is not the picture it was"):
+        sources.get(0, 0, 0)
+    (tmp_path / "0.png").unlink()
+    with pytest.raises(PlatemintError, match="0.png: was usable .* now: no such file"):
+        sources.get(0, 0, 0)
+
+
+def test_the_fingerprint_changes_with_pictures_and_labels(tmp_path):
+    folder = corpus(tmp_path, [("AB1", "train"), ("AB2", "train")])
+    before = opened(folder).fingerprint
+    assert opened(folder).fingerprint == before
+    picture(folder / "0.png", 5)
+    changed = opened(folder).fingerprint
+    (folder / "labels.csv").write_text("path,text\n0.png,AB1\n1.png,AB3")
+    assert len({before, changed, opened(folder).fingerprint}) == 3
+
+
+def test_a_photograph_is_upright(tmp_path):
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = 6  # held sideways
+    Image.fromarray(np.zeros((80, 24, 3), np.uint8)).save(tmp_path / "AB1_.jpg", exif=exif)
+    assert opened(tmp_path).get(0, 0, 0).image.shape == (24, 80, 3)
+
+
+def test_rendered_plates_are_pure_functions_of_their_numbers():
+    sources, again = opened(layouts=["uk", "cn-blue"]), opened(layouts=["uk", "cn-blue"])
+    seen = set()
+    for numbers in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]:
+        plate, same = sources.get(*numbers), again.get(*numbers)
+        assert np.array_equal(plate.image, same.image) and (plate.text, plate.source) == (same.text, same.source)
+        assert plate.layout == sources.groups[numbers[0]].layout and plate.split == "train"
+        assert all(c in alphabet for c, alphabet in zip(plate.text, sources.groups[numbers[0]].positions, strict=True))
+        seen.add(plate.source)
+    assert len(seen) == 4
+
+
+def test_rendered_plates_can_have_a_val_split():
+    sources = opened(layouts=["uk", "cn-blue"], val_share=0.25)
+    weights = {(g.layout, g.split): g.weight for g in sources.groups}
+    assert weights == {("uk", "train"): 0.375, ("cn-blue", "train"): 0.375, ("uk", "val"): 0.125, ("cn-blue", "val"): 0.125}
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no real plates here")
+def test_real_plates_open():
+    sources = opened(SHARED, split="train")
+    assert sum(g.sources for g in sources.groups) > 1600
+    assert abs(sum(g.weight for g in sources.groups) - 1) < 1e-9
+    assert sources.get(0, 3, 1).image.ndim == 3
