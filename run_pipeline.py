@@ -18,6 +18,8 @@ EXAMPLES = {
     "inspect": "inspect photos/labels.csv",
     "verify": "verify outputs/quickstart",
 }
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 class WrongUse(click.ClickException):
@@ -49,6 +51,10 @@ def _faults(shown_as: type[click.ClickException]):
         yield
     except PlatemintError as fault:
         raise shown_as(str(fault)) from None
+    except BrokenPipeError:  # `| head`: click ends quietly
+        raise
+    except OSError as fault:
+        raise shown_as(f"{fault.filename or 'a file'}: {fault.strerror or fault}") from None
 
 
 def _examples(verbs) -> str:
@@ -64,7 +70,9 @@ def _recipe_options(verb):
 
 
 @click.group(
-    cls=Verbs, epilog=_examples(EXAMPLES), context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
+    cls=Verbs,
+    epilog=_examples(EXAMPLES),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 def main() -> None:
     """Mint balanced, labelled license-plate images from plates you have, or from plates rendered for you."""
@@ -137,22 +145,11 @@ def train(recipe, sets, resume) -> None:
 
 
 @main.command(name="edit")
-@click.option(
-    "--input_dir", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of pictures."
-)
-@click.option(
-    "--input_text",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Wanted texts, a line `name text` each.",
-)
-@click.option(
-    "--source_text",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Texts the pictures have, likewise; left out, a reader reads them.",
-)
+@click.option("--input_dir", required=True, type=FOLDER, help="Folder of pictures.")
+@click.option("--input_text", required=True, type=FILE, help="Wanted texts, a line `name text` each.")
+@click.option("--source_text", type=FILE, help="Texts the pictures have, likewise; left out, a reader reads them.")
 @click.option("--checkpoint", metavar="F", help="Generator: a name in models/checkpoints or a file.")
-@click.option("--out", type=click.Path(path_type=Path), default="outputs/edited", show_default=True, help="Folder of results.")
+@click.option("--out", metavar="DIR", type=Path, default="outputs/edited", show_default=True, help="Results.")
 def edit(input_dir, input_text, source_text, checkpoint, out) -> None:
     """Write given texts on given plates."""
     from pipeline.edit import edit_folder
@@ -178,7 +175,7 @@ def inspect(corpus, as_json) -> None:
 
 
 @main.command(name="verify")
-@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("run", type=FOLDER)
 def verify(run) -> None:
     """Check a finished run.
 

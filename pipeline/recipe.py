@@ -41,8 +41,8 @@ class Strict(BaseModel):
 
 class Source(Strict):
     path: str = Field("", description="Corpus of labelled plate crops; empty, so that a first run needs no data.")
-    layout: str = Field("", description="Layout all plates of the corpus share; empty reads the pattern off each label.")
-    layouts: Names = Field((), description="Layouts to render; empty takes all, since variety is what rendering is for.")
+    layout: str = Field("", description="Layout the corpus's plates share; empty: patterns are read off labels.")
+    layouts: Names = Field((), description="Layouts to render; empty takes all: variety is what rendering is for.")
     split: str = Field("", description="Use only this split of the corpus; empty uses all, each kept apart.")
     val_share: Share = Field(0.0, description="Share of rendered plates in split val; 0, a later split is as easy.")
 
@@ -50,8 +50,8 @@ class Source(Strict):
     def _one_kind(self) -> Source:
         idle = ("layouts", "val_share") if self.path else ("layout", "split")
         if given := [name for name in idle if getattr(self, name)]:
-            kind, other = ("a corpus (path)", "rendered plates") if self.path else ("rendered plates (no path)", "a corpus")
-            raise ValueError(f"{', '.join(given)} is for {other}, and this source is {kind}")
+            here, there = ("a corpus", "rendered plates") if self.path else ("rendered plates (no path)", "a corpus")
+            raise ValueError(f"{', '.join(given)} is for {there}, and this source is {here}")
         return self
 
 
@@ -72,7 +72,7 @@ class Edit(Strict):
 
 
 class Filter(Strict):
-    rounds: int = Field(4, ge=1, le=100, description="Attempts per text, each on another source, before it is given up.")
+    rounds: int = Field(4, ge=1, le=100, description="Attempts per text, each on another source, before giving it up.")
     min_stability: Share = Field(0.0, description="Least agreement of the target mask cut a little higher and lower.")
     min_slots: Share = Field(0.0, description="Least agreement of the target mask with the text's length and places.")
     min_mask_reader: Share = Field(0.0, description="Least score of the text, read from the target mask alone.")
@@ -84,7 +84,7 @@ class Write(Strict):
     format: Literal["jpeg", "png", "webp"] = Field("jpeg", description="jpeg: what cameras and LPR datasets hold.")
     quality: int = Field(95, ge=1, le=100, description="Of jpeg and webp; 95 leaves no trace a recogniser would learn.")
     masks: bool = Field(False, description="Also store the mask of the new characters (PNG).")
-    shard_rows: int = Field(1000, ge=1, le=100_000, description="Rows a shard: what is lost at most when a run is killed.")
+    shard_rows: int = Field(1000, ge=1, le=100_000, description="Rows a shard: the most that a kill costs.")
     dropped_pixels: bool = Field(True, description="Keep rejected pictures too, so that a threshold can be looked at.")
 
 
@@ -166,7 +166,7 @@ def load_recipe(
     file = None if path is None else _find(path)
     raw = _read(file) if file else {}
     if raw.get("task", task) != task:
-        raise PlatemintError(f"{file}: task: this is a recipe for {raw['task']!r}; `{task}` takes one with task: {task}")
+        raise PlatemintError(f"{file}: task: a recipe for {raw['task']!r}; `{task}` takes one with task: {task}")
     origins = {key: f"--{key.split('.')[0]}" for key in overrides}
     values = dict(overrides)
     for assignment in sets:
@@ -182,7 +182,7 @@ def load_recipe(
 
 def dump(recipe: Recipe) -> str:
     """The whole recipe as YAML, defaults included; `load_recipe` of it gives an equal recipe."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
 
 
 def recipe_hash(recipe: Recipe) -> str:

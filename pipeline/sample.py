@@ -67,7 +67,7 @@ class Photo:
 class CorpusSources:
     """Photographs of a corpus. photos: of each group, in the order of their use. fingerprint: changes with the corpus.
 
-    texts: every text of the corpus, which no target may equal. set_aside: {"path", "row", "reason"} of what is not used.
+    texts: every text of the corpus, which no target may equal. set_aside: {"path", "row", "reason"} of unused pictures.
     """
 
     groups: tuple[Group, ...]
@@ -181,7 +181,8 @@ def _open_corpus(recipe: GenerateRecipe) -> CorpusSources:
         if positions:
             members.setdefault((label.split, positions), []).append(photo)
         else:
-            corpus.put_aside(label, f"the label does not fit the layout {layout.name}, {pattern(layout.positions)}")
+            wanted = f"{layout.name}, {pattern(layout.positions)}"
+            corpus.put_aside(label.name, label.row, f"the label does not fit the layout {wanted}")
     if not members:
         first = corpus.set_aside[0] if corpus.set_aside else {"path": "", "reason": "no labels"}
         raise PlatemintError(
@@ -211,7 +212,7 @@ def _split_apart(corpus: Corpus) -> list[Label]:
         if home.setdefault(label.text, label.split) == label.split:
             kept.append(label)
         else:
-            corpus.put_aside(label, f"its text is also in the split {home[label.text]}")
+            corpus.put_aside(label.name, label.row, f"its text is also in the split {home[label.text]}")
     return kept
 
 
@@ -234,7 +235,7 @@ def _photos(corpus: Corpus, labels: list[Label]) -> list[tuple[Label, Photo]]:
         if not reason and first.setdefault(source, label) is not label:
             reason = f"the same picture as {first[source].name}"
         if reason:
-            corpus.put_aside(label, reason)
+            corpus.put_aside(label.name, label.row, reason)
         else:
             kept.append((label, Photo(label.path, label.text, source)))
     return kept

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import run_pipeline
-from tests import stand_ins
+import stand_ins
 
 PROGRAM = Path(run_pipeline.__file__)
 VERBS = list(run_pipeline.EXAMPLES)
@@ -73,9 +73,9 @@ def test_examples_name_options_and_recipes_there_are(call):
         (["generate", "--count", "x"], "--count"),
         (["generate", "--count", "0"], "--count: count: must be greater than or equal to 1, not 0"),
         (["generate", "quikstart"], "did you mean quickstart?"),
-        (["generate", "--set", "filter.min_raeder=1"], "--set filter.min_raeder=1: filter.min_raeder: unknown field (did"),
+        (["generate", "--set", "filter.min_raeder=1"], "filter.min_raeder: unknown field (did you mean min_reader?)"),
         (["train", "--set", "nmae=x"], "nmae: unknown field (did you mean name?)"),
-        (["train", "quickstart"], "task: this is a recipe for 'generate'"),
+        (["train", "quickstart"], "task: a recipe for 'generate'"),
         (["inspect", "/nope"], "/nope"),
         (["verify", "/nope"], "/nope"),
         (["edit", "--input_dir", "/"], "--input_text"),
@@ -126,5 +126,15 @@ def test_a_quota_that_cannot_be_filled_exits_3_and_is_printed(call, tmp_path, mo
 def test_dry_run_shows_the_recipe_and_writes_nothing(call, tmp_path):
     result = generate(call, tmp_path / "run", "--seed", 4, "--dry-run")
     assert result.exit_code == 0 and not any(tmp_path.iterdir())
-    for said in ("seed: 4", "rounds: 30", "quotas", "0/ABCDEFGHIJKLMNOPQRSTUVWXYZ: 1 to 2", "shards: 2", "disk:", "time:"):
+    quota = "0/ABCDEFGHIJKLMNOPQRSTUVWXYZ: 1 to 2"
+    for said in ("seed: 4", "rounds: 30", quota, "shards: 2", "disk: about", "time: about"):
         assert said in result.output
+
+
+def test_a_fault_of_the_machine_is_named_without_a_traceback(call, tmp_path, monkeypatch):
+    def unreadable(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", unreadable)
+    result = call("inspect", tmp_path)
+    assert result.exit_code == 1 and f"{tmp_path}: Permission denied" in result.output

@@ -1,6 +1,7 @@
 """Reading labels: every form a corpus comes in, and what is set aside."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -114,13 +115,20 @@ def test_a_row_short_of_fields_is_set_aside(tmp_path):
     assert texts(corpus) == ["ABC123"] and reasons(corpus) == {("x.jpg", "2"): "no label"}
 
 
+def test_names_in_another_encoding_are_noted_in_characters_a_file_can_hold(tmp_path):
+    (tmp_path / "AB1_.jpg").touch()
+    (tmp_path / os.fsdecode(b"\xc4B1_.jpg")).touch()
+    (row,) = read_corpus(tmp_path).set_aside
+    assert row["path"].encode("utf8") == b"\\udcc4B1_.jpg" and row["reason"].encode("utf8")
+
+
 @pytest.mark.parametrize(
     "files, said",
     [
         ({}, "no labelled plates found here"),
         ({"photo.jpg": ""}, "no labelled plates found here"),
         ({"other.csv": "file,x1\n1.jpg,3\n"}, "no labelled plates found here"),
-        ({"a.csv": "path,text\n1.jpg,A\n", "b.csv": "path,text\n1.jpg,A\n"}, r"several tables of labels \(a.csv, b.csv\)"),
+        (dict.fromkeys(["a.csv", "b.csv"], "path,text\n1.jpg,A\n"), r"several tables of labels \(a.csv, b.csv\)"),
     ],
 )
 def test_a_folder_without_one_corpus_is_refused(tmp_path, files, said):

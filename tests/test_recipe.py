@@ -38,7 +38,8 @@ def test_a_dumped_recipe_loads_as_itself(tmp_path_factory, seed, least, reserved
 def test_file_then_options_then_sets(tmp_path):
     path = tmp_path / "my.yaml"
     path.write_text("count: 7\nseed: 7\nname: seven\nfilter:\n  # all below is commented out\n")
-    recipe = load_recipe(path, ["seed=9", "filter.min_reader=0.5", "write={masks: true}"], overrides={"count": 8, "seed": 8})
+    sets = ["seed=9", "filter.min_reader=0.5", "write={masks: true}"]
+    recipe = load_recipe(path, sets, overrides={"count": 8, "seed": 8})
     assert (recipe.count, recipe.seed, recipe.name) == (8, 9, "seven")
     assert recipe.filter.min_reader == 0.5 and recipe.filter.rounds == GenerateRecipe().filter.rounds
     assert recipe.write.masks
@@ -66,7 +67,7 @@ def test_an_unknown_field_is_refused_with_file_field_and_nearest_name(tmp_path):
         ("count: 1\ncount: 2", "line 1: not YAML: count stands here twice"),
         ("count: [", "not YAML"),
         ("- count", "a recipe is a list of `field: value` lines"),
-        ("task: train", "task: this is a recipe for 'train'"),
+        ("task: train", "task: a recipe for 'train'"),
         ("source: {path: x, layouts: [uk]}", "source: layouts is for rendered plates"),
         ("source: {split: val}", "source: split is for a corpus"),
     ],
@@ -77,7 +78,9 @@ def test_a_wrong_recipe_is_refused_with_its_file_and_remedy(tmp_path, text, said
     assert said in message
 
 
-@pytest.mark.parametrize("assignment", ["filter.min_reader=2", "filter.min_reader='0.8'", "count.x=3", "edit=[", "nonsense"])
+@pytest.mark.parametrize(
+    "assignment", ["filter.min_reader=2", "filter.min_reader='0.8'", "count.x=3", "edit=[", "nonsense"]
+)
 def test_a_wrong_set_is_refused_by_its_own_words(tmp_path, assignment):
     assert fault(tmp_path, sets=[assignment]).startswith(f"--set {assignment}")
 
@@ -113,7 +116,8 @@ def test_a_recipe_cannot_be_changed():
 def test_the_hash_holds_what_decides_bytes_and_nothing_else():
     base = load_recipe(None)
     same = [load_recipe(None, [s]) for s in ("out=elsewhere", "engine.workers=7")]
-    other = [load_recipe(None, [s]) for s in ("seed=1", "count=501", "edit.threads=2", "filter.rounds=5", "write.quality=94")]
+    changes = ("seed=1", "count=501", "edit.threads=2", "filter.rounds=5", "write.quality=94")
+    other = [load_recipe(None, [change]) for change in changes]
     assert {recipe_hash(r) for r in same} == {recipe_hash(base)}
     assert len({recipe_hash(r) for r in [base, *other]}) == 1 + len(other)
 

@@ -1,4 +1,4 @@
-"""Reading plates that have labels: one file per dataset format. Labels only; pictures are opened where they are used."""
+"""Reading plates that have labels: one file per dataset format. Labels only: no picture is opened here."""
 
 from __future__ import annotations
 

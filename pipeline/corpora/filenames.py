@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.corpora.labels import Corpus
@@ -15,15 +14,12 @@ SPLITS = ("train", "val", "test")
 def read(folder: Path) -> Corpus:
     """A corpus from the names of a folder's pictures, at any depth; a first folder named as a split is one."""
     corpus = Corpus(folder)
-    for name in sorted(_pictures(folder)):
+    names, faults = [], []
+    for place, _, files in os.walk(folder, onerror=faults.append):
+        names += [Path(place, file).relative_to(folder) for file in files if file.lower().endswith(SUFFIXES)]
+    for name in sorted(names):
         text, underscore, _ = name.name.partition("_")
-        split = name.parts[0] if name.parts[0] in SPLITS else ""
-        corpus.add(str(name), text if underscore else "", split)
+        corpus.add(str(name), text if underscore else "", name.parts[0] if name.parts[0] in SPLITS else "")
+    for fault in faults:
+        corpus.put_aside(fault.filename, "", f"folder cannot be read: {fault.strerror}")
     return corpus
-
-
-def _pictures(folder: Path) -> Iterator[Path]:
-    for place, _, names in os.walk(folder):
-        for name in names:
-            if name.lower().endswith(SUFFIXES):
-                yield Path(place, name).relative_to(folder)

@@ -40,15 +40,15 @@ class Corpus:
     def add(self, name: str, text: object, split: str = "", row: int | str = "", folder: Path | None = None) -> None:
         """Takes in one picture (name relative to `folder` or else to the root), or sets it aside. No split is train."""
         reason, text = _check(name, text, split)
-        label = Label((folder or self.root).absolute() / name, text, split or "train", name, str(row))
         if reason:
-            self.put_aside(label, reason)
+            self.put_aside(name, str(row), reason)
         else:
-            self.labels.append(label)
+            self.labels.append(Label((folder or self.root).absolute() / name, text, split or "train", name, str(row)))
 
-    def put_aside(self, label: Label, reason: str) -> None:
-        """Notes why a label is not used."""
-        self.set_aside.append({"path": label.name, "row": label.row, "reason": reason})
+    def put_aside(self, name: str, row: str, reason: str) -> None:
+        """Notes why a picture is not used, in characters that any file can hold: names come in every encoding."""
+        fields = {"path": name, "row": row, "reason": reason}
+        self.set_aside.append({key: text.encode(errors="backslashreplace").decode() for key, text in fields.items()})
 
 
 def lines(path: Path) -> list[str]:
