@@ -97,9 +97,9 @@ def generate(recipe, sets, source, count, out, seed, dry_run) -> None:
     given = {"source.path": source, "count": count, "out": out, "seed": seed}
     with _faults(WrongUse):
         stages = Stages(load_recipe(recipe, sets, "generate", {k: v for k, v in given.items() if v is not None}))
-        stages.sources  # opened here, since a source that cannot be used is a fault of the recipe
+        plan = run.plan(stages.recipe, stages.sources)  # a source or a count that cannot be is a fault of the recipe
     if dry_run:
-        _preview(stages)
+        _preview(stages, plan)
         return
     result = run.generate(stages.recipe, progress=sys.stderr, stages=stages)
     click.echo(f"{result.folder}: {result.accepted:,} plates")
@@ -110,12 +110,11 @@ def generate(recipe, sets, source, count, out, seed, dry_run) -> None:
     sys.exit(result.exit_code)
 
 
-def _preview(stages) -> None:
+def _preview(stages, plan) -> None:
     from pipeline import run
     from pipeline.recipe import dump
 
     click.echo(dump(stages.recipe))
-    plan = run.plan(stages.recipe, stages.sources)
     click.echo("quotas: position / characters: plates for each")
     for key, counts in plan.facts["quotas"].items():
         least, most = min(counts.values()), max(counts.values())

@@ -96,6 +96,11 @@ def test_sources_that_cannot_be_opened_are_wrong_use(tmp_path):
         assert result.exit_code == 2 and said in result.output and isinstance(result.exception, SystemExit)
 
 
+def test_more_plates_than_there_are_texts_is_a_wrong_recipe(call, tmp_path):
+    result = generate(call, tmp_path / "run", "--count", 30_000)
+    assert result.exit_code == 2 and "short/train/LLD" in result.output and not any(tmp_path.iterdir())
+
+
 def test_generate_inspect_verify(call, tmp_path):
     out = tmp_path / "run"
     assert generate(call, out).exit_code == 0
