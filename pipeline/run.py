@@ -87,24 +87,35 @@ def plan(recipe: GenerateRecipe, sources=None) -> Plan:
         "versions": _versions(),
         "checkpoints": _checkpoints(recipe),
         "sources": sources.fingerprint,
-        "targets": write.sha256("\n".join(targets.text)),
         "set_aside": len(sources.set_aside),
         "groups": [asdict(group) | {"targets": n} for group, n in zip(sources.groups, planned)],
         "quotas": quotas(targets, sources.groups),
-        "shards": [{"data": shard.data, "split": shard.split, "targets": len(shard.index)} for shard in shards],
+        "shards": [_promise(shard) for shard in shards],
     }
     return Plan(json.loads(json.dumps(facts)), shards)
+
+
+def _promise(shard: Shard) -> dict:
+    return {
+        "data": shard.data,
+        "dropped": shard.dropped,
+        "commit": shard.commit,
+        "split": shard.split,
+        "targets": len(shard.index),
+        "targets_sha256": write.sha256("\n".join(shard.targets.text)),
+    }
 
 
 def estimate(recipe: GenerateRecipe, the_plan: Plan, stages: Stages | None = None) -> dict[str, float]:
     """Bytes on disk and seconds the run will take, from minting its first few plates for real (0: none accepted)."""
     stages = stages or Stages(recipe)
-    stages.edit, stages.filter  # built before the clock starts
+    _ = stages.edit, stages.filter  # built before the clock starts
     seconds = Counter()
     kept, dropped, _ = mint(the_plan.shards[0].part(slice(TRIAL)), stages, seconds)
     size = len(write.parquet(kept, write.schema(recipe))) + len(write.parquet(dropped, write.schema(recipe, True)))
     scale = recipe.count / len(kept) if kept else 0.0
-    return {"bytes": scale * size, "seconds": scale * seconds.total() / min(recipe.engine.workers, len(the_plan.shards))}
+    workers = min(recipe.engine.workers, len(the_plan.shards))
+    return {"bytes": scale * size, "seconds": scale * seconds.total() / workers}
 
 
 def _cut(targets: Targets, splits: Sequence[str], rows: int) -> list[Shard]:
@@ -129,7 +140,9 @@ def _open_folder(folder: Path, recipe: GenerateRecipe, the_plan: Plan, set_aside
         for part in folder.glob(f"**/.*{write.TEMPORARY}"):
             part.unlink()
     except OSError as error:
-        raise PlatemintError(f"{folder}: cannot be used as a run folder ({error.strerror}): choose another --out") from error
+        raise PlatemintError(
+            f"{folder}: cannot be used as a run folder ({error.strerror}): choose another --out"
+        ) from error
     if not (folder / "plan.json").exists():
         write.replace(folder / "plan.json", _json(the_plan.facts))  # first: it makes the folder a run's
     write.replace(folder / "recipe.yaml", dump(recipe))
@@ -176,24 +189,30 @@ def _commit(folder: Path, shard: Shard, recipe: GenerateRecipe) -> dict | None:
 
 
 def _finish(folder: Path, recipe: GenerateRecipe, the_plan: Plan, commits: list[dict]) -> Result:
-    total = manifest(commits)
+    total = {"plan_sha256": write.sha256((folder / "plan.json").read_bytes())} | manifest(commits)
     write.replace(folder / "README.md", card(recipe, the_plan.facts, total))
     write.replace(folder / "manifest.json", _json(total))
     return Result(folder, total["accepted"], total["missing"], by_position(total["shortfall"]))
 
 
 def manifest(commits: list[dict]) -> dict:
-    """Contents of manifest.json: what all commits of a run, in order, come to."""
+    """What all commits of a run, in order, come to; with the hash of plan.json the contents of manifest.json."""
     rejected = sum((Counter(commit["rejected"]) for commit in commits), Counter())
     return {
         "recipe_sha256": commits[0]["recipe_sha256"],
         "accepted": sum(commit["accepted"] for commit in commits),
-        "missing": sum(commit["missing"] for commit in commits),
+        "missing": sum(len(commit["missing"]) for commit in commits),
         "rejected": dict(sorted(rejected.items())),
         "counts": add_quotas(commit["counts"] for commit in commits),
         "shortfall": add_quotas(commit["shortfall"] for commit in commits),
         "files": [file for commit in commits for file in commit["files"]],
+        "commits": [fingerprint(commit) for commit in commits],
     }
+
+
+def fingerprint(commit: dict) -> str:
+    """sha256 of all that a commit says but the seconds it took, which differ from one time to the next."""
+    return write.sha256(json.dumps(commit | {"seconds": {}}, sort_keys=True))
 
 
 def add_quotas(tables: Iterable[dict[str, dict[str, int]]]) -> dict[str, dict[str, int]]:

@@ -97,7 +97,7 @@ def run_shard(shard: Shard, stages: Stages, tick: Tick | None = None) -> dict:
         "files": files,
         "accepted": len(kept),
         "rejected": dict(sorted(Counter(row["reason"] for row in dropped).items())),
-        "missing": len(missing),
+        "missing": dict(zip(shard.index[missing].tolist(), shard.targets.text[missing].tolist())),
         "counts": quotas(take(shard.targets, served), groups),
         "shortfall": quotas(take(shard.targets, missing), groups),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},

@@ -76,6 +76,4 @@ def recipe(out, count: int = 120, workers: int = 1, seed: int = 0, **sections: d
         "filter": {"rounds": 30, "min_reader": 0.35},
         "write": {"shard_rows": 25},
     } | sections
-    return GenerateRecipe(
-        name="plates", count=count, seed=seed, out=str(out), engine={"workers": workers}, **sections
-    )
+    return GenerateRecipe(name="plates", count=count, seed=seed, out=str(out), engine={"workers": workers}, **sections)

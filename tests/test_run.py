@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,9 +22,9 @@ HERE = Path(__file__).parent
 def contents(folder: Path) -> dict[str, object]:
     """Every file of a run; of commits all but the times, of the recipe all but folder and engine."""
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    for name in files:
+    for name, data in files.items():
         if name.startswith("commits/"):
-            files[name] = json.loads(files[name]) | {"seconds": None}
+            files[name] = json.loads(data) | {"seconds": None}
     files.pop("recipe.yaml", None)
     return files
 
@@ -192,18 +193,36 @@ def mounted(tmp_path):
         subprocess.run(["umount", folder], check=True)
 
 
-def test_a_full_disk_stops_the_run_cleanly_and_it_continues_when_there_is_room(finished, mounted):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_stops_the_run_cleanly_and_it_continues_when_there_is_room(finished, mounted, workers):
     out = mounted("size=300k") / "plates"
-    made = recipe(out)
+    made = recipe(out, workers=workers)
     with pytest.raises(PlatemintError, match="No space left"):
         run.generate(made, stages=Lucky(made))
     done = sorted(out.glob("commits/*"))
     assert 0 < len(done) < 6 and not list(out.rglob(".*"))
     for commit in done:
-        assert all((out / file["path"]).stat().st_size == file["bytes"] for file in json.loads(commit.read_text())["files"])
+        assert all(
+            (out / file["path"]).stat().st_size == file["bytes"] for file in json.loads(commit.read_text())["files"]
+        )
     subprocess.run(["mount", "-o", "remount,size=4m", out.parent], check=True)
     run.generate(made, stages=Lucky(made))
     assert contents(out) == contents(finished)
+
+
+class Doomed(Lucky):
+    """Killed by the system while it edits, as when memory runs out."""
+
+    def edit(self, plates):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_told_and_leaves_a_run_to_go_on_with(finished, tmp_path):
+    made = recipe(tmp_path / "plates", workers=2)
+    with pytest.raises(PlatemintError, match="engine.workers: .*killed"):
+        run.generate(made, stages=Doomed(made))
+    run.generate(made, stages=Lucky(made))
+    assert contents(tmp_path / "plates") == contents(finished)
 
 
 def test_a_read_only_folder_is_named(mounted):
@@ -240,7 +259,11 @@ def short(tmp_path):
 
 @pytest.mark.parametrize(
     "change, said",
-    [({"seed": 1}, "seed was 0, is 1"), ({"edit": {"batch": 4}}, "edit.batch was 8, is 4"), ({"count": 41}, "count was 40")],
+    [
+        ({"seed": 1}, "seed was 0, is 1"),
+        ({"edit": {"batch": 4}}, "edit.batch was 8, is 4"),
+        ({"count": 41}, "count was 40"),
+    ],
 )
 def test_another_recipe_is_refused_by_the_field_that_differs(short, change, said):
     before = contents(short)
