@@ -90,10 +90,9 @@ def collate(pairs: list[tuple[Photo, Photo]]) -> Batch:
 def batches(recipe: TrainRecipe, first_step: int):
     """Batches from a step on, rendered ahead by recipe.workers processes."""
     numbers = range(first_step * recipe.batch, recipe.steps * recipe.batch)
-    return torch.utils.data.DataLoader(
-        Pairs(recipe), recipe.batch, sampler=numbers, collate_fn=collate, num_workers=recipe.workers,
-        prefetch_factor=4 if recipe.workers else None,
-    )  # fmt: skip
+    # spawned, since a forked child inherits OpenCV's and torch's thread pools without their threads, and hangs
+    ahead = dict(num_workers=recipe.workers, multiprocessing_context="spawn", prefetch_factor=4) if recipe.workers else {}
+    return torch.utils.data.DataLoader(Pairs(recipe), recipe.batch, sampler=numbers, collate_fn=collate, **ahead)
 
 
 def _unit(pictures: Tensor, device) -> Tensor:

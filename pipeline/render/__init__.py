@@ -34,4 +34,4 @@ def render_pair(layouts: list[Layout], rng: np.random.Generator, wild: float = 0
     if rng.random() < 0.3:
         texts = [spell(layout, text) for text in texts]
     height = int(np.exp(rng.uniform(np.log(22), np.log(90))))
-    return tuple(photograph(layout, texts, height, 1.0, rng))
+    return tuple(photograph(layout, texts, height, rng.uniform(0.2, 1.0), rng))
