@@ -30,7 +30,7 @@ TRIAL = 8  # plates minted for an estimate
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do, decided before the first plate: plan.json as a dict, and the shards."""
+    """What a run will do, decided before the first plate. facts: what plan.json tells of it."""
 
     facts: dict
     shards: list[Shard]
@@ -59,7 +59,8 @@ def generate(recipe: GenerateRecipe, progress: TextIO | None = None, stages: Sta
     stages = stages or Stages(recipe)
     folder = recipe.folder
     the_plan = plan(recipe, stages.sources)
-    _open_folder(folder, recipe, the_plan, stages.sources.set_aside)
+    facts = the_plan.facts | {"checkpoints": stages.checkpoints}
+    _open_folder(folder, recipe, facts, stages.sources.set_aside)
     commits = {shard.number: commit for shard in the_plan.shards if (commit := _commit(folder, shard, recipe))}
     reporter = Progress(recipe.count, progress)
     reporter.resume(sum(commit["accepted"] for commit in commits.values()))
@@ -72,7 +73,7 @@ def generate(recipe: GenerateRecipe, progress: TextIO | None = None, stages: Sta
         if workers > 1:
             reporter.add(commit["accepted"], sum(commit["rejected"].values()))
     reporter.tell(end=True)
-    return _finish(folder, recipe, the_plan, [commits[number] for number in sorted(commits)])
+    return _finish(folder, recipe, facts, [commits[number] for number in sorted(commits)])
 
 
 def plan(recipe: GenerateRecipe, sources=None) -> Plan:
@@ -85,7 +86,6 @@ def plan(recipe: GenerateRecipe, sources=None) -> Plan:
         "recipe_sha256": recipe_hash(recipe),
         "recipe": recipe.model_dump(mode="json", exclude=NOT_IN_HASH),
         "versions": _versions(),
-        "checkpoints": _checkpoints(recipe),
         "sources": sources.fingerprint,
         "set_aside": len(sources.set_aside),
         "groups": [asdict(group) | {"targets": n} for group, n in zip(sources.groups, planned)],
@@ -111,7 +111,7 @@ def estimate(recipe: GenerateRecipe, the_plan: Plan, stages: Stages | None = Non
     stages = stages or Stages(recipe)
     _ = stages.edit, stages.filter  # built before the clock starts
     seconds = Counter()
-    kept, dropped, _ = mint(the_plan.shards[0].part(slice(TRIAL)), stages, seconds)
+    kept, dropped = mint(the_plan.shards[0].part(slice(TRIAL)), stages, seconds)[:2]
     size = len(write.parquet(kept, write.schema(recipe))) + len(write.parquet(dropped, write.schema(recipe, True)))
     scale = recipe.count / len(kept) if kept else 0.0
     workers = min(recipe.engine.workers, len(the_plan.shards))
@@ -133,10 +133,10 @@ def _cut(targets: Targets, splits: Sequence[str], rows: int) -> list[Shard]:
     return shards
 
 
-def _open_folder(folder: Path, recipe: GenerateRecipe, the_plan: Plan, set_aside: list[dict]) -> None:
+def _open_folder(folder: Path, recipe: GenerateRecipe, facts: dict, set_aside: list[dict]) -> None:
     """Makes the run's folder, or makes sure that the one there is this very run's, and clears what a kill left."""
     try:
-        _refuse_another_run(folder, the_plan.facts)
+        _refuse_another_run(folder, facts)
         for part in folder.glob(f"**/.*{write.TEMPORARY}"):
             part.unlink()
     except OSError as error:
@@ -144,7 +144,7 @@ def _open_folder(folder: Path, recipe: GenerateRecipe, the_plan: Plan, set_aside
             f"{folder}: cannot be used as a run folder ({error.strerror}): choose another --out"
         ) from error
     if not (folder / "plan.json").exists():
-        write.replace(folder / "plan.json", _json(the_plan.facts))  # first: it makes the folder a run's
+        write.replace(folder / "plan.json", _json(facts))  # first: it makes the folder a run's
     write.replace(folder / "recipe.yaml", dump(recipe))
     write.replace(folder / "set_aside.csv", _csv(set_aside))
 
@@ -178,9 +178,10 @@ def _changes(old: dict, new: dict, prefix: str = "") -> list[str]:
 
 def _commit(folder: Path, shard: Shard, recipe: GenerateRecipe) -> dict | None:
     """The commit of a finished shard, None where it has to be minted (again). Raises if another recipe's lies there."""
-    if not (folder / shard.commit).exists():
+    try:
+        commit = read_json(folder / shard.commit)
+    except PlatemintError:
         return None
-    commit = read_json(folder / shard.commit)
     if commit["recipe_sha256"] != recipe_hash(recipe):
         raise PlatemintError(f"{folder / shard.commit}: was made by another recipe: choose another --out")
     files = [(folder / file["path"], file["bytes"]) for file in commit["files"]]
@@ -188,9 +189,9 @@ def _commit(folder: Path, shard: Shard, recipe: GenerateRecipe) -> dict | None:
     return commit if whole else None
 
 
-def _finish(folder: Path, recipe: GenerateRecipe, the_plan: Plan, commits: list[dict]) -> Result:
+def _finish(folder: Path, recipe: GenerateRecipe, facts: dict, commits: list[dict]) -> Result:
     total = {"plan_sha256": write.sha256((folder / "plan.json").read_bytes())} | manifest(commits)
-    write.replace(folder / "README.md", card(recipe, the_plan.facts, total))
+    write.replace(folder / "README.md", card(recipe, facts, total))
     write.replace(folder / "manifest.json", _json(total))
     return Result(folder, total["accepted"], total["missing"], by_position(total["shortfall"]))
 
@@ -216,14 +217,16 @@ def fingerprint(commit: dict) -> str:
 
 
 def add_quotas(tables: Iterable[dict[str, dict[str, int]]]) -> dict[str, dict[str, int]]:
-    """The sum of tables {key: {character: count}}, characters in order, zeros kept."""
+    """The sum of tables {"position" or "position/alphabet": {character: count}}, in order, zeros kept."""
     total: dict[str, dict[str, int]] = {}
     for table in tables:
         for key, counts in table.items():
             sums = total.setdefault(key, {})
             for character, count in counts.items():
                 sums[character] = sums.get(character, 0) + count
-    return {key: dict(sorted(total[key].items())) for key in sorted(total)}
+    return {
+        key: dict(sorted(total[key].items())) for key in sorted(total, key=lambda key: (int(key.split("/")[0]), key))
+    }
 
 
 def by_position(table: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
@@ -243,18 +246,6 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _checkpoints(recipe: GenerateRecipe) -> dict[str, str]:
-    import models
-
-    shipped = Path(models.__file__).parent / "checkpoints"
-    found = {}
-    for name in (recipe.edit.checkpoint, recipe.edit.reader):
-        for path in (Path(name), shipped / f"{name}.safetensors"):
-            if path.is_file():
-                found[name] = write.sha256(path.read_bytes())
-    return found
-
-
 def read_json(path: Path) -> dict:
     """A JSON file of the run folder. Raises PlatemintError where it is missing or damaged."""
     try:
@@ -262,7 +253,7 @@ def read_json(path: Path) -> dict:
     except OSError as error:
         raise PlatemintError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
-        raise PlatemintError(f"{path}: is damaged ({error}): delete it, and generate again to restore it") from error
+        raise PlatemintError(f"{path}: is damaged ({error}): restore it, or generate into another folder") from error
 
 
 def _json(data: dict) -> str:

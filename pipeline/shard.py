@@ -19,7 +19,7 @@ import numpy as np
 
 from pipeline import write
 from pipeline.draw import Targets, quotas
-from pipeline.plate import Plate
+from pipeline.plate import Plate, PlatemintError
 from pipeline.recipe import GenerateRecipe, recipe_hash
 
 THREADS = 4  # that fetch sources and encode results beside the network
@@ -38,6 +38,17 @@ class Stages:
         from pipeline.sample import open_sources
 
         return open_sources(self.recipe)
+
+    @cached_property
+    def checkpoints(self) -> dict[str, str]:
+        """sha256 of each network's file. Raises PlatemintError where there is none."""
+        from models.checkpoint import CheckpointError, find
+
+        try:
+            names = self.recipe.edit.checkpoint, self.recipe.edit.reader
+            return {name: write.sha256(find(name).read_bytes()) for name in names}
+        except CheckpointError as error:
+            raise PlatemintError(f"edit: {error}") from error
 
     @cached_property
     def edit(self) -> Callable[[list[Plate]], list[Plate]]:
@@ -97,7 +108,7 @@ def run_shard(shard: Shard, stages: Stages, tick: Tick | None = None) -> dict:
         "files": files,
         "accepted": len(kept),
         "rejected": dict(sorted(Counter(row["reason"] for row in dropped).items())),
-        "missing": dict(zip(shard.index[missing].tolist(), shard.targets.text[missing].tolist())),
+        "missing": {str(shard.index[place]): str(shard.targets.text[place]) for place in missing},
         "counts": quotas(take(shard.targets, served), groups),
         "shortfall": quotas(take(shard.targets, missing), groups),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},

@@ -87,9 +87,15 @@ class _Verifier:
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             self.fault(name, f"is damaged ({error!r})")
 
+    def stored(self, name: str) -> dict:
+        """A JSON file that a finished run has."""
+        if not (self.folder / name).exists():
+            raise PlatemintError("missing: the run is not finished, generate again to go on with it")
+        return read_json(self.folder / name)
+
     def shard(self, shard: dict) -> dict:
         """Checks a commit and its two files; gives the commit."""
-        commit = read_json(self.folder / shard["commit"])
+        commit = self.stored(shard["commit"])
         data, dropped = commit["files"]
         if commit["recipe_sha256"] != self.plan["recipe_sha256"]:
             self.fault(shard["commit"], "was made by another recipe")
@@ -218,7 +224,7 @@ class _Verifier:
         with self.reading("plan.json"):
             self.quotas(add_quotas(commit[part] for commit in commits for part in ("counts", "shortfall")))
         with self.reading("manifest.json"):
-            stored = read_json(self.folder / "manifest.json")
+            stored = self.stored("manifest.json")
             if stored.pop("plan_sha256") != write.sha256((self.folder / "plan.json").read_bytes()):
                 self.fault("plan.json", "is not the plan the run was made with")
             for shard, commit, expected in zip(self.plan["shards"], commits, stored["commits"], strict=True):

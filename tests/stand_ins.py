@@ -51,6 +51,7 @@ class Lucky(Stages):
     """Accepts what has the luck, and no text with a character in `never`."""
 
     sources = Sources()
+    checkpoints = {"spg": "0"}
     never = ""
 
     def edit(self, plates: list[Plate]) -> list[Plate]:
