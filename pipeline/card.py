@@ -62,7 +62,7 @@ def _body(recipe: GenerateRecipe, manifest: dict) -> str:
 
 How often each character stands at a position, 0 the first; an even spread has max/min and entropy 1.
 
-{_table(("position", "characters", "max/min", "entropy"), _evenness(manifest["counts"]))}
+{_table(("position", "characters", "plates", "max/min", "entropy"), _evenness(manifest["counts"]))}
 """
 
 
@@ -80,7 +80,15 @@ def _evenness(counts: dict[str, dict[str, int]]) -> list[tuple[str, ...]]:
         position, alphabet = key.split("/", 1)
         figures = evenness(list(table.values()))
         if len(alphabet) > 1:
-            rows.append((position, alphabet, f"{figures['max_min']:.3f}", f"{figures['entropy']:.5f}"))
+            rows.append(
+                (
+                    position,
+                    alphabet,
+                    f"{sum(table.values()):,}",
+                    f"{figures['max_min']:.3f}",
+                    f"{figures['entropy']:.5f}",
+                )
+            )
     return rows
 
 

@@ -9,12 +9,14 @@ import platform
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TextIO
 
+import cv2
 import numpy as np
 
 from pipeline import engines, write
@@ -237,12 +239,10 @@ def by_position(table: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
 
 
 def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in ("platemint", "numpy", "opencv-python", "pyarrow", "torch"):
-        try:
+    versions = {"python": platform.python_version(), "opencv": cv2.__version__}
+    for name in ("platemint", "numpy", "pyarrow", "torch"):
+        with suppress(metadata.PackageNotFoundError):  # platemint may run from a clone
             versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # platemint run from a clone; OpenCV under its other name
-            continue
     return versions
 
 

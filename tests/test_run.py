@@ -54,6 +54,18 @@ def test_quotas_hold_on_accepted_plates_and_every_attempt_is_kept(finished):
     assert all(row["score_reader"] < 0.35 for row in dropped)
 
 
+def test_a_run_folder_is_a_dataset(finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+
+    read = datasets.load_dataset(str(finished), cache_dir=str(tmp_path / "cache"))
+    assert {split: len(rows) for split, rows in read.items()} == {"train": 90, "val": 30}
+    assert sorted([*read["train"]["text"], *read["val"]["text"]]) == sorted(labels(finished))
+    assert read["val"][0]["image"].size == (74, 24)
+    assert "120 labelled license plates" in (finished / "README.md").read_text()
+
+
 def test_rejected_texts_are_tried_on_another_source(finished):
     rows = [row for folder in ("data", "dropped") for path in (finished / folder).glob("*") for row in rows_of(path)]
     again = [row for row in rows if row["layout"] == "long"]
