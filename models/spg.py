@@ -391,10 +391,10 @@ class SPG(nn.Module):
         return Edit(s_logits, t_logits, B_s, B_t, s_slots, t_slots, filled, correction, O_t)
 
 
-def encode_texts(texts: list[str], alphabet: str) -> Tensor:
-    """int64 (B, longest), 0-padded, on the CPU. Raises KeyError for a character the alphabet lacks."""
+def encode_texts(texts: list[str], alphabet: str, length: int = 0) -> Tensor:
+    """int64 (B, length or the longest text's), 0-padded, on the CPU. Raises KeyError for a character not in alphabet."""
     index = {c: i + 1 for i, c in enumerate(alphabet)}
-    codes = torch.zeros(len(texts), max([1, *map(len, texts)]), dtype=torch.int64)
+    codes = torch.zeros(len(texts), max([1, length, *map(len, texts)]), dtype=torch.int64)
     for row, text in zip(codes, texts):
         row[: len(text)] = torch.tensor([index[c] for c in text], dtype=torch.int64)
     return codes

@@ -16,7 +16,7 @@ READABLE = DIGITS + LETTERS + PROVINCES  # what a reader reads: labels leave sep
 ALPHABET = READABLE + SEPARATORS  # what the generator can write
 
 # People label these pairs inconsistently (US plates print O and write 0), so readings compare folded.
-_FOLD = str.maketrans("OIQ", "010")
+FOLD = str.maketrans("OIQ", "010")
 _LOOKALIKES = str.maketrans({"•": "·", "‧": "·", "・": "·", "–": "-", "—": "-", "_": "-"})
 
 
@@ -32,7 +32,8 @@ class Plate:
     layout: name of the plate's layout file, "" where unknown. source: opaque id of the photograph it comes from.
     target: what it shall say; "" until drawn. index, round: which planned target it serves, and at which attempt.
     After edit: image and text are the new ones, original and original_text the source's (in memory only, never
-    written), source_mask and target_mask uint8 (H, W), 0..255, at the image's own size.
+    written), source_mask and target_mask uint8 (H, W), 0..255, at the image's own size, slots float32 (n, 3, 2), where each
+    character of the new text stands (see models/spg.py).
     After filter: reading is what our reader reads, scores are named figures in 0..1, reason is "" for a plate that is
     kept and names the failed check otherwise.
     """
@@ -49,6 +50,7 @@ class Plate:
     original_text: str = ""
     source_mask: np.ndarray | None = None
     target_mask: np.ndarray | None = None
+    slots: np.ndarray | None = None
     reading: str = ""
     scores: dict[str, float] = field(default_factory=dict)
     reason: str = ""
@@ -72,4 +74,4 @@ def characters(text: str) -> str:
 
 def same_reading(a: str, b: str) -> bool:
     """Whether two texts agree up to separators and the pairs people label inconsistently (O/0, I/1, Q/0)."""
-    return characters(a).translate(_FOLD) == characters(b).translate(_FOLD)
+    return characters(a).translate(FOLD) == characters(b).translate(FOLD)

@@ -187,28 +187,35 @@ class ReaderTask:
         self.network.to(device=device, memory_format=torch.channels_last)
         self.real = _real_crops(recipe.source) if recipe.source else []
 
-    def examples(self, batch: Batch, step: int) -> tuple[Tensor, list[str]]:
-        """Both pictures of each pair; some replaced by their bare mask, some by a real crop, disturbed a little."""
+    def examples(self, batch: Batch, step: int) -> tuple[Tensor, list[str], Tensor]:
+        """Both pictures of each pair, their texts and frames (see `frames_of`).
+
+        Some are replaced by their bare mask, some by a real crop, disturbed a little.
+        """
         rng = np.random.default_rng([self.recipe.seed, 1, step])
         pictures = torch.cat([batch.source, batch.target])
         masks = torch.cat([batch.source_mask, batch.target_mask])
-        texts = [characters(t) for t in batch.source_text + batch.target_text]
+        texts = batch.source_text + batch.target_text
+        frames = torch.stack([frames_of(t, s, WIDTH // 4) for t, s in zip(texts, [*batch.source_slots, *batch.target_slots])])
+        texts = [characters(t) for t in texts]
         for i, draw in enumerate(rng.random(len(texts))):
             if draw < 0.12:
                 pictures[i] = 255 - masks[i]
             elif self.real and draw < 0.12 + self.recipe.real_share:
                 image, texts[i] = self.real[rng.integers(len(self.real))]
-                pictures[i] = _shrink(_disturb(image, rng))
-        return _unit(pictures, self.device), texts
+                pictures[i], frames[i] = _shrink(_disturb(image, rng)), UNKNOWN
+        return _unit(pictures, self.device), texts, frames.to(self.device)
 
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, float]]:
-        pictures, texts = self.examples(batch, step)
+        pictures, texts, frames = self.examples(batch, step)
         with _autocast(self.recipe, self.device):
             read = self.network(pictures)
-            loss = ctc(read, encode_texts(texts, READABLE).to(self.device)).mean()
+        loss = ctc(read, encode_texts(texts, READABLE).to(self.device)).mean()
+        # CTC alone sits on blanks for thousands of steps; the renderer knows where each character stands.
+        aligned = nn.functional.nll_loss(read.transpose(1, 2), frames, ignore_index=UNKNOWN)
         found = decode(read.detach(), READABLE)
         right = np.mean([same_reading(text, truth) for (text, _), truth in zip(found, texts)])
-        return loss, {"ctc": float(loss.detach()), "read": float(right)}
+        return loss + aligned, {"ctc": float(loss.detach()), "aligned": float(aligned.detach()), "read": float(right)}
 
     def critic_loss(self) -> None:
         return None
@@ -219,6 +226,25 @@ class ReaderTask:
 
 
 TASKS = {"spg": SPGTask, "reader": ReaderTask}
+
+
+UNKNOWN = -100  # frames nobody knows the class of
+
+
+def frames_of(text: str, slots: Tensor, steps: int) -> Tensor:
+    """The reader's class at each of its 2 x steps frames: int64, a character around its centre, else blank (0).
+
+    A second row of characters begins where they jump back to the left.
+    """
+    frames = torch.zeros(2, steps, dtype=torch.int64)
+    row, before = 0, -1.0
+    for character, (centre, right, _) in zip(text, slots.tolist()):
+        row = min(1, row + (centre[0] < before - 0.05))
+        before = centre[0]
+        if character in READABLE:
+            low, high = (round(steps * (centre[0] + side * 0.4 * right[0])) for side in (-1, 1))
+            frames[row, max(0, low) : max(0, high) + 1] = 1 + READABLE.index(character)
+    return frames.flatten()
 
 
 def prime_glyphs(network: SPG) -> None:

@@ -11,12 +11,16 @@ NAMES = ("gt2.txt", "gt.txt")
 PICTURES = "i_s"  # where that form keeps its pictures
 
 
+def pairs(path: Path) -> list[tuple[int, str, str]]:
+    """(line number, name, text) of every line that names a picture."""
+    split = [line.strip().partition("\t" if "\t" in line else " ") for line in lines(path)]
+    return [(number, name, text) for number, (name, _, text) in enumerate(split, 1) if name]
+
+
 def read(path: Path) -> Corpus:
     """A corpus from a gt.txt; names count from its folder, or from i_s in it."""
     corpus = Corpus(path.parent)
     folder = path.parent / PICTURES if (path.parent / PICTURES).is_dir() else path.parent
-    for number, line in enumerate(lines(path), 1):
-        name, _, text = line.strip().partition("\t" if "\t" in line else " ")
-        if name:
-            corpus.add(name, text, row=number, folder=folder)
+    for number, name, text in pairs(path):
+        corpus.add(name, text, row=number, folder=folder)
     return corpus

@@ -98,10 +98,14 @@ def _read(path: Path) -> Layout:
         for letter in layout.pattern:
             if letter not in SEPARATORS:
                 layout.alphabet(letter)
-    except (ValidationError, yaml.YAMLError, TypeError) as fault:
+    except ValidationError as fault:
+        problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in fault.errors())
+        raise PlatemintError(f"{path}: {'; '.join(problems)}") from None
+    except (yaml.YAMLError, TypeError) as fault:
         raise PlatemintError(f"{path}: not a plate layout: {fault}") from None
     except KeyError as fault:
-        raise PlatemintError(f"{path}: rows.pattern uses {fault}, which is neither in classes nor one of {', '.join(CLASSES)}") from None
+        known = ", ".join(CLASSES)
+        raise PlatemintError(f"{path}: rows.pattern uses {fault}, neither in classes nor one of {known}") from None
     return layout
 
 

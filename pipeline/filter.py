@@ -1,0 +1,115 @@
+"""filter: scores every edited plate, then decides by the recipe's thresholds. Scores are kept, whatever is decided."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.reader import ctc, decode
+from models.spg import encode_texts
+from pipeline import recipe as recipes
+from pipeline.edit import choose_device, load_network, network_input
+from pipeline.plate import FOLD, SEPARATORS, Plate, characters
+
+OFFSET = 38  # of 255, about 0.15: how far the two cuts of the stability score lie from the middle
+
+
+def stability(mask: np.ndarray) -> float:
+    """IoU of a mask cut above and below the middle: 1 where every stroke is settled (SAM's stability score)."""
+    high, low = (mask > 127 + OFFSET).sum(), (mask > 127 - OFFSET).sum()
+    return float(high / low) if low else 0.0
+
+
+def slot_agreement(mask: np.ndarray, slots: np.ndarray, text: str) -> float:
+    """Whether the mask's ink lies in the text's slots, and every slot has some.
+
+    The share of ink inside the slots, times how far the emptiest slot is filled (full from a tenth of its area on).
+    mask: uint8 (H, W). slots: (n, 3, 2) as fractions. Gaps and small separators need no ink.
+    """
+    height, width = mask.shape
+    y, x = (np.mgrid[0:height, 0:width] + 0.5) / np.array([height, width])[:, None, None]
+    centre, right, down = (slots[:, i, :, None, None] for i in range(3))
+    dx, dy = x - centre[:, 0], y - centre[:, 1]
+    area = right[:, 0] * down[:, 1] - right[:, 1] * down[:, 0]
+    area = np.where(np.abs(area) < 1e-4, 1e-4, area)
+    u, v = (dx * down[:, 1] - dy * down[:, 0]) / area, (dy * right[:, 0] - dx * right[:, 1]) / area
+    inside = (np.abs(u) < 1.15) & (np.abs(v) < 1.15)
+    ink = mask / 255.0
+    total = ink.sum()
+    if not total:
+        return 0.0
+    filled = [(ink * box).sum() / max(1, box.sum()) for box, c in zip(inside, text) if c not in SEPARATORS]
+    return float((ink * inside.any(0)).sum() / total * min([1.0, *(10 * f for f in filled)]))
+
+
+def fold(log_probabilities: Tensor, alphabet: str) -> Tensor:
+    """Reader's log-probabilities (B, T, 1 + alphabet) with pairs people label inconsistently counted as one (O as 0)."""
+    folded = log_probabilities.clone()
+    for other, one in FOLD.items():
+        if chr(other) in alphabet and chr(one) in alphabet:
+            one, other = alphabet.index(chr(one)) + 1, alphabet.index(chr(other)) + 1
+            folded[..., one] = torch.logaddexp(folded[..., one], folded[..., other])
+            folded[..., other] = -1e4
+    return folded
+
+
+def likelihood(log_probabilities: Tensor, texts: list[str], alphabet: str) -> list[float]:
+    """How probable each text is to a reader, per character, 0..1; separators and look-alike pairs do not count."""
+    plain = [characters(text).translate(FOLD) for text in texts]
+    spellable = ["".join(c for c in text if c in alphabet) for text in plain]
+    loss = ctc(fold(log_probabilities, alphabet), encode_texts(spellable, alphabet).to(log_probabilities.device))
+    return [min(1.0, float(np.exp(-value))) if text else 0.0 for value, text in zip(loss.cpu().tolist(), spellable)]
+
+
+class Filter:
+    """Edited plates -> the same plates with reading, scores and, where one is out of bounds, the reason."""
+
+    def __init__(self, limits: recipes.Filter, options: recipes.Edit):
+        self.limits, self.options = limits, options
+        self.device, self.dtype = choose_device(options)
+        self.reader = load_network(options.reader, "reader", options)
+
+    def __call__(self, plates: list[Plate]) -> list[Plate]:
+        size = self.options.batch
+        scored = [p for i in range(0, len(plates), size) for p in self._score(plates[i : i + size])]
+        return [replace(plate, reason=self.decide(plate.scores)) for plate in scored]
+
+    def decide(self, scores: dict[str, float]) -> str:
+        """The name of the first score out of bounds, "" for a plate to keep."""
+        limits = self.limits
+        for name in ("stability", "slots", "mask_reader", "reader"):
+            if scores[name] < getattr(limits, f"min_{name}"):
+                return name
+        return "residue" if scores["residue"] > limits.max_residue else ""
+
+    def _score(self, plates: list[Plate]) -> list[Plate]:
+        bare = [np.repeat(255 - p.target_mask[..., None], 3, 2) for p in plates]
+        seen, masks = self._read([p.image for p in plates]), self._read(bare)
+        alphabet = self.reader.config.alphabet
+        texts = [p.text for p in plates]
+        readings = [text for text, _ in decode(seen, alphabet)]
+        reader, mask_reader = likelihood(seen, texts, alphabet), likelihood(masks, texts, alphabet)
+        residue = likelihood(seen, [p.original_text for p in plates], alphabet)
+        return [
+            replace(
+                plate,
+                reading=readings[i],
+                scores={
+                    "stability": stability(plate.target_mask),
+                    "slots": slot_agreement(plate.target_mask, plate.slots, plate.text),
+                    "mask_reader": mask_reader[i],
+                    "reader": reader[i],
+                    "residue": residue[i],
+                },
+            )
+            for i, plate in enumerate(plates)
+        ]
+
+    @torch.inference_mode()
+    def _read(self, pictures: list[np.ndarray]) -> Tensor:
+        config = self.reader.config
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype is torch.bfloat16):
+            return self.reader(network_input(pictures, config.height, config.width, self.device))

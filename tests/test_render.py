@@ -1,0 +1,144 @@
+"""The renderer: masks are exact, pairs differ in nothing but the text, layouts are data."""
+
+import numpy as np
+import pytest
+
+from pipeline.plate import ALPHABET, PROVINCES, SEPARATORS, PlatemintError
+from pipeline.render import load_layouts, photograph, random_text, render_pair, render_plate, spell
+from pipeline.render.photo import cells
+from pipeline.render.wild import wild_layout
+
+LAYOUTS = load_layouts()
+CLEAN = 0.0
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def test_enough_layouts_over_enough_countries():
+    assert len(LAYOUTS) >= 8
+    assert len({layout.country for layout in LAYOUTS.values()}) >= 5
+    assert any(len(layout.rows) == 2 for layout in LAYOUTS.values())
+    assert any(layout.pictorial for layout in LAYOUTS.values())
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_layout_is_rendered_with_ink_for_every_character(name):
+    layout = LAYOUTS[name]
+    text = random_text(layout.positions, rng())
+    photo = photograph(layout, [text], 96, CLEAN, rng(1))[0]
+    assert photo.image.dtype == np.uint8 and photo.image.shape[:2] == photo.mask.shape == photo.owner.shape
+    assert len(photo.boxes) == len(text)
+    for number in range(1, len(text) + 1):
+        assert (photo.mask[photo.owner == number] > 127).sum() > 20, (name, text[number - 1])
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_ink_lies_in_its_own_box(name):
+    layout = LAYOUTS[name]
+    photo = photograph(layout, [random_text(layout.positions, rng(2))], 96, CLEAN, rng(3))[0]
+    h, w = photo.mask.shape
+    for number, box in enumerate(photo.boxes, 1):
+        y, x = np.nonzero((photo.owner == number) & (photo.mask > 127))
+        centre = box.mean(0) * (w, h)
+        assert abs(x.mean() - centre[0]) < 0.25 * np.ptp(box[:, 0] * w)
+        assert abs(y.mean() - centre[1]) < 0.25 * np.ptp(box[:, 1] * h)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_pair_shares_everything_but_the_ink(seed):
+    layout = LAYOUTS["br-mercosur"]
+    texts = [random_text(layout.positions, rng(10 + seed + k)) for k in range(2)]
+    a, b = photograph(layout, texts, 64, CLEAN, rng(seed))
+    untouched = (np.maximum(a.mask, b.mask) == 0) & ~_near(np.maximum(a.mask, b.mask))
+    assert untouched.mean() > 0.3
+    assert np.abs(a.image[untouched].astype(int) - b.image[untouched]).max() <= 3  # embossing's far skirt
+    assert np.abs(a.image.astype(int) - b.image).max() > 60
+
+
+def _near(mask):
+    import cv2
+
+    return cv2.dilate(mask, np.ones((9, 9), np.uint8)) > 0
+
+
+def test_the_mask_is_the_alpha_of_the_ink():
+    """Before sensor and file noise, picture = background * (1 - mask) + ink * mask: two texts give both unknowns."""
+    layout = LAYOUTS["ar-black"].model_copy(update={"fonts": ("Saira Condensed:600",)})
+    for seed in range(20):
+        photo = photograph(layout, ["HHH888"], 96, CLEAN, rng(seed))[0]
+        full, none = photo.mask == 255, (photo.mask == 0) & ~_near(photo.mask)
+        half = (photo.mask > 96) & (photo.mask < 160)
+        gray = photo.image.mean(2)
+        expected = gray[none & (gray < 60)].mean() + (gray[full].mean() - gray[none & (gray < 60)].mean()) * photo.mask[half].mean() / 255
+        assert abs(gray[half].mean() - expected) < 25, seed
+
+
+def test_a_separator_the_text_leaves_out_stays_on_the_plate_and_out_of_the_mask():
+    layout = LAYOUTS["tw-2012"]
+    plain = photograph(layout, ["ABC1234"], 96, CLEAN, rng(4))[0]
+    spelled = photograph(layout, ["ABC-1234"], 96, CLEAN, rng(4))[0]
+    assert np.abs(plain.image.astype(int) - spelled.image).mean() < 1
+    assert spelled.mask.astype(int).sum() > plain.mask.astype(int).sum()
+    assert [c.printed for c in cells(layout, "ABC1234")].count(False) == 1
+
+
+def test_same_seed_same_plate():
+    layout = LAYOUTS["us-scenic"]
+    a, b = (render_plate(layout, "ABC1234", rng(5)) for _ in range(2))
+    assert np.array_equal(a.image, b.image) and np.array_equal(a.source_mask, b.source_mask)
+    assert not np.array_equal(a.image, render_plate(layout, "ABC1234", rng(6)).image)
+
+
+def test_wild_layouts_can_all_be_rendered_and_spelled():
+    for seed in range(60):
+        layout = wild_layout(rng(seed))
+        text = random_text(layout.positions, rng(seed))
+        assert set(spell(layout, text)) <= set(ALPHABET)
+        for shown in (text, spell(layout, text)):
+            photo = photograph(layout, [shown], 48, 1.0, rng(seed))[0]
+            assert photo.text == shown and photo.boxes.shape == (len(shown), 4, 2)
+
+
+def test_pairs_spell_separators_in_some_and_leave_them_out_in_others():
+    texts = [render_pair(list(LAYOUTS.values()), rng(seed))[0].text for seed in range(60)]
+    spelled = sum(any(c in SEPARATORS for c in text) for text in texts)
+    assert 3 < spelled < 40
+
+
+def test_every_province_is_drawn_differently():
+    from pipeline.render.glyphs import glyph
+
+    drawn = {glyph(c, "Saira", 500).tobytes() for c in PROVINCES}
+    assert len(drawn) == len(PROVINCES)
+
+
+def test_an_unknown_layout_is_refused_with_the_ones_there_are():
+    with pytest.raises(PlatemintError, match="tw-2012"):
+        load_layouts(["atlantis"])
+
+
+@pytest.mark.parametrize(
+    "change, named",
+    [({"rows": [{"pattern": "QQ", "top": 1, "height": 1, "cell": 1, "gap": 1}]}, "Q"), ({"fonts": ["Comic:4"]}, "Comic"), ({"colour": 1}, "colour")],
+)
+def test_a_broken_layout_file_is_refused_by_name_and_field(tmp_path, change, named):
+    import yaml
+
+    fields = LAYOUTS["uk"].model_dump(mode="json", exclude={"name"}) | change
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(fields), encoding="utf8")
+    with pytest.raises(PlatemintError, match=f"mine.yaml.*{named}") as fault:
+        load_layouts([str(path)])
+    assert "mine.yaml" in str(fault.value)
+
+
+def test_a_new_country_is_one_file_and_no_code(tmp_path):
+    fields = LAYOUTS["uk"].model_dump(mode="json", exclude={"name"}) | {"country": "ZZ"}
+    import yaml
+
+    path = tmp_path / "zz.yaml"
+    path.write_text(yaml.safe_dump(fields), encoding="utf8")
+    layout = load_layouts([str(path)])["zz"]
+    assert render_plate(layout, random_text(layout.positions, rng()), rng()).image.ndim == 3
