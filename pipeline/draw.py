@@ -1,0 +1,339 @@
+"""Target strings: rows of shuffled columns, so that every position holds each character of its alphabet equally often.
+
+A deck is all the characters that one position takes from one alphabet, over the whole run: LLLDDDD and LLDDDD share the
+decks of their first two positions. Each character comes floor or ceil of n / len(alphabet) times. The decks are dealt
+to the patterns (groups whose strings look alike), and texts that come twice or must not be drawn are then mended by
+trading single characters inside a deck, which leaves every count as it was.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
+from random import Random
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.balance import count_table, deck, largest_remainder, lattice
+from pipeline.plate import PlatemintError
+
+if TYPE_CHECKING:
+    from pipeline.sample import Group
+
+STAGE = int.from_bytes(b"draw")  # keeps these random numbers apart from other stages' of the same seed
+TRADES = 1_000_000  # most that are tried, and EACH more per fault, before mending is given up: some seconds
+EACH = 100  # tries per row are plenty where the rows are few: solvable cases took up to 33
+NEAR = 16  # trades that fail inside the pattern before other patterns of the deck are asked too
+LISTED = 4  # an alphabet product up to so many times the texts asked is listed to see how many are free
+COUNTED = 200_000  # ... and up to so many texts where drawing failed, for the message
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a run shall write, split by split. group: int32 (N,), a place in `groups`. text: str (N,), all different.
+
+    group_index: int64 (N,), running number inside the group. The groups of a split take turns, so that any stretch of
+    consecutive targets holds about each group's share, and nearly even characters.
+    """
+
+    group: np.ndarray
+    text: np.ndarray
+    group_index: np.ndarray
+
+
+def draw_targets(
+    groups: Sequence[Group], count: int, seed: int, forbidden: Container[str], reserved: Iterable[str] = ()
+) -> Targets:
+    """`count` different strings, none in `forbidden` or `reserved`, shared over the groups by weight.
+
+    Raises PlatemintError, naming group, asked and possible, where the strings do not suffice or where no arrangement
+    is found within a bounded search.
+    """
+    if not groups:
+        raise PlatemintError("source: no group of plates to draw texts for: see that the source holds labelled plates")
+    rng = np.random.default_rng([seed, STAGE])
+    asked = largest_remainder([group.weight for group in groups], count)
+    taken = _Taken(forbidden, frozenset(reserved))
+    patterns = _patterns(groups, asked)
+    _check_room(patterns, groups, asked, count, taken)
+    mender = _Mender(*_deal(patterns, rng), patterns, taken, Random(int(rng.integers(2**62))))
+    if faults := mender.mend():
+        raise _unmended(faults, patterns, groups, asked, count, taken)
+    return _take_turns(mender.texts, patterns, groups, asked, rng)
+
+
+def quotas(targets: Targets, groups: Sequence[Group]) -> dict[str, dict[str, int]]:
+    """{"position/alphabet": {character: count}} of these targets, zeros included; positions count from 0."""
+    present = np.bincount(targets.group, minlength=len(groups))
+    texts = targets.text[np.argsort(targets.group, kind="stable")]
+    parts = np.split(texts, np.cumsum(present)[:-1])
+    found: dict[str, dict[str, int]] = {}
+    for group, part in zip(groups, parts):
+        table, seen = count_table(part)
+        for position, alphabet in enumerate(group.positions if len(part) else ()):
+            counts = found.setdefault(f"{position}/{alphabet}", dict.fromkeys(alphabet, 0))
+            for character, n in zip(seen, table[position].tolist()):
+                if n:
+                    counts[character] += n
+    return found
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """Texts that may not be drawn."""
+
+    forbidden: Container[str]
+    reserved: frozenset[str]
+
+    def __contains__(self, text: str) -> bool:
+        return text in self.forbidden or text in self.reserved
+
+
+@dataclass
+class _Pattern:
+    """Groups that draw from the same strings. Its texts are the rows from `start` on, `size` of them."""
+
+    positions: tuple[str, ...]
+    groups: list[int]
+    size: int
+    start: int = 0
+
+    @property
+    def space(self) -> int:
+        return math.prod(map(len, self.positions))
+
+    @cached_property
+    def free(self) -> list[int]:
+        """Positions that have a choice."""
+        return [p for p, alphabet in enumerate(self.positions) if len(alphabet) > 1]
+
+    def free_texts(self, taken: Container[str]) -> list[str]:
+        """Its strings that are not taken."""
+        alphabets = [np.array(list(alphabet)) for alphabet in self.positions]
+        rows = lattice([len(alphabet) for alphabet in alphabets], self.space)
+        texts = _joined([alphabet[column] for alphabet, column in zip(alphabets, rows.T)])
+        return [text for text in texts if text not in taken]
+
+
+@dataclass
+class _Deck:
+    """One position's characters of one alphabet. spare: those dealt once less than others, which may replace these."""
+
+    order: np.ndarray
+    hands: list[_Pattern]
+    spare: set[str]
+
+    @cached_property
+    def ends(self) -> list[int]:
+        return list(accumulate(hand.size for hand in self.hands))
+
+    def row(self, card: int) -> int:
+        """The row that the card with this number, 0 <= card < ends[-1], lies in."""
+        hand = self.hands[bisect_right(self.ends, card)]
+        return hand.start + card - (self.ends[bisect_right(self.ends, card)] - hand.size)
+
+
+def _patterns(groups: Sequence[Group], asked: np.ndarray) -> list[_Pattern]:
+    """Patterns that are asked for, those with the fewest strings first: they have the least choice."""
+    found: dict[tuple[str, ...], _Pattern] = {}
+    for g in np.flatnonzero(asked).tolist():
+        pattern = found.setdefault(tuple(groups[g].positions), _Pattern(tuple(groups[g].positions), [], 0))
+        pattern.groups.append(g)
+        pattern.size += int(asked[g])
+    patterns = sorted(found.values(), key=lambda pattern: pattern.space)
+    for before, pattern in pairwise(patterns):
+        pattern.start = before.start + before.size
+    return patterns
+
+
+def _deal(patterns: list[_Pattern], rng: np.random.Generator) -> tuple[list[str], dict[tuple[int, str], _Deck]]:
+    """All rows' texts, pattern by pattern, not yet mended, and the decks their characters came from."""
+    decks: dict[tuple[int, str], _Deck] = {}
+    for pattern in patterns:
+        for key in enumerate(pattern.positions):
+            decks.setdefault(key, _Deck(rng.permutation(list(key[1])), [], set())).hands.append(pattern)
+    columns: dict[tuple[int, int], np.ndarray] = {}
+    for (position, _), cards in decks.items():
+        begin = 0
+        for k in rng.permutation(len(cards.hands)).tolist():  # at random, so that decks do not run in step
+            hand = cards.hands[k]
+            columns[hand.start, position] = _hand(hand, position, np.roll(cards.order, -begin), rng)
+            begin += hand.size
+        over = begin % len(cards.order)
+        cards.spare = set(cards.order[over:].tolist()) if over else set()
+    rows = (_joined([columns[q.start, p] for p in range(len(q.positions))]) for q in patterns)
+    return [text for part in rows for text in part], decks
+
+
+def _hand(pattern: _Pattern, position: int, order: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A pattern's column of characters. The first of `order` come once more where it cannot be even.
+
+    Where most of the strings are needed, shuffled columns would nearly all collide: there rows come from a lattice.
+    """
+    if pattern.size * 2 <= pattern.space:
+        return deck(order, pattern.size, rng)
+    return order[lattice([len(alphabet) for alphabet in pattern.positions], pattern.size)[:, position]]
+
+
+def _joined(columns: list[np.ndarray]) -> list[str]:
+    """Columns of characters, each str (n,), as n texts."""
+    rows = np.ascontiguousarray(np.stack(columns, axis=1))
+    return rows.view(f"U{len(columns)}").ravel().tolist()
+
+
+class _Mender:
+    """Trades characters inside decks until no text is taken and none comes twice.
+
+    A row at fault trades the character of one position with another row of the same deck, or with a spare character.
+    A trade stands unless it leaves more faults than it found; so the fault may move on, and ends where there is room.
+    """
+
+    def __init__(self, texts: list[str], decks: dict, patterns: list[_Pattern], taken: Container[str], random: Random):
+        self.texts, self.decks, self.patterns, self.taken = texts, decks, patterns, taken
+        self.random = random.random  # the one method that gives the same numbers in every Python
+        self.starts = [pattern.start for pattern in patterns]
+        self.used: set[str] = set()  # texts of the rows without fault
+        self.faults: dict[int, None] = {}  # rows; a dict is a set that keeps its order
+        for row, text in enumerate(texts):
+            self._settle(row, text)
+
+    def mend(self) -> list[int]:
+        """Rows still at fault after as many trades as are allowed: [] when all is well."""
+        failed = 0
+        for _ in range(min(TRADES, EACH * (len(self.texts) + 200)) + EACH * len(self.faults)):
+            if not self.faults:
+                break
+            row = next(reversed(self.faults))
+            failed = 0 if self._trade(row, self.pattern(row), wide=failed > NEAR) else failed + 1
+        return list(self.faults)
+
+    def pattern(self, row: int) -> _Pattern:
+        return self.patterns[bisect_right(self.starts, row) - 1]
+
+    def _trade(self, row: int, pattern: _Pattern, wide: bool) -> bool:
+        """Tries one trade and says whether it mended a fault. wide: with other patterns and spare characters too."""
+        position = self._below(pattern.free)  # of a pattern without any, the one text is settled before all others
+        cards = self.decks[position, pattern.positions[position]]
+        if wide and cards.spare and self.random() < 0.3:
+            return self._trade_spare(row, position, cards)
+        if wide and self.random() < 0.5:
+            other = cards.row(int(self.random() * cards.ends[-1]))
+        else:
+            other = pattern.start + int(self.random() * pattern.size)
+        old, old_other = self.texts[row], self.texts[other]
+        if old[position] == old_other[position]:
+            return False
+        sound = other not in self.faults
+        if sound:
+            self.used.remove(old_other)
+        new, new_other = (_with(old, position, old_other[position]), _with(old_other, position, old[position]))
+        good, good_other = self._is_free(new), new != new_other and self._is_free(new_other)
+        if good + good_other < sound:
+            self.used.add(old_other)
+            return False
+        self._settle(other, new_other)
+        self._settle(row, new)
+        return good + good_other > sound
+
+    def _trade_spare(self, row: int, position: int, cards: _Deck) -> bool:
+        """Takes a spare character for one that came once more, and says whether that mended the row."""
+        old, new = self.texts[row][position], self._below(sorted(cards.spare))
+        if old in cards.spare:
+            return False
+        cards.spare ^= {new, old}
+        self._settle(row, _with(self.texts[row], position, new))
+        return row not in self.faults
+
+    def _settle(self, row: int, text: str) -> None:
+        """Gives a row its text, and notes whether it is at fault. The text it had must not be in `used` any more."""
+        self.texts[row] = text
+        if self._is_free(text):
+            self.used.add(text)
+            self.faults.pop(row, None)
+        else:
+            self.faults[row] = None
+
+    def _is_free(self, text: str) -> bool:
+        return text not in self.used and text not in self.taken
+
+    def _below(self, items: list):
+        return items[int(self.random() * len(items))]
+
+
+def _with(text: str, position: int, character: str) -> str:
+    return text[:position] + character + text[position + 1 :]
+
+
+def _take_turns(
+    texts: list[str], patterns: list[_Pattern], groups: Sequence[Group], asked: np.ndarray, rng: np.random.Generator
+) -> Targets:
+    """Puts the rows in the run's order: split by split, and in a split the groups in turn."""
+    members = [g for pattern in patterns for g in pattern.groups]
+    group = np.repeat(members, asked[members])
+    number = np.concatenate([np.arange(n) for n in asked[members]])
+    splits = {split: k for k, split in enumerate(dict.fromkeys(g.split for g in groups))}
+    split = np.array([splits[g.split] for g in groups])
+    ahead = (rng.permutation(len(groups)) + 0.5) / len(groups)  # small groups shall not all come at the same place
+    turn = (number + ahead[group]) / asked[group]
+    order = np.lexsort((turn, split[group]))
+    return Targets(group[order].astype(np.int32), np.array(texts)[order], number[order].astype(np.int64))
+
+
+def _check_room(
+    patterns: list[_Pattern], groups: Sequence[Group], asked: np.ndarray, count: int, taken: Container[str]
+) -> None:
+    """Raises PlatemintError where a pattern has fewer strings than are asked of it."""
+    short = []
+    for pattern in patterns:
+        if pattern.space <= LISTED * pattern.size and (free := len(pattern.free_texts(taken))) < pattern.size:
+            short.append((pattern, free))
+    if not short:
+        return
+    named = "; ".join(f"{_asks(p, groups, asked)}, where {free} are possible" for p, free in short[:3])
+    more = f"; and {len(short) - 3} more" if len(short) > 3 else ""
+    most = min(count * free // pattern.size for pattern, free in short)
+    raise PlatemintError(f"count: {named}{more}: {_remedy(most)}")
+
+
+def _unmended(
+    faults: list[int], patterns: list[_Pattern], groups: Sequence[Group], asked: np.ndarray, count: int, taken: _Taken
+) -> PlatemintError:
+    """The error for rows that could not be mended, told of the pattern that has most of them."""
+    starts = [pattern.start for pattern in patterns]
+    [(worst, stuck)] = Counter(bisect_right(starts, row) - 1 for row in faults).most_common(1)
+    pattern = patterns[worst]
+    room, even, placed = pattern.space, pattern.size, pattern.size - stuck
+    if pattern.space <= COUNTED:
+        free = pattern.free_texts(taken)
+        room, even = len(free), _most_even(free, pattern)
+    return PlatemintError(
+        f"count: {_asks(pattern, groups, asked)}; {room} are possible, but no {pattern.size} were found that hold "
+        "every character equally often and that no other group uses: "
+        + _remedy(count * min(even, placed) // pattern.size)
+    )
+
+
+def _most_even(free: list[str], pattern: _Pattern) -> int:
+    """How many of the free texts can hold every character equally often, as far as single positions tell."""
+    columns = map(Counter, zip(*free))
+    return min(
+        (len(alphabet) * min(left[c] for c in alphabet) for alphabet, left in zip(pattern.positions, columns)),
+        default=0,
+    )
+
+
+def _asks(pattern: _Pattern, groups: Sequence[Group], asked: np.ndarray) -> str:
+    g = max(pattern.groups, key=lambda g: asked[g])
+    others = f" (with {len(pattern.groups) - 1} more of its pattern)" if len(pattern.groups) > 1 else ""
+    return f"group {groups[g].name}{others} is asked for {pattern.size} different texts"
+
+
+def _remedy(most: int) -> str:
+    lower = f"lower it to {most} or less, or " if most else ""
+    return f"{lower}leave the plates of such groups out of the source"
