@@ -1,0 +1,23 @@
+"""Networks of the shipped shape with random weights: enough for every property that must hold whatever was learned."""
+
+import pytest
+import torch
+
+from models import checkpoint
+from models.reader import Reader, ReaderConfig
+from models.spg import SPG, SPGConfig
+from pipeline.plate import ALPHABET, READABLE
+from pipeline.recipe import Edit
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory) -> Edit:
+    """Options that name an untrained generator and reader."""
+    folder = tmp_path_factory.mktemp("untrained")
+    torch.manual_seed(0)
+    networks = {"spg": SPG(SPGConfig(ALPHABET)), "reader": Reader(ReaderConfig(READABLE))}
+    for name, network in networks.items():
+        for weight in network.parameters():  # layers that start at zero would make many a property hold by accident
+            weight.data += 0.02 * torch.randn_like(weight)
+        checkpoint.save(network, folder / f"{name}.safetensors")
+    return Edit(checkpoint=str(folder / "spg.safetensors"), reader=str(folder / "reader.safetensors"), batch=8)
