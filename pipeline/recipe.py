@@ -220,6 +220,10 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+# YAML 1.1 takes 1e-4 for text, since it lacks a point; in a recipe it is the usual way to write a learning rate.
+_UniqueKeys.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
+
+
 def _parse(text: str, origin: str) -> Any:
     try:
         return yaml.load(text, _UniqueKeys)

@@ -348,7 +348,7 @@ class Run:
         loss, figures = self.task.loss(batch, self.step)
         if not torch.isfinite(loss):
             torch.save(vars_of(batch), self.folder / "nan-batch.pt")
-            raise PlatemintError(f"loss is {float(loss)} at step {self.step}; batch saved as {self.folder / 'nan-batch.pt'}; resume with a lower lr")
+            raise PlatemintError(f"loss is {loss.item()} at step {self.step}; batch saved as {self.folder / 'nan-batch.pt'}; resume with a lower lr")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         figures["gradient"] = float(nn.utils.clip_grad_norm_(self.task.network.parameters(), self.recipe.clip))
@@ -380,7 +380,10 @@ def train(recipe: TrainRecipe, resume: bool = False, say=print) -> Path:
         raise PlatemintError(f"{folder}: nothing to resume, state.pt is missing; start without --resume")
     (folder / "sheets").mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(recipe.threads)
-    run = Run(recipe, folder)
+    try:
+        run = Run(recipe, folder)
+    except checkpoint.CheckpointError as fault:
+        raise PlatemintError(f"start or reader: {fault}") from None
     if resume:
         run.load()
     (folder / "recipe.yaml").write_text(dump(recipe), encoding="utf8")

@@ -1,0 +1,134 @@
+"""edit: any size in, the same size out, nothing changed but the strokes, whatever else is in the batch."""
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from pipeline.edit import Editor, contact_sheet, edit_folder
+from pipeline.plate import Plate, PlatemintError
+from pipeline.recipe import Edit
+from pipeline.render import load_layouts, random_text, render_plate
+from run_pipeline import main
+
+SIZES = ((24, 94), (48, 160), (61, 203), (156, 320), (12, 30), (400, 900))
+
+
+@pytest.fixture(scope="module")
+def editor(untrained):
+    return Editor(untrained)
+
+
+def plates(sizes=SIZES, seed=0):
+    rng, layout = np.random.default_rng(seed), load_layouts(["br-mercosur"])["br-mercosur"]
+    made = []
+    for height, width in sizes:
+        plate = render_plate(layout, random_text(layout.positions, rng), rng)
+        plate.image = cv2.resize(plate.image, (width, height))
+        plate.target = random_text(layout.positions, rng)
+        made.append(plate)
+    return made
+
+
+def test_edits_keep_size_and_take_the_target(editor):
+    before = plates()
+    after = editor(before)
+    for a, b in zip(before, after):
+        assert b.image.shape == a.image.shape == b.original.shape and b.image.dtype == np.uint8
+        assert (b.text, b.original_text) == (a.target, a.text)
+        assert b.source_mask.shape == b.target_mask.shape == b.image.shape[:2]
+        assert len(b.slots) == len(b.text)
+
+
+def test_pixels_outside_both_masks_are_the_source_s_bit_for_bit(editor):
+    for plate in editor(plates()):
+        ink = np.maximum(plate.source_mask, plate.target_mask)
+        far = cv2.dilate(ink, np.ones((3, 3), np.uint8)) < 0.06 * 255 - 1
+        assert np.array_equal(plate.image[far], plate.original[far])
+        assert not np.array_equal(plate.image, plate.original)
+
+
+def test_the_source_is_not_written_to(editor):
+    before = plates()
+    kept = [p.image.copy() for p in before]
+    editor(before)
+    assert all(np.array_equal(p.image, image) for p, image in zip(before, kept))
+
+
+def test_an_image_s_bytes_do_not_depend_on_its_batch(editor):
+    together = editor(plates(SIZES * 2))
+    for i in (0, 3, 7, 11):
+        alone = editor([plates(SIZES * 2)[i]])[0]
+        assert np.array_equal(alone.image, together[i].image)
+
+
+@pytest.mark.parametrize("target", ["", "ABCDEFGHIJKLM", "AB♥"])
+def test_a_target_that_cannot_be_written_is_refused(editor, target):
+    plate = plates(SIZES[:1])[0]
+    plate.target = target
+    with pytest.raises(PlatemintError, match="target"):
+        editor([plate])
+
+
+def test_a_device_that_is_not_there_is_named(untrained):
+    with pytest.raises(PlatemintError, match="edit.device: mps"):
+        Editor(untrained.model_copy(update={"device": "mps"}))
+
+
+def test_contact_sheet_shows_all_plates(editor):
+    sheet = contact_sheet(editor(plates()))
+    assert sheet.shape == (3 * 64, 2 * 4 * 192, 3) and sheet.std() > 10
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three good pictures and four that cannot be edited, in the SPG authors' form."""
+    (tmp_path / "i_s").mkdir()
+    for number, plate in enumerate(plates(SIZES[:3]), 1):
+        cv2.imwrite(str(tmp_path / "i_s" / f"{number}.jpg"), plate.image)
+    (tmp_path / "i_s" / "empty.jpg").write_bytes(b"")
+    cv2.imwrite(str(tmp_path / "i_s" / "long.jpg"), plates(SIZES[:1])[0].image)
+    (tmp_path / "gt.txt").write_text("1.jpg AB·1234\n2.jpg AB·12\n3.jpg xyz-789\nempty.jpg A1\nlong.jpg ABCDEFGHIJKLMN\ngone.jpg A1\n", encoding="utf8")
+    (tmp_path / "gt2.txt").write_text("1.jpg CD·5678\n2.jpg CD·56\n3.jpg ABC-123\nlong.jpg A1\n", encoding="utf8")
+    return tmp_path
+
+
+def test_the_spg_authors_call(folder, untrained, tmp_path):
+    out = tmp_path / "out"
+    summary = edit_folder(folder, folder / "gt.txt", folder / "gt2.txt", untrained.checkpoint, out)
+    assert "3 plates edited, 3 set aside" in summary
+    for name in ("empty.jpg", "long.jpg", "gone.jpg"):
+        assert name in summary
+    assert (out / "gt.txt").read_text(encoding="utf8") == "1.jpg AB·1234\n2.jpg AB·12\n3.jpg XYZ-789\n"
+    for number, size in enumerate(SIZES[:3], 1):
+        assert cv2.imread(str(out / f"{number}.jpg")).shape[:2] == size
+    assert cv2.imread(str(out / "sheet.png")) is not None
+
+
+def test_edit_on_the_command_line_reads_what_it_is_not_told(folder, tmp_path):
+    """With what ships: the reader reads the source texts, and no traceback on a missing checkpoint."""
+    arguments = ["edit", "--input_dir", folder, "--input_text", folder / "gt.txt", "--out", tmp_path / "out"]
+    run = CliRunner().invoke(main, list(map(str, arguments)))
+    assert run.exit_code == 0 and " set aside" in run.output, run.output
+    run = CliRunner().invoke(main, list(map(str, [*arguments, "--checkpoint", "nowhere"])))
+    assert run.exit_code == 1 and "nowhere" in run.output and "Traceback" not in run.output
+
+
+def test_shipped_checkpoints_write_what_they_are_told():
+    """On rendered plates never trained on, our own reader reads the edits nearly as often as it reads the sources."""
+    from pipeline.filter import Filter
+    from pipeline.recipe import Filter as Limits
+
+    rng, layouts = np.random.default_rng(2**40), list(load_layouts().values())
+    made = []
+    for i in range(52):
+        layout = layouts[i % len(layouts)]
+        plate = render_plate(layout, random_text(layout.positions, rng), rng, severity=0.4)
+        plate.target = random_text(layout.positions, rng)
+        made.append(plate)
+    judge = Filter(Limits(), Edit())
+    edited = judge(Editor(Edit())(made))
+    assert np.median([p.scores["reader"] for p in edited]) > 0.5
+    assert np.median([p.scores["residue"] for p in edited]) < 0.05
+    still = [Plate(p.original, p.original_text, original_text=p.text, target_mask=p.source_mask, slots=p.slots) for p in edited]
+    assert np.mean([p.scores["reader"] > 0.5 for p in edited]) > 0.7 * np.mean([p.scores["reader"] > 0.5 for p in judge(still)])
