@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from pipeline.sample import Group
 
 STAGE = int.from_bytes(b"draw")  # keeps these random numbers apart from other stages' of the same seed
-TRADES = 1_000_000  # most that are tried, and EACH more per fault, before mending is given up: some seconds
-EACH = 100  # tries per row are plenty where the rows are few: solvable cases took up to 33
+TRADES = 1_000_000  # most that are tried before mending is given up (some seconds), beside PER_FAULT
+PER_ROW = 100  # trades are plenty where the rows are few: solvable cases took up to 33
+PER_FAULT = 20  # trades more; where there is room, a fault takes up to four
 NEAR = 16  # trades that fail inside the pattern before other patterns of the deck are asked too
 LISTED = 4  # an alphabet product up to so many times the texts asked is listed to see how many are free
 COUNTED = 200_000  # ... and up to so many texts where drawing failed, for the message
@@ -206,10 +207,11 @@ class _Mender:
     def mend(self) -> list[int]:
         """Rows still at fault after as many trades as are allowed: [] when all is well."""
         failed = 0
-        for _ in range(min(TRADES, EACH * (len(self.texts) + 200)) + EACH * len(self.faults)):
+        for _ in range(min(TRADES, PER_ROW * (len(self.texts) + 200)) + PER_FAULT * len(self.faults)):
             if not self.faults:
                 break
-            row = next(reversed(self.faults))
+            row, _ = self.faults.popitem()  # and back at the end: reading the last key instead takes time per key gone
+            self.faults[row] = None
             failed = 0 if self._trade(row, self.pattern(row), wide=failed > NEAR) else failed + 1
         return list(self.faults)
 

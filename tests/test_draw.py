@@ -221,7 +221,7 @@ class Everything:
 
 
 def test_a_hopeless_draw_ends():
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(PlatemintError, match="some/train/LLLDDDD is asked for 2000"):
         draw_targets([group("LLLDDDD")], 2000, 0, Everything())
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
