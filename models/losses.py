@@ -41,6 +41,13 @@ def slot_loss(slots: Tensor, truth: Tensor, text: Tensor) -> Tensor:
     return ((slots - truth).abs() * there).sum() / (6 * there.sum()).clamp(min=1)
 
 
+def pointer_loss(logits: Tensor, truth: Tensor, text: Tensor, height: int, width: int) -> Tensor:
+    """Cross entropy of the image token (of height x width) each character's true centre lies in; logits (B, N, tokens)."""
+    x, y = truth[:, :, 0].unbind(-1)
+    token = (y * height).long().clamp(0, height - 1) * width + (x * width).long().clamp(0, width - 1)
+    return F.cross_entropy(logits[text > 0], token[text > 0])
+
+
 def region_l1(picture: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     """Mean absolute difference inside the edited region."""
     return ((picture - truth).abs() * weight).sum() / (3 * weight.sum()).clamp(min=1)

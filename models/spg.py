@@ -131,7 +131,8 @@ class C_e(nn.Module):
 class T(nn.Module):
     """T_e relates the image tokens to each other; T_d asks them where each character of both texts stands.
 
-    Returns the image tokens (B, C, H/8, W/8), and for source and target each: character tokens (B, N, C) and slots.
+    Returns the image tokens (B, C, H/8, W/8); of the source its character tokens (B, N, C), slots and pointer logits; of
+    the target its tokens and slots.
     """
 
     def __init__(self, config: SPGConfig):
@@ -168,25 +169,38 @@ class T(nn.Module):
         tokens = self.norm(tokens)
         moves = 0.2 * self.slot(tokens).float().view(b, -1, 3, 2)
         n = source_text.shape[1]
-        source_slots = torch.cat([self.pointed_at(tokens[:, :n], image, h, w)[:, :, None], _even_axes(source_text)], 2) + moves[:, :n]
+        guess = _even_slots(source_text) + moves[:, :n]
+        pointer = self.pointer(tokens[:, :n], image, guess[:, :, 0, 0], h, w)
+        places = token_places(h, w, image.device) + 0.1 * self.offset(image).float()
+        source_slots = torch.cat([(pointer.softmax(-1) @ places)[:, :, None], guess[:, :, 1:]], 2)
         target_slots = _matching_slots(source_slots, source_text, target_text) + moves[:, n:]
         image = image.transpose(1, 2).view(b, c, h, w)
-        return image, (tokens[:, :n], source_slots), (tokens[:, n:], target_slots)
+        return image, (tokens[:, :n], source_slots, pointer), (tokens[:, n:], target_slots)
 
-    def pointed_at(self, tokens: Tensor, image: Tensor, h: int, w: int) -> Tensor:
-        """Where on the plate each token points: the mean place (B, N, 2) of the image tokens it matches, each of which
-        may say how far from itself the character's centre lies. Far quicker to learn than a place from nothing."""
+    def pointer(self, tokens: Tensor, image: Tensor, guess: Tensor, h: int, w: int) -> Tensor:
+        """Which image token each character's centre lies in: logits (B, N, h * w), likeness plus nearness to a guess.
+
+        Picking a place among places is learned far quicker than a place from nothing.
+        """
         likeness = self.point(tokens) @ self.pointed(image).transpose(1, 2) * tokens.shape[-1] ** -0.5
-        y, x = torch.meshgrid((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w, indexing="ij")
-        places = torch.stack([x, y], -1).flatten(0, 1).to(image.device) + 0.1 * self.offset(image).float()
-        return likeness.float().softmax(-1) @ places
+        away = token_places(h, w, image.device)[:, 0] - guess[:, :, None]
+        return likeness.float() - away**2 / (2 * 0.12**2)
 
 
-def _even_axes(text: Tensor) -> Tensor:
-    """The first guess of the half axes (B, N, 2, 2): characters side by side fill the plate's width."""
-    half = (0.36 / (text > 0).sum(1, keepdim=True).clamp(min=1)).expand(text.shape).float()
-    zero = torch.zeros_like(half)
-    return torch.stack([torch.stack([half, zero], -1), torch.stack([zero, zero + 0.3], -1)], 2)
+def token_places(h: int, w: int, device) -> Tensor:
+    """The centres (h * w, 2) of a grid of tokens, x and y as fractions of width and height."""
+    y, x = torch.meshgrid((torch.arange(h, device=device) + 0.5) / h, (torch.arange(w, device=device) + 0.5) / w, indexing="ij")
+    return torch.stack([x, y], -1).flatten(0, 1)
+
+
+def _even_slots(text: Tensor) -> Tensor:
+    """The first guess: characters side by side over the plate's middle."""
+    n = (text > 0).sum(1, keepdim=True).clamp(min=1).float()
+    x = 0.08 + 0.84 * (torch.arange(text.shape[1], device=text.device) + 0.5) / n
+    half = 0.36 / n
+    zero, mid = torch.zeros_like(x), torch.full_like(x, 0.5)
+    axes = [torch.stack(p, -1) for p in ((x, mid), (half.expand_as(x), zero), (zero, mid * 0.6))]
+    return torch.stack(axes, 2)
 
 
 def _matching_slots(slots: Tensor, source_text: Tensor, target_text: Tensor) -> Tensor:
@@ -347,7 +361,7 @@ class D_t(nn.Module):
 
 @dataclass(slots=True)
 class Edit:
-    """What one forward pass gives. Mask logits, masks after the sigmoid, slots, layers and the edited plate."""
+    """What one forward pass gives: mask logits, masks, slots, T's pointer logits (see T.pointer), layers, edited plate."""
 
     source_logits: Tensor
     target_logits: Tensor
@@ -355,6 +369,7 @@ class Edit:
     B_t: Tensor
     source_slots: Tensor
     target_slots: Tensor
+    pointer: Tensor
     filled: Tensor
     correction: Tensor
     O_t: Tensor
@@ -378,14 +393,14 @@ class SPG(nn.Module):
 
     def masks(self, source: Tensor, source_text: Tensor, target_text: Tensor):
         features = self.C_e(source)
-        image, (s_tokens, s_slots), (t_tokens, t_slots) = self.T(features[2], source_text, target_text)
+        image, (s_tokens, s_slots, pointer), (t_tokens, t_slots) = self.T(features[2], source_text, target_text)
         s_logits = self.C_d(features, image, source_text, s_tokens, s_slots).float()
         t_logits = self.C_d(features, image, target_text, t_tokens, t_slots).float()
-        return s_logits, t_logits, s_slots, t_slots
+        return s_logits, t_logits, s_slots, t_slots, pointer
 
     def forward(self, source: Tensor, source_text: Tensor, target_text: Tensor) -> Edit:
         assert source.shape[1:] == (3, self.config.height, self.config.width), source.shape
-        s_logits, t_logits, s_slots, t_slots = self.masks(source, source_text, target_text)
+        s_logits, t_logits, s_slots, t_slots, pointer = self.masks(source, source_text, target_text)
         B_s, B_t = s_logits.sigmoid(), t_logits.sigmoid()
         # The generator learns to paint; what the masks are is settled by their own losses.
         S, T_ = B_s.detach(), B_t.detach()
@@ -394,7 +409,7 @@ class SPG(nn.Module):
         style = self.E_s(source, S)
         correction = self.G_t(composite, filled, S, T_, style).float()
         O_t = torch.lerp(source, (composite + correction).clamp(0, 1), region(S, T_))
-        return Edit(s_logits, t_logits, B_s, B_t, s_slots, t_slots, filled, correction, O_t)
+        return Edit(s_logits, t_logits, B_s, B_t, s_slots, t_slots, pointer, filled, correction, O_t)
 
 
 def encode_texts(texts: list[str], alphabet: str, length: int = 0) -> Tensor:

@@ -126,13 +126,16 @@ class SPGTask:
             if painting:
                 edit = self.network(source, *texts)
                 logits, slots = (edit.source_logits, edit.target_logits), (edit.source_slots, edit.target_slots)
+                pointer = edit.pointer
             else:
-                *logits, source_slots, target_slots = self.network.masks(source, *texts)
+                *logits, source_slots, target_slots, pointer = self.network.masks(source, *texts)
                 slots = source_slots, target_slots
+            true_slots = batch.source_slots.to(self.device), batch.target_slots.to(self.device)
             parts = {
                 "mask_s": losses.mask_loss(logits[0], truth[0]),
                 "mask_t": losses.mask_loss(logits[1], truth[1]),
-                "slots": 40 * sum(losses.slot_loss(s, t.to(self.device), x) for s, t, x in zip(slots, (batch.source_slots, batch.target_slots), texts)),
+                "slots": 40 * sum(losses.slot_loss(s, t, x) for s, t, x in zip(slots, true_slots, texts)),
+                "pointer": losses.pointer_loss(pointer, true_slots[0], texts[0], HEIGHT // 8, WIDTH // 8),
             }
             if painting:
                 parts |= self._picture_losses(batch, source, edit)

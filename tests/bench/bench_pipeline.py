@@ -1,0 +1,76 @@
+"""Plates per second of the whole pipeline against its bare networks, in turn, in the same minute.
+
+    python tests/bench/bench_pipeline.py [--source CORPUS] [--plates N]
+
+The pipeline samples, edits, filters, encodes and packs a shard in memory, under the recipe's defaults. The bare networks
+get one ready batch of the same size again and again: the generator alone, and the generator plus the reader twice, which
+is what the filter needs. Ratios of medians over five turns.
+"""
+
+import argparse
+import statistics
+import time
+from collections import Counter
+
+import numpy as np
+import torch
+
+from models.spg import encode_texts
+from pipeline import write
+from pipeline.recipe import load_recipe
+from pipeline.run import plan
+from pipeline.shard import Stages, mint
+
+TURNS = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--source", default="")
+    parser.add_argument("--plates", type=int, default=256)
+    options = parser.parse_args()
+    stages = Stages(load_recipe(None, ["filter.rounds=1"], "generate", {"source.path": options.source, "count": options.plates}))
+    shard = plan(stages.recipe, stages.sources).shards[0].part(slice(options.plates))
+    works = {"pipeline": lambda: _pipeline(shard, stages), "generator": _bare(stages, readings=0), "networks": _bare(stages, readings=2)}
+    for work in works.values():
+        work()
+    rates = {name: [] for name in works}
+    for _ in range(TURNS):
+        for name, work in works.items():
+            start = time.perf_counter()
+            plates = work()
+            rates[name].append(plates / (time.perf_counter() - start))
+    middle = {name: statistics.median(values) for name, values in rates.items()}
+    for name, values in rates.items():
+        print(f"{name:10} {middle[name]:7.1f} plates/s  ({min(values):.1f} to {max(values):.1f})")
+    print(f"pipeline / generator alone: {middle['pipeline'] / middle['generator']:.2f}")
+    print(f"pipeline / generator and reader twice: {middle['pipeline'] / middle['networks']:.2f}")
+
+
+def _pipeline(shard, stages) -> int:
+    kept, dropped, _ = mint(shard, stages, Counter())
+    write.parquet(kept, write.schema(stages.recipe))
+    return len(kept) + len(dropped)
+
+
+def _bare(stages, readings: int):
+    editor, judge, batch = stages.edit, stages.filter, stages.recipe.edit.batch
+    config = editor.spg.config
+    picture = torch.rand(batch, 3, config.height, config.width).to(editor.device, memory_format=torch.channels_last)
+    text = encode_texts(["ABC1234"] * batch, config.alphabet, config.longest).to(editor.device)
+
+    @torch.inference_mode()
+    def work() -> int:
+        for _ in range(8):
+            with torch.autocast(editor.device.type, torch.bfloat16, enabled=editor.dtype is torch.bfloat16):
+                out = editor.spg(picture, text, text).O_t
+                for _ in range(readings):
+                    out = judge.reader(picture)
+            np.asarray(out.float().cpu())  # waits for the device
+        return 8 * batch
+
+    return work
+
+
+if __name__ == "__main__":
+    main()
