@@ -12,7 +12,7 @@ from models.reader import ctc, decode
 from models.spg import encode_texts
 from pipeline import recipe as recipes
 from pipeline.edit import choose_device, load_network, network_input
-from pipeline.plate import FOLD, SEPARATORS, Plate, characters
+from pipeline.plate import FOLD, SEPARATORS, Plate, canonical
 
 OFFSET = 38  # of 255, about 0.15: how far the two cuts of the stability score lie from the middle
 
@@ -58,7 +58,7 @@ def fold(log_probabilities: Tensor, alphabet: str) -> Tensor:
 
 def likelihood(log_probabilities: Tensor, texts: list[str], alphabet: str) -> list[float]:
     """How probable each text is to a reader, per character, 0..1; separators and look-alike pairs do not count."""
-    plain = [characters(text).translate(FOLD) for text in texts]
+    plain = [canonical(text) for text in texts]
     spellable = ["".join(c for c in text if c in alphabet) for text in plain]
     loss = ctc(fold(log_probabilities, alphabet), encode_texts(spellable, alphabet).to(log_probabilities.device))
     return [min(1.0, float(np.exp(-value))) if text else 0.0 for value, text in zip(loss.cpu().tolist(), spellable)]

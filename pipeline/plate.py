@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -72,6 +73,21 @@ def characters(text: str) -> str:
     return "".join(c for c in text if c not in SEPARATORS)
 
 
+def canonical(text: str) -> str:
+    """The text as readings are compared: without separators, and of the pairs people confuse (O/0, I/1, Q/0) one."""
+    return characters(text).translate(FOLD)
+
+
 def same_reading(a: str, b: str) -> bool:
-    """Whether two texts agree up to separators and the pairs people label inconsistently (O/0, I/1, Q/0)."""
-    return characters(a).translate(FOLD) == characters(b).translate(FOLD)
+    """Whether two texts agree up to separators and the pairs people label inconsistently."""
+    return canonical(a) == canonical(b)
+
+
+class Readings:
+    """A set of texts that contains whatever reads like one of them: ABC-1234 is there where ABC1234 is."""
+
+    def __init__(self, texts: Iterable[str]):
+        self._canonical = frozenset(map(canonical, texts))
+
+    def __contains__(self, text: str) -> bool:
+        return canonical(text) in self._canonical

@@ -22,7 +22,7 @@ import numpy as np
 from pipeline import engines, write
 from pipeline.card import card
 from pipeline.draw import Targets, draw_targets, quotas
-from pipeline.plate import PlatemintError
+from pipeline.plate import PlatemintError, Readings
 from pipeline.progress import Progress
 from pipeline.recipe import NOT_IN_HASH, GenerateRecipe, dump, recipe_hash
 from pipeline.shard import Shard, Stages, mint, run_shard, take
@@ -81,7 +81,8 @@ def generate(recipe: GenerateRecipe, progress: TextIO | None = None, stages: Sta
 def plan(recipe: GenerateRecipe, sources=None) -> Plan:
     """Draws every target of the run and cuts it into shards. Raises PlatemintError where the strings do not suffice."""
     sources = sources or Stages(recipe).sources
-    targets = draw_targets(sources.groups, recipe.count, recipe.seed, sources.texts, recipe.draw.reserved)
+    forbidden = Readings(sources.texts)
+    targets = draw_targets(sources.groups, recipe.count, recipe.seed, forbidden, recipe.draw.reserved)
     shards = _cut(targets, [group.split for group in sources.groups], recipe.write.shard_rows)
     planned = np.bincount(targets.group, minlength=len(sources.groups)).tolist()
     facts = {
