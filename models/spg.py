@@ -261,6 +261,8 @@ class C_d(nn.Module):
 
     def forward(self, features, image: Tensor, text: Tensor, tokens: Tensor, slots: Tensor) -> Tensor:
         half, quarter, _ = features
+        n = max(1, int((text > 0).sum(1).max()))  # padding costs as much to place as a character
+        text, tokens, slots = text[:, :n], tokens[:, :n], slots[:, :n]
         hints = self.placed_hints(text, tokens, slots, *quarter.shape[2:])
         x = _double(self.up_quarter(image))
         x = self.at_quarter(torch.cat([x, quarter, hints], 1))
@@ -295,7 +297,7 @@ def Fill(source: Tensor, B_s: Tensor) -> Tensor:
     return push_pull(source, (1 - 1.6 * reach).clamp(0, 1) ** 2)
 
 
-def ink(source: Tensor, filled: Tensor, B_s: Tensor) -> Tensor:
+def Ink(source: Tensor, filled: Tensor, B_s: Tensor) -> Tensor:
     """The strokes' own colour, continued over the whole plate: where a stroke is half covered, unmixed from the plate."""
     pure = (filled + (source - filled) / B_s.clamp(min=0.25)).clamp(0, 1)
     return push_pull(pure, (1.25 * (B_s - 0.2)).clamp(0, 1) ** 2)  # fainter than that is the mask's noise
@@ -370,15 +372,17 @@ class Edit:
     source_slots: Tensor
     target_slots: Tensor
     pointer: Tensor
-    filled: Tensor
+    ink: Tensor
     correction: Tensor
     O_t: Tensor
 
 
-def compose(source: Tensor, B_s: Tensor, B_t: Tensor, correction: Tensor | float = 0.0) -> Tensor:
-    """The edited plate from its layers, at any resolution: ink over the filled plate, corrected, inside the region only."""
-    filled = Fill(source, B_s)
-    picture = torch.lerp(filled, ink(source, filled, B_s), B_t) + correction
+def compose(source: Tensor, B_s: Tensor, B_t: Tensor, ink: Tensor, correction: Tensor | float) -> Tensor:
+    """The edited plate from its layers, at any resolution: ink over the filled plate, corrected, inside the region only.
+
+    Where the region is 0 the result equals the source exactly.
+    """
+    picture = torch.lerp(Fill(source, B_s), ink, B_t) + correction
     return torch.lerp(source, picture.clamp(0, 1), region(B_s, B_t))
 
 
@@ -405,11 +409,12 @@ class SPG(nn.Module):
         # The generator learns to paint; what the masks are is settled by their own losses.
         S, T_ = B_s.detach(), B_t.detach()
         filled = Fill(source, S)
-        composite = torch.lerp(filled, ink(source, filled, S), T_)
+        ink = Ink(source, filled, S)
+        composite = torch.lerp(filled, ink, T_)
         style = self.E_s(source, S)
         correction = self.G_t(composite, filled, S, T_, style).float()
         O_t = torch.lerp(source, (composite + correction).clamp(0, 1), region(S, T_))
-        return Edit(s_logits, t_logits, B_s, B_t, s_slots, t_slots, pointer, filled, correction, O_t)
+        return Edit(s_logits, t_logits, B_s, B_t, s_slots, t_slots, pointer, ink, correction, O_t)
 
 
 def encode_texts(texts: list[str], alphabet: str, length: int = 0) -> Tensor:

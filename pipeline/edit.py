@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models import checkpoint
 from models.reader import Reader, decode
-from models.spg import SPG, compose, encode_texts, region
+from models.spg import SPG, compose, encode_texts
 from pipeline.plate import Plate, PlatemintError, normalise
 from pipeline.recipe import Edit
 
@@ -89,22 +89,24 @@ class Editor:
         texts = [encode_texts(t, config.alphabet, config.longest).to(self.device) for t in ([p.text for p in plates], [p.target for p in plates])]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype is torch.bfloat16):
             edit = self.spg(source, *texts)
-        layers = torch.cat([edit.B_s, edit.B_t, edit.correction], 1).float().permute(0, 2, 3, 1).cpu().numpy()
+        layers = torch.cat([edit.B_s, edit.B_t, edit.ink, edit.correction], 1).float().permute(0, 2, 3, 1).cpu().numpy()
         slots = edit.target_slots.float().cpu().numpy()
         return [_finish(plate, layer, slot) for plate, layer, slot in zip(plates, layers, slots)]
 
 
 def _finish(plate: Plate, layers: np.ndarray, slots: np.ndarray) -> Plate:
-    """The plate with its edit composed at the photograph's own resolution from layers (h, w, 5): B_s, B_t, correction."""
+    """The plate with its edit composed at the photograph's own resolution.
+
+    layers: float32 (h, w, 8) at the network's size: B_s, B_t, ink, correction. slots: of the target.
+    """
     height, width = plate.image.shape[:2]
     shrink = height < layers.shape[0] and width < layers.shape[1]
     how = cv2.INTER_AREA if shrink else cv2.INTER_CUBIC
-    masks, correction = (torch.from_numpy(cv2.resize(part, (width, height), interpolation=how)).permute(2, 0, 1)[None] for part in (layers[..., :2], layers[..., 2:]))
+    parts = (cv2.resize(layers[..., k], (width, height), interpolation=how) for k in (slice(2), slice(2, 5), slice(5, 8)))
+    masks, ink, correction = (torch.from_numpy(part).permute(2, 0, 1)[None] for part in parts)
     B_s, B_t = masks.clamp(0, 1).chunk(2, 1)
-    source = torch.from_numpy(plate.image).permute(2, 0, 1)[None].float() / 255
-    picture = compose(source, B_s, B_t, correction).mul(255).round().byte()
-    touched = region(B_s, B_t) > 0
-    image = torch.where(touched, picture, torch.from_numpy(plate.image).permute(2, 0, 1)[None])[0].permute(1, 2, 0)
+    source = torch.from_numpy(plate.image.astype(np.float32)).permute(2, 0, 1)[None] / 255
+    image = compose(source, B_s, B_t, ink, correction).mul(255).round().byte()[0].permute(1, 2, 0)
     return replace(
         plate,
         image=np.ascontiguousarray(image.numpy()),

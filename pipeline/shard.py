@@ -129,8 +129,8 @@ def mint(
     with ThreadPoolExecutor(THREADS) as pool:
         for attempt in range(stages.recipe.filter.rounds):
             served = []
-            for batch in _batches(pool, partial(_source, stages.sources, shard, attempt), pending, stages, seconds):
-                plates = _judged(batch, stages, seconds)
+            batches = _batches(pool, partial(_source, stages.sources, shard, attempt), pending, stages, seconds)
+            for plates in _judged(batches, stages, seconds):
                 for plate in plates:
                     (dropped if plate.reason else kept).append(pool.submit(write.row, plate, stages.recipe))
                 good = [plate.index for plate in plates if not plate.reason]
@@ -166,11 +166,23 @@ def _batches(
             yield batch
 
 
-def _judged(batch: list[Plate], stages: Stages, seconds: Counter) -> list[Plate]:
-    with _timed(seconds, "edit"):
-        edited = stages.edit(batch)
-    with _timed(seconds, "filter"):
-        return stages.filter(edited)
+def _judged(batches: Iterator[list[Plate]], stages: Stages, seconds: Counter) -> Iterator[list[Plate]]:
+    """The batches edited and filtered, in order; a thread filters one while the next is being edited."""
+
+    def judge(plates: list[Plate]) -> list[Plate]:
+        with _timed(seconds, "filter"):
+            return stages.filter(plates)
+
+    with ThreadPoolExecutor(1) as thread:
+        before = None
+        for batch in batches:
+            with _timed(seconds, "edit"):
+                edited = stages.edit(batch)
+            if before:
+                yield before.result()
+            before = thread.submit(judge, edited)
+        if before:
+            yield before.result()
 
 
 def _in_order(rows: list) -> list[dict]:

@@ -6,7 +6,7 @@ import torch
 from models import checkpoint
 from models.losses import dice, iou, mask_loss, perceptual, region_l1, slot_loss
 from models.reader import ctc, decode
-from models.spg import D_t, Fill, SPGConfig, compose, encode_texts, ink, push_pull, region, slot_grid
+from models.spg import D_t, Fill, Ink, SPGConfig, compose, encode_texts, push_pull, region, slot_grid
 from pipeline.plate import ALPHABET, READABLE
 
 
@@ -73,7 +73,7 @@ def test_fill_erases_strokes_and_leaves_the_rest():
     stroked = torch.where(mask > 0, torch.tensor(0.1), plate)
     assert torch.allclose(Fill(stroked, mask), plate, atol=0.01)
     assert torch.equal(Fill(stroked, torch.zeros_like(mask)), stroked)
-    assert torch.allclose(ink(stroked, plate, mask), torch.tensor(0.1), atol=0.02)
+    assert torch.allclose(Ink(stroked, plate, mask), torch.tensor(0.1), atol=0.02)
 
 
 def test_fill_does_not_depend_on_the_batch():
@@ -92,7 +92,7 @@ def test_push_pull_takes_any_size_and_stays_in_range(height, width):
 def test_nothing_outside_the_region_changes():
     x, B_s, B_t = pictures(1), torch.zeros(1, 1, 48, 160), torch.zeros(1, 1, 48, 160)
     B_s[..., 10:30, 20:40], B_t[..., 12:33, 60:80] = 1, 0.7
-    edited = compose(x, B_s, B_t, correction=0.3)
+    edited = compose(x, B_s, B_t, ink=torch.rand_like(x), correction=0.3)
     outside = (region(B_s, B_t) == 0).expand_as(x)
     assert outside.float().mean() > 0.7
     assert torch.equal(edited[outside], x[outside])
