@@ -145,6 +145,7 @@ class T(nn.Module):
         self.T_d = nn.ModuleList(Layer(dim, config.heads, cross=True) for _ in range(config.decoder_layers))
         self.norm = nn.LayerNorm(dim)
         self.slot = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 6))
+        self.close_up = CloseUp(config)
         self.point, self.pointed, self.offset = nn.Linear(dim, dim), nn.Linear(dim, dim), nn.Linear(dim, 2)
         nn.init.normal_(self.place, std=0.02)
         for table in (self.character, self.from_left, self.from_right, self.role):
@@ -157,7 +158,7 @@ class T(nn.Module):
         right = ((text > 0).sum(1, keepdim=True) - 1 - index).clamp(min=0)
         return self.character(text) + self.from_left(index) + self.from_right(right) + self.role.weight[role]
 
-    def forward(self, features: Tensor, source_text: Tensor, target_text: Tensor):
+    def forward(self, half: Tensor, features: Tensor, source_text: Tensor, target_text: Tensor):
         b, c, h, w = features.shape
         image = features.flatten(2).transpose(1, 2) + self.place
         for layer in self.T_e:
@@ -173,6 +174,7 @@ class T(nn.Module):
         pointer = self.pointer(tokens[:, :n], image, guess[:, :, 0, 0], h, w)
         places = token_places(h, w, image.device) + 0.1 * self.offset(image).float()
         source_slots = torch.cat([(pointer.softmax(-1) @ places)[:, :, None], guess[:, :, 1:]], 2)
+        source_slots = self.close_up(half, tokens[:, :n], source_slots)
         target_slots = _matching_slots(source_slots, source_text, target_text) + moves[:, n:]
         image = image.transpose(1, 2).view(b, c, h, w)
         return image, (tokens[:, :n], source_slots, pointer), (tokens[:, n:], target_slots)
@@ -185,6 +187,29 @@ class T(nn.Module):
         likeness = self.point(tokens) @ self.pointed(image).transpose(1, 2) * tokens.shape[-1] ** -0.5
         away = token_places(h, w, image.device)[:, 0] - guess[:, :, None]
         return likeness.float() - away**2 / (2 * 0.12**2)
+
+
+class CloseUp(nn.Module):
+    """A second and third look: what lies in and around a slot, at half the plate's size, says how the slot is off."""
+
+    def __init__(self, config: SPGConfig, looks: int = 2, channels: int = 12):
+        super().__init__()
+        self.looks = looks
+        v, u = torch.meshgrid(torch.linspace(-1.3, 1.3, 5), torch.linspace(-1.5, 1.5, 7), indexing="ij")
+        self.register_buffer("grid", torch.stack([u, v], -1).flatten(0, 1), persistent=False)
+        self.reduce = nn.Conv2d(config.channels[0], channels, 1)
+        self.correct = nn.Sequential(nn.Linear(35 * channels + config.channels[2], 128), nn.GELU(), nn.Linear(128, 6))
+        nn.init.zeros_(self.correct[-1].weight), nn.init.zeros_(self.correct[-1].bias)
+
+    def forward(self, half: Tensor, tokens: Tensor, slots: Tensor) -> Tensor:
+        picture = self.reduce(half).float()
+        for _ in range(self.looks):
+            centre, axes = slots[:, :, None, 0], slots[:, :, 1:]
+            points = centre + self.grid @ axes
+            seen = F.grid_sample(picture, 2 * points - 1, align_corners=False).permute(0, 2, 3, 1).flatten(2)
+            off = self.correct(torch.cat([seen.to(tokens.dtype), tokens], -1)).float().unflatten(-1, (3, 2))
+            slots = slots + 0.3 * off @ axes  # in the slot's own axes, so that small and large plates are alike
+        return slots
 
 
 def token_places(h: int, w: int, device) -> Tensor:
@@ -397,7 +422,7 @@ class SPG(nn.Module):
 
     def masks(self, source: Tensor, source_text: Tensor, target_text: Tensor):
         features = self.C_e(source)
-        image, (s_tokens, s_slots, pointer), (t_tokens, t_slots) = self.T(features[2], source_text, target_text)
+        image, (s_tokens, s_slots, pointer), (t_tokens, t_slots) = self.T(features[0], features[2], source_text, target_text)
         s_logits = self.C_d(features, image, source_text, s_tokens, s_slots).float()
         t_logits = self.C_d(features, image, target_text, t_tokens, t_slots).float()
         return s_logits, t_logits, s_slots, t_slots, pointer
