@@ -24,7 +24,7 @@ def _kinds() -> dict:
 
 
 def find(name: str) -> Path:
-    """The file of a shipped checkpoint's name ('spg-small') or of a path. Raises CheckpointError where there is none."""
+    """The file of a shipped checkpoint ('spg-small') or of a path. Raises CheckpointError where there is none."""
     shipped = FOLDER / f"{name}.safetensors"
     if shipped.is_file():
         return shipped
@@ -43,6 +43,7 @@ def save(network: nn.Module, path: Path, half: bool = False, **notes: str) -> No
     config = json.dumps(asdict(network.config), ensure_ascii=False)
     temporary = path.with_name(path.name + ".tmp")
     save_file(weights, str(temporary), metadata={"kind": kind, "config": config, **notes})
+    temporary.chmod(0o644)  # safetensors makes it the owner's only; weights are for everyone
     temporary.replace(path)
 
 
@@ -65,6 +66,6 @@ def load(name: str, kind: str) -> nn.Module:
         config = config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
         network = network_class(config)
         network.load_state_dict(weights)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as fault:
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as fault:
         raise CheckpointError(f"{path}: not a checkpoint this version can read: {fault}") from None
     return network.to(memory_format=torch.channels_last).eval()

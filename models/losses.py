@@ -30,7 +30,7 @@ def laplacian(mask: Tensor, truth: Tensor, levels: int = 3) -> Tensor:
 
 
 def mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """10 Dice + weighted BCE + Laplacian L1, the SPG authors' mixture."""
+    """10 Dice + weighted BCE + 5 Laplacian L1: the SPG authors' mixture but for the last, which they weigh 50."""
     mask = logits.sigmoid()
     return 10 * dice(mask, truth) + weighted_bce(logits, truth) + 5 * laplacian(mask, truth)
 
@@ -42,7 +42,7 @@ def slot_loss(slots: Tensor, truth: Tensor, text: Tensor) -> Tensor:
 
 
 def pointer_loss(logits: Tensor, truth: Tensor, text: Tensor, height: int, width: int) -> Tensor:
-    """Cross entropy of the image token (of height x width) each character's true centre lies in; logits (B, N, tokens)."""
+    """Cross entropy of the image token, of height x width, that a character's true centre lies in."""
     x, y = truth[:, :, 0].unbind(-1)
     token = (y * height).long().clamp(0, height - 1) * width + (x * width).long().clamp(0, width - 1)
     return F.cross_entropy(logits[text > 0], token[text > 0])
@@ -67,4 +67,6 @@ def iou(mask: Tensor, truth: Tensor) -> Tensor:
     """Intersection over union of masks cut at a half, per picture (B,); 1 where both are empty."""
     a, b = mask > 0.5, truth > 0.5
     union = (a | b).sum((1, 2, 3))
-    return torch.where(union > 0, (a & b).sum((1, 2, 3)) / union.clamp(min=1), torch.ones_like(union, dtype=torch.float))
+    return torch.where(
+        union > 0, (a & b).sum((1, 2, 3)) / union.clamp(min=1), torch.ones_like(union, dtype=torch.float)
+    )

@@ -60,19 +60,13 @@ class Reader(nn.Module):
         return F.log_softmax(self.out(x).float(), -1)
 
 
-def decode(log_probabilities: Tensor, alphabet: str) -> list[tuple[str, float]]:
-    """Greedy CTC decoding: (text, confidence) per image; confidence is the least probability of a character, 0..1."""
-    best, labels = log_probabilities.exp().max(-1)
-    found = []
-    for probabilities, steps in zip(best.tolist(), labels.tolist()):
-        text, least, before = [], 1.0, 0
-        for p, step in zip(probabilities, steps):
-            if step and step != before:
-                text.append(alphabet[step - 1])
-                least = min(least, p)
-            before = step
-        found.append(("".join(text), least if text else 0.0))
-    return found
+def decode(log_probabilities: Tensor, alphabet: str) -> list[str]:
+    """Greedy CTC decoding: the text of each image."""
+    texts = []
+    for steps in log_probabilities.argmax(-1).tolist():
+        kept = [step for step, before in zip(steps, [0, *steps]) if step and step != before]
+        texts.append("".join(alphabet[step - 1] for step in kept))
+    return texts
 
 
 def ctc(log_probabilities: Tensor, texts: Tensor) -> Tensor:

@@ -131,8 +131,8 @@ class C_e(nn.Module):
 class T(nn.Module):
     """T_e relates the image tokens to each other; T_d asks them where each character of both texts stands.
 
-    Returns the image tokens (B, C, H/8, W/8); of the source its character tokens (B, N, C), slots and pointer logits; of
-    the target its tokens and slots.
+    Returns the image tokens (B, C, H/8, W/8); of the source its character tokens (B, N, C), slots and pointer logits;
+    of the target its tokens and slots.
     """
 
     def __init__(self, config: SPGConfig):
@@ -173,7 +173,9 @@ class T(nn.Module):
         guess = _even_slots(source_text) + moves[:, :n]
         pointer = self.pointer(tokens[:, :n], image, guess[:, :, 0, 0], h, w)
         places = token_places(h, w, image.device) + 0.1 * self.offset(image).float()
-        source_slots = torch.cat([(pointer.softmax(-1) @ places)[:, :, None], guess[:, :, 1:]], 2)
+        with torch.autocast(features.device.type, enabled=False):  # bfloat16 would round places to half pixels
+            centre = pointer.softmax(-1) @ places
+        source_slots = torch.cat([centre[:, :, None], guess[:, :, 1:]], 2)
         source_slots = self.close_up(half, tokens[:, :n], source_slots)
         target_slots = _matching_slots(source_slots, source_text, target_text) + moves[:, n:]
         image = image.transpose(1, 2).view(b, c, h, w)
@@ -205,16 +207,23 @@ class CloseUp(nn.Module):
         picture = self.reduce(half).float()
         for _ in range(self.looks):
             centre, axes = slots[:, :, None, 0], slots[:, :, 1:]
-            points = centre + self.grid @ axes
+            points = centre + _along(self.grid, axes)
             seen = F.grid_sample(picture, 2 * points - 1, align_corners=False).permute(0, 2, 3, 1).flatten(2)
             off = self.correct(torch.cat([seen.to(tokens.dtype), tokens], -1)).float().unflatten(-1, (3, 2))
-            slots = slots + 0.3 * off @ axes  # in the slot's own axes, so that small and large plates are alike
+            slots = slots + 0.3 * _along(off, axes)  # in the slot's own axes, so that small and large plates are alike
         return slots
+
+
+def _along(steps: Tensor, axes: Tensor) -> Tensor:
+    """Steps (..., k, 2) along the half axes (B, N, 2, 2) of slots; not a matrix product, which autocast would round."""
+    return steps[..., 0:1] * axes[:, :, None, 0] + steps[..., 1:2] * axes[:, :, None, 1]
 
 
 def token_places(h: int, w: int, device) -> Tensor:
     """The centres (h * w, 2) of a grid of tokens, x and y as fractions of width and height."""
-    y, x = torch.meshgrid((torch.arange(h, device=device) + 0.5) / h, (torch.arange(w, device=device) + 0.5) / w, indexing="ij")
+    y, x = torch.meshgrid(
+        (torch.arange(h, device=device) + 0.5) / h, (torch.arange(w, device=device) + 0.5) / w, indexing="ij"
+    )
     return torch.stack([x, y], -1).flatten(0, 1)
 
 
@@ -255,7 +264,7 @@ def slot_grid(slots: Tensor, height: int, width: int) -> Tensor:
 
 
 class C_d(nn.Module):
-    """Character-mask decoder: a text's tokens and slots -> its mask's logits (B, 1, H, W). Same weights for B_s and B_t."""
+    """Character-mask decoder: a text's tokens and slots -> logits (B, 1, H, W) of its mask, source or target alike."""
 
     def __init__(self, config: SPGConfig):
         super().__init__()
@@ -267,7 +276,12 @@ class C_d(nn.Module):
         self.at_quarter = nn.Sequential(conv(2 * b + config.hint, b, 1), Residual(b))
         self.up_half = conv(b, a, 1)
         self.at_half = nn.Sequential(
-            conv(2 * a + config.hint + 4 * config.glyph[0], a, 1), Residual(a), Residual(a), Norm(a), nn.SiLU(), conv(a, 4)
+            conv(2 * a + config.hint + 4 * config.glyph[0], a, 1),
+            Residual(a),
+            Residual(a),
+            Norm(a),
+            nn.SiLU(),
+            conv(a, 4),
         )
         self.shuffle = nn.PixelShuffle(2)
 
@@ -307,7 +321,9 @@ def push_pull(values: Tensor, weight: Tensor) -> Tensor:
     Source: the push-pull pyramid of Gortler et al., The Lumigraph, 1996.
     """
     if min(values.shape[2:]) <= 2:
-        return (values * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True).clamp(min=1e-3) + torch.zeros_like(values)
+        return (values * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True).clamp(
+            min=1e-3
+        ) + torch.zeros_like(values)
     kwargs = dict(kernel_size=2, stride=2, ceil_mode=True, count_include_pad=False)
     mass = F.avg_pool2d(weight, **kwargs)
     mean = F.avg_pool2d(values * weight, **kwargs) / mass.clamp(min=1e-4)
@@ -323,7 +339,7 @@ def Fill(source: Tensor, B_s: Tensor) -> Tensor:
 
 
 def Ink(source: Tensor, filled: Tensor, B_s: Tensor) -> Tensor:
-    """The strokes' own colour, continued over the whole plate: where a stroke is half covered, unmixed from the plate."""
+    """The strokes' colour, continued over the whole plate; where a stroke covers half a pixel, unmixed from the plate."""
     pure = (filled + (source - filled) / B_s.clamp(min=0.25)).clamp(0, 1)
     return push_pull(pure, (1.25 * (B_s - 0.2)).clamp(0, 1) ** 2)  # fainter than that is the mask's noise
 
@@ -340,7 +356,9 @@ class E_s(nn.Module):
     def __init__(self, config: SPGConfig):
         super().__init__()
         a, b, _ = config.channels
-        self.features = nn.Sequential(nn.PixelUnshuffle(2), conv(16, a), nn.SiLU(), Down(a, b), nn.SiLU(), Residual(b), Norm(b), nn.SiLU())
+        self.features = nn.Sequential(
+            nn.PixelUnshuffle(2), conv(16, a), nn.SiLU(), Down(a, b), nn.SiLU(), Residual(b), Norm(b), nn.SiLU()
+        )
         self.style = nn.Linear(2 * b, config.style)
 
     def forward(self, source: Tensor, B_s: Tensor) -> Tensor:
@@ -388,7 +406,7 @@ class D_t(nn.Module):
 
 @dataclass(slots=True)
 class Edit:
-    """What one forward pass gives: mask logits, masks, slots, T's pointer logits (see T.pointer), layers, edited plate."""
+    """What one forward pass gives: mask logits, masks, slots, T's pointer logits, layers and the edited plate."""
 
     source_logits: Tensor
     target_logits: Tensor
@@ -403,7 +421,7 @@ class Edit:
 
 
 def compose(source: Tensor, B_s: Tensor, B_t: Tensor, ink: Tensor, correction: Tensor | float) -> Tensor:
-    """The edited plate from its layers, at any resolution: ink over the filled plate, corrected, inside the region only.
+    """The edited plate from its layers, at any resolution: ink over the filled plate, corrected, inside the region.
 
     Where the region is 0 the result equals the source exactly.
     """
@@ -422,7 +440,9 @@ class SPG(nn.Module):
 
     def masks(self, source: Tensor, source_text: Tensor, target_text: Tensor):
         features = self.C_e(source)
-        image, (s_tokens, s_slots, pointer), (t_tokens, t_slots) = self.T(features[0], features[2], source_text, target_text)
+        image, (s_tokens, s_slots, pointer), (t_tokens, t_slots) = self.T(
+            features[0], features[2], source_text, target_text
+        )
         s_logits = self.C_d(features, image, source_text, s_tokens, s_slots).float()
         t_logits = self.C_d(features, image, target_text, t_tokens, t_slots).float()
         return s_logits, t_logits, s_slots, t_slots, pointer
@@ -443,7 +463,7 @@ class SPG(nn.Module):
 
 
 def encode_texts(texts: list[str], alphabet: str, length: int = 0) -> Tensor:
-    """int64 (B, length or the longest text's), 0-padded, on the CPU. Raises KeyError for a character not in alphabet."""
+    """int64 (B, length or the longest text's), 0-padded, on the CPU. Raises KeyError for a foreign character."""
     index = {c: i + 1 for i, c in enumerate(alphabet)}
     codes = torch.zeros(len(texts), max([1, length, *map(len, texts)]), dtype=torch.int64)
     for row, text in zip(codes, texts):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -12,18 +13,32 @@ import torch
 from torch import Tensor
 
 from models import checkpoint
-from models.reader import Reader, decode
+from models.reader import decode
 from models.spg import SPG, compose, encode_texts
+from pipeline import write
 from pipeline.plate import Plate, PlatemintError, normalise
-from pipeline.recipe import Edit
+from pipeline.recipe import Edit, TrainRecipe
+
+FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}  # that `edit` writes, by the name's ending
+QUALITY = 95
 
 
-def choose_device(options: Edit) -> tuple[torch.device, torch.dtype]:
-    """The device and the precision of its convolutions. Raises PlatemintError for a device that is not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+def batched(items: Iterable, size: int) -> Iterator[list]:
+    """Lists of at most so many items, in order (itertools has it from Python 3.12 on)."""
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        yield some
+
+
+def choose_device(options: Edit | TrainRecipe) -> tuple[torch.device, torch.dtype]:
+    """The device and the precision of its convolutions. Raises PlatemintError for a device that is not there.
+
+    auto never takes mps: torch lacks operators there that reading needs, so it has to be asked for.
+    """
+    there = {"cuda": torch.cuda.is_available(), "cpu": True, "mps": torch.backends.mps.is_available()}
     name = next(n for n in there if there[n]) if options.device == "auto" else options.device
     if not there[name]:
-        raise PlatemintError(f"edit.device: {name} is not available here; use auto or cpu")
+        raise PlatemintError(f"device: {name} is not available here; use auto or cpu")
     fast = {"cuda": lambda: torch.cuda.is_bf16_supported(), "mps": lambda: False, "cpu": _cpu_has_bfloat16}
     bfloat16 = fast[name]() if options.precision == "auto" else options.precision == "bfloat16"
     return torch.device(name), torch.bfloat16 if bfloat16 else torch.float32
@@ -35,8 +50,13 @@ def _cpu_has_bfloat16() -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Convolutions and products in dtype, where that is bfloat16."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=dtype is torch.bfloat16)
+
+
 def load_network(name: str, kind: str, options: Edit):
-    """A network on the chosen device. Raises PlatemintError where the checkpoint is missing, broken or of another kind."""
+    """A network on the chosen device. Raises PlatemintError for a checkpoint missing, broken or of another kind."""
     device, _ = choose_device(options)
     torch.set_num_threads(options.threads)
     try:
@@ -72,29 +92,33 @@ class Editor:
         """
         for plate in plates:
             self.check(plate)
-        size = self.options.batch
-        return [p for i in range(0, len(plates), size) for p in self._edit(plates[i : i + size])]
+        return [p for some in batched(plates, self.options.batch) for p in self._edit(some)]
 
     def check(self, plate: Plate) -> None:
         """Raises PlatemintError for a text that is empty, too long or cannot be spelled."""
         config = self.spg.config
         for name, text in (("source text", plate.text), ("target", plate.target)):
             if not 0 < len(text) <= config.longest or set(text) - set(config.alphabet):
-                raise PlatemintError(f"{name} {text!r}: must be 1 to {config.longest} characters of {config.alphabet!r}")
+                raise PlatemintError(
+                    f"{name} {text!r}: must be 1 to {config.longest} characters of {config.alphabet!r}"
+                )
 
     @torch.inference_mode()
     def _edit(self, plates: list[Plate]) -> list[Plate]:
         config = self.spg.config
         source = network_input([p.image for p in plates], config.height, config.width, self.device)
-        texts = [encode_texts(t, config.alphabet, config.longest).to(self.device) for t in ([p.text for p in plates], [p.target for p in plates])]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype is torch.bfloat16):
+        texts = [
+            encode_texts(texts, config.alphabet, config.longest).to(self.device)
+            for texts in ([p.text for p in plates], [p.target for p in plates])
+        ]
+        with autocast(self.device, self.dtype):
             edit = self.spg(source, *texts)
         layers = torch.cat([edit.B_s, edit.B_t, edit.ink, edit.correction], 1).float().permute(0, 2, 3, 1).cpu().numpy()
         slots = edit.target_slots.float().cpu().numpy()
-        return [_finish(plate, layer, slot) for plate, layer, slot in zip(plates, layers, slots)]
+        return [finish(plate, layer, slot) for plate, layer, slot in zip(plates, layers, slots)]
 
 
-def _finish(plate: Plate, layers: np.ndarray, slots: np.ndarray) -> Plate:
+def finish(plate: Plate, layers: np.ndarray, slots: np.ndarray) -> Plate:
     """The plate with its edit composed at the photograph's own resolution.
 
     layers: float32 (h, w, 8) at the network's size: B_s, B_t, ink, correction. slots: of the target.
@@ -102,7 +126,9 @@ def _finish(plate: Plate, layers: np.ndarray, slots: np.ndarray) -> Plate:
     height, width = plate.image.shape[:2]
     shrink = height < layers.shape[0] and width < layers.shape[1]
     how = cv2.INTER_AREA if shrink else cv2.INTER_CUBIC
-    parts = (cv2.resize(layers[..., k], (width, height), interpolation=how) for k in (slice(2), slice(2, 5), slice(5, 8)))
+    parts = (
+        cv2.resize(layers[..., k], (width, height), interpolation=how) for k in (slice(2), slice(2, 5), slice(5, 8))
+    )
     masks, ink, correction = (torch.from_numpy(part).permute(2, 0, 1)[None] for part in parts)
     B_s, B_t = masks.clamp(0, 1).chunk(2, 1)
     source = torch.from_numpy(plate.image.astype(np.float32)).permute(2, 0, 1)[None] / 255
@@ -125,75 +151,83 @@ def _byte(mask: Tensor) -> np.ndarray:
 
 # ------------------------------------------------------------------------------------- the SPG authors' inference call
 
-
-def read_texts(reader: Reader, pictures: list[np.ndarray], device, dtype) -> list[tuple[str, float]]:
-    """What the reader reads in pictures of any size, with its confidence."""
-    config = reader.config
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=dtype is torch.bfloat16):
-        return decode(reader(network_input(pictures, config.height, config.width, device)), config.alphabet)
+SHEET, LABELS = "sheet.png", "gt.txt"
+SHOWN = 40  # plates on the sheet
 
 
 def edit_folder(input_dir: Path, input_text: Path, source_text: Path | None, name: str, out: Path) -> str:
     """Edits the pictures of a folder to the texts of a `name text` file; returns a summary.
 
-    source_text: what the pictures say, in the same form; where None, our reader reads them. Writes the edited pictures
-    under their own names, a gt.txt with their new texts, and sheet.png (source, B_s, B_t, edit) to out. What cannot be
-    edited is set aside with its reason.
+    source_text: what the pictures say, in the same form; where None, our reader reads them. Writes to out the edited
+    pictures under their own names, gt.txt with their new texts, and sheet.png (source, B_s, B_t and edit of the first
+    ones). What cannot be edited is set aside with its reason. Raises PlatemintError where out is the pictures' folder.
     """
     from pipeline.corpora import gt
+
+    folder = input_dir / gt.PICTURES if (input_dir / gt.PICTURES).is_dir() else input_dir
+    if out.resolve() in (folder.resolve(), input_dir.resolve()):
+        raise PlatemintError(f"--out {out}: is the folder of the pictures, which would be overwritten; choose another")
+    editor = Editor(Edit(checkpoint=name))
+    known = {file: text for _, file, text in gt.pairs(source_text)} if source_text else {}
+    wanted = {file: (normalise(known.get(file, "")), normalise(text)) for _, file, text in gt.pairs(input_text)}
+    aside, done, shown = {}, {}, []
+    out.mkdir(parents=True, exist_ok=True)
+    for some in batched(wanted.items(), editor.options.batch):
+        plates = _edit_some(dict(some), folder, editor, aside)
+        for file, plate in plates.items():
+            write.replace(out / file, write.encode(plate.image, FORMATS[Path(file).suffix.lower()], QUALITY))
+            done[file] = plate.text
+        shown += list(plates.values())[: SHOWN - len(shown)]
+    write.replace(out / LABELS, "".join(f"{file} {text}\n" for file, text in done.items()))
+    if shown:
+        write.replace(out / SHEET, write.encode(contact_sheet(shown), "png", QUALITY))
+    summary = f"{out}: {len(done)} plates edited, {len(aside)} set aside"
+    return "\n".join([summary, *(f"  {file}: {reason}" for file, reason in aside.items())])
+
+
+def _edit_some(
+    wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, aside: dict[str, str]
+) -> dict[str, Plate]:
+    """{name: (source text, target)} -> {name: edited plate}; what cannot be edited goes to aside with its reason."""
     from pipeline.sample import read_picture
 
-    editor, aside = Editor(Edit(checkpoint=name)), {}
-    known = {file: text for _, file, text in gt.pairs(source_text)} if source_text else {}
-    plates = {}
-    for _, file, text in gt.pairs(input_text):
-        path = input_dir / gt.PICTURES / file
+    plates: dict[str, Plate] = {}
+    for file, (text, target) in wanted.items():
         try:
-            image, source = read_picture(path if path.is_file() else input_dir / file)
-            plates[file] = Plate(image, normalise(known.get(file, "")), source=source, target=normalise(text))
+            if Path(file).name != file or file in (SHEET, LABELS) or Path(file).suffix.lower() not in FORMATS:
+                raise ValueError(f"must be the plain name of a picture ending in {', '.join(FORMATS)}")
+            image, source = read_picture(folder / file)
+            plates[file] = Plate(image, text, source=source, target=target)
         except ValueError as fault:
             aside[file] = str(fault)
-    _read_missing(plates, editor)
+    _read_missing([plate for plate in plates.values() if not plate.text], editor)
     for file, plate in list(plates.items()):
         try:
             editor.check(plate)
         except PlatemintError as fault:
             aside[file] = str(fault)
             del plates[file]
-    edited = dict(zip(plates, editor(list(plates.values()))))
-    _write_folder(edited, out)
-    summary = f"{out}: {len(edited)} plates edited, {len(aside)} set aside"
-    return "\n".join([summary, *(f"  {file}: {reason}" for file, reason in aside.items())])
+    return dict(zip(plates, editor(list(plates.values()))))
 
 
-def _read_missing(plates: dict[str, Plate], editor: Editor) -> None:
+def _read_missing(plates: list[Plate], editor: Editor) -> None:
     """Reads the source texts that were not given."""
-    unknown = [plate for plate in plates.values() if not plate.text]
-    if unknown:
-        reader = load_network(editor.options.reader, "reader", editor.options)
-        for plate, (text, _) in zip(unknown, read_texts(reader, [p.image for p in unknown], editor.device, editor.dtype)):
-            plate.text = text
-
-
-def _write_folder(edited: dict[str, Plate], out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    for file, plate in edited.items():
-        (out / file).parent.mkdir(parents=True, exist_ok=True)
-        if not cv2.imwrite(str(out / file), plate.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95]):
-            raise PlatemintError(f"{out / file}: cannot be written; is the disk full, or the folder read-only?")
-    lines = "".join(f"{file} {plate.text}\n" for file, plate in edited.items())
-    temporary = out / "gt.txt.tmp"
-    temporary.write_text(lines, encoding="utf8")
-    os.replace(temporary, out / "gt.txt")
-    if edited:
-        cv2.imwrite(str(out / "sheet.png"), contact_sheet(list(edited.values()))[..., ::-1])
+    if not plates:
+        return
+    reader = load_network(editor.options.reader, "reader", editor.options)
+    config = reader.config
+    with torch.inference_mode(), autocast(editor.device, editor.dtype):
+        seen = reader(network_input([p.image for p in plates], config.height, config.width, editor.device))
+    for plate, text in zip(plates, decode(seen, config.alphabet)):
+        plate.text = text
 
 
 def contact_sheet(plates: list[Plate], columns: int = 2, height: int = 64, width: int = 192) -> np.ndarray:
     """Source, source mask, target mask and edit of each plate side by side: uint8 RGB."""
     rows = []
     for plate in plates:
-        layers = [plate.original, plate.source_mask[..., None].repeat(3, 2), plate.target_mask[..., None].repeat(3, 2), plate.image]
+        masks = [mask[..., None].repeat(3, 2) for mask in (plate.source_mask, plate.target_mask)]
+        layers = [plate.original, *masks, plate.image]
         rows.append(np.concatenate([cv2.resize(layer, (width, height)) for layer in layers], 1))
     while len(rows) % columns:
         rows.append(np.zeros_like(rows[0]))

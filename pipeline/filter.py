@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from models.reader import ctc, decode
-from models.spg import encode_texts
+from models.spg import encode_texts, slot_grid
 from pipeline import recipe as recipes
-from pipeline.edit import choose_device, load_network, network_input
+from pipeline.edit import autocast, batched, choose_device, load_network, network_input
 from pipeline.plate import FOLD, SEPARATORS, Plate, canonical
 
 OFFSET = 38  # of 255, about 0.15: how far the two cuts of the stability score lie from the middle
@@ -29,14 +29,7 @@ def slot_agreement(mask: np.ndarray, slots: np.ndarray, text: str) -> float:
     The share of ink inside the slots, times how far the emptiest slot is filled (full from a tenth of its area on).
     mask: uint8 (H, W). slots: (n, 3, 2) as fractions. Gaps and small separators need no ink.
     """
-    height, width = mask.shape
-    y, x = (np.mgrid[0:height, 0:width] + 0.5) / np.array([height, width])[:, None, None]
-    centre, right, down = (slots[:, i, :, None, None] for i in range(3))
-    dx, dy = x - centre[:, 0], y - centre[:, 1]
-    area = right[:, 0] * down[:, 1] - right[:, 1] * down[:, 0]
-    area = np.where(np.abs(area) < 1e-4, 1e-4, area)
-    u, v = (dx * down[:, 1] - dy * down[:, 0]) / area, (dy * right[:, 0] - dx * right[:, 1]) / area
-    inside = (np.abs(u) < 1.15) & (np.abs(v) < 1.15)
+    inside = (slot_grid(torch.from_numpy(slots)[None], *mask.shape)[0].abs() < 1.15).all(-1).numpy()
     ink = mask / 255.0
     total = ink.sum()
     if not total:
@@ -46,7 +39,7 @@ def slot_agreement(mask: np.ndarray, slots: np.ndarray, text: str) -> float:
 
 
 def fold(log_probabilities: Tensor, alphabet: str) -> Tensor:
-    """Reader's log-probabilities (B, T, 1 + alphabet) with pairs people label inconsistently counted as one (O as 0)."""
+    """Log-probabilities (B, T, 1 + alphabet) with the pairs people label inconsistently counted as one (O as 0)."""
     folded = log_probabilities.clone()
     for other, one in FOLD.items():
         if chr(other) in alphabet and chr(one) in alphabet:
@@ -60,8 +53,8 @@ def likelihood(log_probabilities: Tensor, texts: list[str], alphabet: str) -> li
     """How probable each text is to a reader, per character, 0..1; separators and look-alike pairs do not count."""
     plain = [canonical(text) for text in texts]
     spellable = ["".join(c for c in text if c in alphabet) for text in plain]
-    loss = ctc(fold(log_probabilities, alphabet), encode_texts(spellable, alphabet).to(log_probabilities.device))
-    return [min(1.0, float(np.exp(-value))) if text else 0.0 for value, text in zip(loss.cpu().tolist(), spellable)]
+    loss = ctc(fold(log_probabilities, alphabet), encode_texts(spellable, alphabet))
+    return [min(1.0, float(np.exp(-value))) if text else 0.0 for value, text in zip(loss.tolist(), spellable)]
 
 
 class Filter:
@@ -73,8 +66,7 @@ class Filter:
         self.reader = load_network(options.reader, "reader", options)
 
     def __call__(self, plates: list[Plate]) -> list[Plate]:
-        size = self.options.batch
-        scored = [p for i in range(0, len(plates), size) for p in self._score(plates[i : i + size])]
+        scored = [p for some in batched(plates, self.options.batch) for p in self._score(some)]
         return [replace(plate, reason=self.decide(plate.scores)) for plate in scored]
 
     def decide(self, scores: dict[str, float]) -> str:
@@ -90,7 +82,7 @@ class Filter:
         seen, masks = self._read([p.image for p in plates]), self._read(bare)
         alphabet = self.reader.config.alphabet
         texts = [p.text for p in plates]
-        readings = [text for text, _ in decode(seen, alphabet)]
+        readings = decode(seen, alphabet)
         reader, mask_reader = likelihood(seen, texts, alphabet), likelihood(masks, texts, alphabet)
         residue = likelihood(seen, [p.original_text for p in plates], alphabet)
         return [
@@ -111,5 +103,5 @@ class Filter:
     @torch.inference_mode()
     def _read(self, pictures: list[np.ndarray]) -> Tensor:
         config = self.reader.config
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype is torch.bfloat16):
-            return self.reader(network_input(pictures, config.height, config.width, self.device))
+        with autocast(self.device, self.dtype):
+            return self.reader(network_input(pictures, config.height, config.width, self.device)).cpu()

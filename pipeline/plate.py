@@ -15,6 +15,7 @@ PROVINCES = "京沪津渝冀晋蒙辽吉黑苏浙皖闽赣鲁豫鄂湘粤桂琼�
 SEPARATORS = "-·. "
 READABLE = DIGITS + LETTERS + PROVINCES  # what a reader reads: labels leave separators out
 ALPHABET = READABLE + SEPARATORS  # what the generator can write
+LONGEST = 12  # characters in a text, separators included: as much as the generator can write
 
 # People label these pairs inconsistently (US plates print O and write 0), so readings compare folded.
 FOLD = str.maketrans("OIQ", "010")
@@ -33,8 +34,8 @@ class Plate:
     layout: name of the plate's layout file, "" where unknown. source: opaque id of the photograph it comes from.
     target: what it shall say; "" until drawn. index, round: which planned target it serves, and at which attempt.
     After edit: image and text are the new ones, original and original_text the source's (in memory only, never
-    written), source_mask and target_mask uint8 (H, W), 0..255, at the image's own size, slots float32 (n, 3, 2), where each
-    character of the new text stands (see models/spg.py).
+    written), source_mask and target_mask uint8 (H, W), 0..255, at the image's own size, slots float32 (n, 3, 2), where
+    each character of the new text stands (see models/spg.py).
     After filter: reading is what our reader reads, scores are named figures in 0..1, reason is "" for a plate that is
     kept and names the failed check otherwise.
     """

@@ -125,7 +125,9 @@ class TrainRecipe(Strict):
     reader: str = Field("", description="Reader for recognition and perceptual loss; empty leaves both out.")
     layouts: Names = Field((), description="Layouts to render, loosened; empty takes all.")
     wild: Share = Field(0.5, description="Share of made-up layouts: the way to plates never seen.")
-    source: str = Field("", description="Corpus of labelled crops the reader also learns; only its split train is used.")
+    source: str = Field(
+        "", description="Corpus of labelled crops the reader also learns; only its split train is used."
+    )
     real_share: Share = Field(0.3, description="Share of the reader's examples taken from that corpus.")
     steps: int = Field(6000, ge=1, description="Optimiser steps.")
     batch: int = Field(8, ge=1, le=4096, description="Pairs a step; small, since steps are what a CPU is short of.")
@@ -138,7 +140,9 @@ class TrainRecipe(Strict):
     recognition: float = Field(1.0, ge=0, description="Weight of the recognition loss.")
     adversarial: float = Field(0.0, ge=0, description="Weight of the adversarial loss; 0 leaves D_t out.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes cuda where there is one.")
-    precision: Literal["float32", "bfloat16"] = Field("bfloat16", description="Of the convolutions; weights stay float32.")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "bfloat16", description="Of the convolutions; weights stay float32."
+    )
     threads: int = Field(1, ge=1, le=256, description="Torch threads.")
     workers: int = Field(1, ge=0, le=256, description="Processes that render ahead; 0 renders in between.")
     log_every: int = Field(50, ge=1, description="Steps between log lines.")
@@ -192,7 +196,7 @@ def recipe_hash(recipe: Recipe) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """" (did you mean X?)" for the most similar of the names, "" when none is close."""
+    """ " (did you mean X?)" for the most similar of the names, "" when none is close."""
     close = difflib.get_close_matches(name, names, n=1)
     return f" (did you mean {close[0]}?)" if close else ""
 

@@ -61,7 +61,8 @@ def generate(recipe: GenerateRecipe, progress: TextIO | None = None, stages: Sta
     stages = stages or Stages(recipe)
     folder = recipe.folder
     the_plan = plan(recipe, stages.sources)
-    facts = the_plan.facts | {"checkpoints": stages.checkpoints}
+    stages.ready()
+    facts = the_plan.facts | {"checkpoints": stages.checkpoints, "device": stages.device}
     _open_folder(folder, recipe, facts, stages.sources.set_aside)
     commits = {shard.number: commit for shard in the_plan.shards if (commit := _commit(folder, shard, recipe))}
     reporter = Progress(recipe.count, progress)

@@ -19,7 +19,7 @@ import numpy as np
 
 from pipeline import write
 from pipeline.draw import Targets, quotas
-from pipeline.plate import Plate, PlatemintError
+from pipeline.plate import Plate, PlatemintError, same_reading
 from pipeline.recipe import GenerateRecipe, recipe_hash
 
 THREADS = 4  # that fetch sources and encode results beside the network
@@ -44,11 +44,30 @@ class Stages:
         """sha256 of each network's file. Raises PlatemintError where there is none."""
         from models.checkpoint import CheckpointError, find
 
-        try:
-            names = self.recipe.edit.checkpoint, self.recipe.edit.reader
-            return {name: write.sha256(find(name).read_bytes()) for name in names}
-        except CheckpointError as error:
-            raise PlatemintError(f"edit: {error}") from error
+        found = {}
+        for field in ("checkpoint", "reader"):
+            name = getattr(self.recipe.edit, field)
+            try:
+                found[name] = write.sha256(find(name).read_bytes())
+            except CheckpointError as error:
+                raise PlatemintError(f"edit.{field}: {error}") from error
+        return found
+
+    @cached_property
+    def device(self) -> str:
+        """The kind of device and the precision, on which bytes depend: "cpu bfloat16". Raises where it is not there."""
+        from pipeline.edit import choose_device
+
+        device, dtype = choose_device(self.recipe.edit)
+        return f"{device.type} {str(dtype).removeprefix('torch.')}"
+
+    def ready(self) -> None:
+        """Loads the networks. Raises PlatemintError, before anything is written, where one cannot be."""
+        _ = self.checkpoints, self.device, self.edit, self.filter
+
+    def __getstate__(self) -> dict:
+        """Without the networks: a process that runs shards loads its own."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("edit", "filter")}
 
     @cached_property
     def edit(self) -> Callable[[list[Plate]], list[Plate]]:
@@ -162,7 +181,7 @@ def _batches(
             ready = [future.result() for future in coming]
         coming = [pool.submit(get, int(place)) for place in places[start : start + size]]
         # A rendered source may say the target by chance: its turn is passed over, the next round brings another.
-        if batch := [plate for plate in ready if plate.text != plate.target]:
+        if batch := [plate for plate in ready if not same_reading(plate.text, plate.target)]:
             yield batch
 
 

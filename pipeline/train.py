@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import csv
 import os
+import pickle
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
@@ -19,7 +20,8 @@ from torch import Tensor, nn
 
 from models import checkpoint, losses
 from models.reader import Reader, ReaderConfig, ctc, decode
-from models.spg import D_t, SPG, SPGConfig, encode_texts, region
+from models.spg import SPG, D_t, SPGConfig, encode_texts, region
+from pipeline.edit import autocast, choose_device, resize
 from pipeline.plate import ALPHABET, READABLE, PlatemintError, characters, same_reading
 from pipeline.recipe import TrainRecipe, dump
 from pipeline.render import Photo, load_layouts, render_pair
@@ -46,9 +48,8 @@ class Batch:
 
 def _shrink(picture: np.ndarray) -> Tensor:
     """Any (h, w[, c]) picture at the network's size, channels first."""
-    reduce = picture.shape[0] > HEIGHT and picture.shape[1] > WIDTH
-    small = cv2.resize(picture, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA if reduce else cv2.INTER_LINEAR)
-    return torch.from_numpy(np.ascontiguousarray(small.reshape(HEIGHT, WIDTH, -1).transpose(2, 0, 1)))
+    small = resize(picture, HEIGHT, WIDTH).reshape(HEIGHT, WIDTH, -1)
+    return torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1)))
 
 
 def slots_of(boxes: np.ndarray) -> np.ndarray:
@@ -91,7 +92,9 @@ def batches(recipe: TrainRecipe, first_step: int):
     """Batches from a step on, rendered ahead by recipe.workers processes."""
     numbers = range(first_step * recipe.batch, recipe.steps * recipe.batch)
     # spawned, since a forked child inherits OpenCV's and torch's thread pools without their threads, and hangs
-    ahead = dict(num_workers=recipe.workers, multiprocessing_context="spawn", prefetch_factor=4) if recipe.workers else {}
+    ahead = (
+        dict(num_workers=recipe.workers, multiprocessing_context="spawn", prefetch_factor=4) if recipe.workers else {}
+    )
     return torch.utils.data.DataLoader(Pairs(recipe), recipe.batch, sampler=numbers, collate_fn=collate, **ahead)
 
 
@@ -105,24 +108,26 @@ def _unit(pictures: Tensor, device) -> Tensor:
 class SPGTask:
     """Phase 1: masks and slots first; from `generator_from` on also the picture, judged by reader and discriminator."""
 
-    def __init__(self, recipe: TrainRecipe, device: torch.device):
-        self.recipe, self.device = recipe, device
+    def __init__(self, recipe: TrainRecipe):
+        self.recipe, (self.device, self.dtype) = recipe, choose_device(recipe)
         if recipe.start:
             self.network = checkpoint.load(recipe.start, "spg").train()
         else:
             self.network = SPG(SPGConfig(ALPHABET))
             prime_glyphs(self.network)
         self.critic = D_t(self.network.config)
-        self.reader = checkpoint.load(recipe.reader, "reader").requires_grad_(False).to(device) if recipe.reader else None
+        self.reader = (
+            checkpoint.load(recipe.reader, "reader").requires_grad_(False).to(self.device) if recipe.reader else None
+        )
         for network in (self.network, self.critic):
-            network.to(device=device, memory_format=torch.channels_last)
+            network.to(device=self.device, memory_format=torch.channels_last)
 
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, float]]:
         source = _unit(batch.source, self.device)
         texts = [encode_texts(t, ALPHABET).to(self.device) for t in (batch.source_text, batch.target_text)]
         truth = [_unit(m, self.device) for m in (batch.source_mask, batch.target_mask)]
         painting = step >= self.recipe.generator_from
-        with _autocast(self.recipe, self.device):
+        with autocast(self.device, self.dtype):
             if painting:
                 edit = self.network(source, *texts)
                 logits, slots = (edit.source_logits, edit.target_logits), (edit.source_slots, edit.target_slots)
@@ -155,7 +160,9 @@ class SPGTask:
                 theirs = self.reader.features(target)
             codes = encode_texts([characters(t) for t in batch.target_text], READABLE).to(self.device)
             parts["perceptual"] = losses.perceptual(ours, theirs)
-            parts["recognition"] = self.recipe.recognition * ctc(self.reader.read_features(ours), codes).clamp(max=4).mean()
+            parts["recognition"] = (
+                self.recipe.recognition * ctc(self.reader.read_features(ours), codes).clamp(max=4).mean()
+            )
         if self.recipe.adversarial:
             self.critic.requires_grad_(False)
             parts["adversarial"] = -self.recipe.adversarial * self.critic(edit.O_t, source).float().mean()
@@ -167,27 +174,37 @@ class SPGTask:
         """D_t's loss on the pictures of the last `loss`; None while nothing is painted."""
         if getattr(self, "_fake", None) is None:
             return None
-        with _autocast(self.recipe, self.device):
-            return losses.hinge_real_fake(self.critic(self._real, self._source).float(), self.critic(self._fake, self._source).float())
+        with autocast(self.device, self.dtype):
+            return losses.hinge_real_fake(
+                self.critic(self._real, self._source).float(), self.critic(self._fake, self._source).float()
+            )
 
     @torch.no_grad()
     def sheet(self, batch: Batch) -> np.ndarray:
         """Source, B_s, B_t, edit and truth side by side, a row a plate: uint8 RGB."""
         source = _unit(batch.source, self.device)
         texts = [encode_texts(t, ALPHABET).to(self.device) for t in (batch.source_text, batch.target_text)]
-        with _autocast(self.recipe, self.device):
+        with autocast(self.device, self.dtype):
             edit = self.network(source, *texts)
-        rows = [source, edit.B_s.expand(-1, 3, -1, -1), edit.B_t.expand(-1, 3, -1, -1), edit.O_t.float(), _unit(batch.target, self.device)]
+        rows = [
+            source,
+            edit.B_s.expand(-1, 3, -1, -1),
+            edit.B_t.expand(-1, 3, -1, -1),
+            edit.O_t.float(),
+            _unit(batch.target, self.device),
+        ]
         return _tile(torch.cat(rows, 3))
 
 
 class ReaderTask:
     """The reader learns rendered plates, bare masks, and labelled real crops where a corpus is given."""
 
-    def __init__(self, recipe: TrainRecipe, device: torch.device):
-        self.recipe, self.device, self.critic = recipe, device, None
-        self.network = checkpoint.load(recipe.start, "reader").train() if recipe.start else Reader(ReaderConfig(READABLE))
-        self.network.to(device=device, memory_format=torch.channels_last)
+    def __init__(self, recipe: TrainRecipe):
+        self.recipe, (self.device, self.dtype), self.critic = recipe, choose_device(recipe), None
+        self.network = (
+            checkpoint.load(recipe.start, "reader").train() if recipe.start else Reader(ReaderConfig(READABLE))
+        )
+        self.network.to(device=self.device, memory_format=torch.channels_last)
         self.real = _real_crops(recipe.source) if recipe.source else []
 
     def examples(self, batch: Batch, step: int) -> tuple[Tensor, list[str], Tensor]:
@@ -199,7 +216,9 @@ class ReaderTask:
         pictures = torch.cat([batch.source, batch.target])
         masks = torch.cat([batch.source_mask, batch.target_mask])
         texts = batch.source_text + batch.target_text
-        frames = torch.stack([frames_of(t, s, WIDTH // 4) for t, s in zip(texts, [*batch.source_slots, *batch.target_slots])])
+        frames = torch.stack(
+            [frames_of(t, s, WIDTH // 4) for t, s in zip(texts, [*batch.source_slots, *batch.target_slots])]
+        )
         texts = [characters(t) for t in texts]
         for i, draw in enumerate(rng.random(len(texts))):
             if draw < 0.12:
@@ -211,13 +230,14 @@ class ReaderTask:
 
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, float]]:
         pictures, texts, frames = self.examples(batch, step)
-        with _autocast(self.recipe, self.device):
+        with autocast(self.device, self.dtype):
             read = self.network(pictures)
         loss = ctc(read, encode_texts(texts, READABLE).to(self.device)).mean()
         # CTC alone sits on blanks for thousands of steps; the renderer knows where each character stands.
-        aligned = nn.functional.nll_loss(read.transpose(1, 2), frames, ignore_index=UNKNOWN)
+        aligned = nn.functional.nll_loss(read.transpose(1, 2), frames, ignore_index=UNKNOWN, reduction="sum")
+        aligned = aligned / (frames != UNKNOWN).sum().clamp(min=1)
         found = decode(read.detach(), READABLE)
-        right = np.mean([same_reading(text, truth) for (text, _), truth in zip(found, texts)])
+        right = np.mean([same_reading(text, truth) for text, truth in zip(found, texts)])
         return loss + aligned, {"ctc": float(loss.detach()), "aligned": float(aligned.detach()), "read": float(right)}
 
     def critic_loss(self) -> None:
@@ -251,7 +271,7 @@ def frames_of(text: str, slots: Tensor, steps: int) -> Tensor:
 
 
 def prime_glyphs(network: SPG) -> None:
-    """Starts C_d's learned glyphs from three typefaces, so that training refines letters instead of discovering them."""
+    """Starts C_d's learned glyphs from three typefaces: training refines letters instead of discovering them."""
     from pipeline.render.photo import Cell, _stamp_cell
 
     channels, height, width = network.config.glyph
@@ -260,22 +280,27 @@ def prime_glyphs(network: SPG) -> None:
         for number, character in enumerate(network.config.alphabet, start=1):
             for channel in range(channels):
                 canvas = np.zeros((4 * height, 4 * width), np.uint8)
-                _stamp_cell(canvas, Cell(character, 0, 0, 4 * width, 4 * height, True), fonts[channel % len(fonts)], 0, 1.0, 0.0)
+                _stamp_cell(
+                    canvas, Cell(character, 0, 0, 4 * width, 4 * height, True), fonts[channel % len(fonts)], 0, 1.0, 0.0
+                )
                 small = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
                 network.C_d.glyphs[number, channel] = torch.from_numpy(small).float() / 255
 
 
 def _real_crops(path: str) -> list[tuple[np.ndarray, str]]:
-    """The corpus's training crops, decoded. Raises PlatemintError listing the characters its labels cannot be spelled with."""
+    """Pictures and texts of a corpus's split train. Raises PlatemintError where none is usable."""
     from pipeline.corpora import read_corpus
+    from pipeline.sample import read_picture
 
-    crops = []
-    for row in read_corpus(path).labels:
-        image = cv2.imdecode(np.fromfile(row.path, np.uint8), cv2.IMREAD_COLOR) if row.split == "train" else None
-        if image is not None and characters(row.text):
-            crops.append((image[..., ::-1], characters(row.text)))
+    corpus, crops, first = read_corpus(path), [], ""
+    for label in corpus.labels:
+        if label.split == "train":
+            try:
+                crops.append((read_picture(label.path)[0], characters(label.text)))
+            except ValueError as fault:
+                first = first or f"; the first that failed: {label.name}: {fault}"
     if not crops:
-        raise PlatemintError(f"{path}: no readable labelled crop in split train to learn from")
+        raise PlatemintError(f"{path}: source: no readable labelled crop in split train to learn from{first}")
     return crops
 
 
@@ -284,7 +309,9 @@ def _disturb(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     h, w = image.shape[:2]
     corners = np.float32([[0, 0], [w, 0], [w, h], [0, h]])
     moved = corners + rng.normal(0, 0.025, (4, 2)).astype(np.float32) * np.float32([w, h])
-    out = cv2.warpPerspective(image, cv2.getPerspectiveTransform(corners, moved.astype(np.float32)), (w, h), borderMode=cv2.BORDER_REPLICATE)
+    out = cv2.warpPerspective(
+        image, cv2.getPerspectiveTransform(corners, moved.astype(np.float32)), (w, h), borderMode=cv2.BORDER_REPLICATE
+    )
     if rng.random() < 0.3:
         out = cv2.GaussianBlur(out, (0, 0), rng.uniform(0.3, 0.02 * h + 0.4))
     out = out.astype(np.float32) * np.exp(rng.normal(0, 0.2)) + rng.normal(0, rng.uniform(0, 8), out.shape)
@@ -300,18 +327,18 @@ def _tile(rows: Tensor, columns: int = 2) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------------- the loop
 
 
-def _autocast(recipe: TrainRecipe, device: torch.device):
-    return torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16")
-
-
-def _device(recipe: TrainRecipe) -> torch.device:
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if recipe.device == "auto" else recipe.device)
-
-
 def learning_rate(recipe: TrainRecipe, step: int) -> float:
     """Warm-up, plateau, then straight down to a hundredth over the last `cooldown` share of the steps."""
     left = (recipe.steps - step) / max(1.0, recipe.cooldown * recipe.steps)
     return recipe.lr * min(1.0, (step + 1) / recipe.warmup) * max(0.01, min(1.0, left))
+
+
+MAY_CHANGE = {"out", "steps", "workers", "threads", "log_every", "sheet_every", "save_minutes", "device"}
+
+
+def _identity(recipe: TrainRecipe) -> dict:
+    """What may not change when a run is resumed."""
+    return recipe.model_dump(mode="json", exclude=MAY_CHANGE)
 
 
 class Run:
@@ -320,28 +347,44 @@ class Run:
     def __init__(self, recipe: TrainRecipe, folder: Path):
         torch.manual_seed(recipe.seed)
         self.recipe, self.folder, self.step = recipe, folder, 0
-        self.device = _device(recipe)
-        self.task = TASKS[recipe.network](recipe, self.device)
-        self.average = torch.optim.swa_utils.AveragedModel(self.task.network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema))
-        self.optimizer = torch.optim.AdamW(self.task.network.parameters(), recipe.lr, betas=(0.9, 0.99), weight_decay=0.01)
+        self.task = TASKS[recipe.network](recipe)
+        self.average = torch.optim.swa_utils.AveragedModel(
+            self.task.network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema)
+        )
+        self.optimizer = torch.optim.AdamW(
+            self.task.network.parameters(), recipe.lr, betas=(0.9, 0.99), weight_decay=0.01
+        )
         critic = self.task.critic
         self.critic_optimizer = torch.optim.Adam(critic.parameters(), 2e-4, betas=(0.5, 0.99)) if critic else None
 
     def _parts(self) -> dict:
         parts = {"network": self.task.network, "average": self.average, "optimizer": self.optimizer}
-        return parts | ({"critic": self.task.critic, "critic_optimizer": self.critic_optimizer} if self.task.critic else {})
+        return parts | (
+            {"critic": self.task.critic, "critic_optimizer": self.critic_optimizer} if self.task.critic else {}
+        )
 
     def save(self) -> None:
-        """state.pt to resume from and the averaged weights as a checkpoint, each written beside and moved into place."""
+        """state.pt to resume from and the averaged weights as a checkpoint, each moved into place when whole."""
         temporary = self.folder / "state.pt.tmp"
-        torch.save({"step": self.step, **{k: v.state_dict() for k, v in self._parts().items()}}, temporary)
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        torch.save({"step": self.step, "recipe": _identity(self.recipe), **parts}, temporary)
         os.replace(temporary, self.folder / "state.pt")
         checkpoint.save(self.average.module, self.folder / f"{self.recipe.name}.safetensors", step=str(self.step))
 
     def load(self) -> None:
-        state = torch.load(self.folder / "state.pt", map_location=self.device, weights_only=True)
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+        """Takes up where state.pt stopped. Raises PlatemintError where it is damaged or another recipe's."""
+        path = self.folder / "state.pt"
+        try:
+            state = torch.load(path, map_location=self.task.device, weights_only=True)
+            changed = [k for k, v in _identity(self.recipe).items() if state["recipe"].get(k) != v]
+            if changed:
+                raise PlatemintError(
+                    f"{path}: was made with another {', '.join(changed)}; undo that or choose another name"
+                )
+            for name, part in self._parts().items():
+                part.load_state_dict(state[name])
+        except (EOFError, KeyError, RuntimeError, ValueError, pickle.UnpicklingError) as fault:
+            raise PlatemintError(f"{path}: is damaged ({fault}); start afresh under another name") from None
         self.step = state["step"]
 
     def advance(self, batch: Batch) -> dict[str, float]:
@@ -350,8 +393,11 @@ class Run:
             group["lr"] = learning_rate(self.recipe, self.step)
         loss, figures = self.task.loss(batch, self.step)
         if not torch.isfinite(loss):
-            torch.save(vars_of(batch), self.folder / "nan-batch.pt")
-            raise PlatemintError(f"loss is {loss.item()} at step {self.step}; batch saved as {self.folder / 'nan-batch.pt'}; resume with a lower lr")
+            torch.save(asdict(batch), self.folder / "nan-batch.pt")
+            raise PlatemintError(
+                f"loss is {loss.item()} at step {self.step}; batch saved as {self.folder / 'nan-batch.pt'}; "
+                "start again with a lower lr, from the checkpoint if it is good"
+            )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         figures["gradient"] = float(nn.utils.clip_grad_norm_(self.task.network.parameters(), self.recipe.clip))
@@ -366,10 +412,6 @@ class Run:
         return {"loss": float(loss.detach()), **figures}
 
 
-def vars_of(batch: Batch) -> dict:
-    return {name: getattr(batch, name) for name in batch.__slots__}
-
-
 def train(recipe: TrainRecipe, resume: bool = False, say=print) -> Path:
     """Trains to recipe.steps and returns the checkpoint's path. resume: continue the run in the recipe's folder.
 
@@ -378,7 +420,9 @@ def train(recipe: TrainRecipe, resume: bool = False, say=print) -> Path:
     folder = recipe.folder
     state = folder / "state.pt"
     if state.exists() and not resume:
-        raise PlatemintError(f"{folder}: holds a training run; continue it with --resume, or choose another name or out")
+        raise PlatemintError(
+            f"{folder}: holds a training run; continue it with --resume, or choose another name or out"
+        )
     if resume and not state.exists():
         raise PlatemintError(f"{folder}: nothing to resume, state.pt is missing; start without --resume")
     (folder / "sheets").mkdir(parents=True, exist_ok=True)
@@ -406,18 +450,21 @@ def _loop(run: Run, say) -> None:
             figures = {k: float(np.mean([p[k] for p in pending if k in p])) for k in pending[-1]}
             seconds = time.monotonic() - since
             rate, left = len(pending) * recipe.batch / seconds, (recipe.steps - run.step) * seconds / len(pending)
-            say(f"step {run.step}/{recipe.steps}  {rate:.1f} pairs/s  {left / 60:.0f} min left  " + "  ".join(f"{k} {v:.3f}" for k, v in figures.items()))
+            say(
+                f"step {run.step}/{recipe.steps}  {rate:.1f} pairs/s  {left / 60:.0f} min left  "
+                + "  ".join(f"{k} {v:.3f}" for k, v in figures.items())
+            )
             log.write(run.step, figures)
             for name, value in figures.items():
                 board.add_scalar(name, value, run.step)
             since, pending = time.monotonic(), []
+            if time.monotonic() - saved > 60 * recipe.save_minutes:  # here only: a resumed run must log the same means
+                run.save()
+                saved = time.monotonic()
         if run.step % recipe.sheet_every == 0:
             sheet = run.task.sheet(batch)
             cv2.imwrite(str(run.folder / "sheets" / f"{run.step:07d}.png"), sheet[..., ::-1])
             board.add_image("sheet", sheet, run.step, dataformats="HWC")
-        if time.monotonic() - saved > 60 * recipe.save_minutes:
-            run.save()
-            saved = time.monotonic()
     run.save()
     board.close()
 
@@ -429,7 +476,7 @@ class _Log:
         self.path = path
         rows = list(csv.reader(path.open(encoding="utf8"))) if path.exists() else []
         with path.open("w", encoding="utf8", newline="") as file:
-            csv.writer(file).writerows(r for r in rows if int(r[0]) <= step)
+            csv.writer(file).writerows(r for r in rows if r and r[0].isdigit() and int(r[0]) <= step)
 
     def write(self, step: int, figures: dict[str, float]) -> None:
         with self.path.open("a", encoding="utf8", newline="") as file:

@@ -52,6 +52,7 @@ class Lucky(Stages):
 
     sources = Sources()
     checkpoints = {"spg": "0"}
+    device = "none"
     never = ""
 
     def edit(self, plates: list[Plate]) -> list[Plate]:

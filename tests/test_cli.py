@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+import stand_ins
 from click.testing import CliRunner
 
 import run_pipeline
-import stand_ins
 
 PROGRAM = Path(run_pipeline.__file__)
 VERBS = list(run_pipeline.EXAMPLES)

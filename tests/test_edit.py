@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from pipeline.edit import Editor, contact_sheet, edit_folder
+from pipeline.edit import Editor, contact_sheet, edit_folder, finish
 from pipeline.plate import Plate, PlatemintError
 from pipeline.recipe import Edit
 from pipeline.render import load_layouts, random_text, render_plate
@@ -40,12 +40,19 @@ def test_edits_keep_size_and_take_the_target(editor):
         assert len(b.slots) == len(b.text)
 
 
-def test_pixels_outside_both_masks_are_the_source_s_bit_for_bit(editor):
-    for plate in editor(plates()):
-        ink = np.maximum(plate.source_mask, plate.target_mask)
-        far = cv2.dilate(ink, np.ones((3, 3), np.uint8)) < 0.06 * 255 - 1
-        assert np.array_equal(plate.image[far], plate.original[far])
-        assert not np.array_equal(plate.image, plate.original)
+@pytest.mark.parametrize("height, width", SIZES)
+def test_pixels_outside_both_masks_are_the_source_s_bit_for_bit(height, width):
+    """Masks are blocks at the network's size; whatever ink and correction say, the rest of the photograph stays."""
+    plate = plates([(height, width)])[0]
+    layers = np.random.default_rng(0).uniform(0, 1, (48, 160, 8)).astype(np.float32)
+    layers[..., :2] = 0
+    layers[10:40, 30:50, 0], layers[10:40, 60:80, 1] = 1, 1
+    edited = finish(plate, layers, np.zeros((12, 3, 2), np.float32))
+    ink = np.maximum(edited.source_mask, edited.target_mask)
+    far = cv2.dilate(ink, np.ones((3, 3), np.uint8)) < 0.06 * 255 - 1
+    assert far.mean() > 0.3
+    assert np.array_equal(edited.image[far], plate.image[far])
+    assert (edited.image != plate.image).any(-1)[ink == 255].mean() > 0.9
 
 
 def test_the_source_is_not_written_to(editor):
@@ -56,10 +63,19 @@ def test_the_source_is_not_written_to(editor):
 
 
 def test_an_image_s_bytes_do_not_depend_on_its_batch(editor):
-    together = editor(plates(SIZES * 2))
-    for i in (0, 3, 7, 11):
-        alone = editor([plates(SIZES * 2)[i]])[0]
-        assert np.array_equal(alone.image, together[i].image)
+    def several():
+        made = plates(SIZES * 2)
+        made[1].target, made[6].target, made[8].text = (
+            "AB",
+            "ABCDEF-12345",
+            "X1",
+        )  # texts of other lengths than the rest
+        return made
+
+    together = editor(several())
+    for i in (0, 1, 3, 6, 7, 8, 11):
+        alone = editor([several()[i]])[0]
+        assert np.array_equal(alone.image, together[i].image), i
 
 
 @pytest.mark.parametrize("target", ["", "ABCDEFGHIJKLM", "AB♥"])
@@ -71,7 +87,7 @@ def test_a_target_that_cannot_be_written_is_refused(editor, target):
 
 
 def test_a_device_that_is_not_there_is_named(untrained):
-    with pytest.raises(PlatemintError, match="edit.device: mps"):
+    with pytest.raises(PlatemintError, match="device: mps is not available"):
         Editor(untrained.model_copy(update={"device": "mps"}))
 
 
@@ -88,7 +104,10 @@ def folder(tmp_path):
         cv2.imwrite(str(tmp_path / "i_s" / f"{number}.jpg"), plate.image)
     (tmp_path / "i_s" / "empty.jpg").write_bytes(b"")
     cv2.imwrite(str(tmp_path / "i_s" / "long.jpg"), plates(SIZES[:1])[0].image)
-    (tmp_path / "gt.txt").write_text("1.jpg AB·1234\n2.jpg AB·12\n3.jpg xyz-789\nempty.jpg A1\nlong.jpg ABCDEFGHIJKLMN\ngone.jpg A1\n", encoding="utf8")
+    (tmp_path / "gt.txt").write_text(
+        "1.jpg AB·1234\n2.jpg AB·12\n3.jpg xyz-789\nempty.jpg A1\nlong.jpg ABCDEFGHIJKLMN\ngone.jpg A1\n",
+        encoding="utf8",
+    )
     (tmp_path / "gt2.txt").write_text("1.jpg CD·5678\n2.jpg CD·56\n3.jpg ABC-123\nlong.jpg A1\n", encoding="utf8")
     return tmp_path
 
@@ -103,6 +122,29 @@ def test_the_spg_authors_call(folder, untrained, tmp_path):
     for number, size in enumerate(SIZES[:3], 1):
         assert cv2.imread(str(out / f"{number}.jpg")).shape[:2] == size
     assert cv2.imread(str(out / "sheet.png")) is not None
+
+
+@pytest.mark.parametrize("name", ["../outside.jpg", "{folder}/i_s/1.jpg", "sheet.png", "gt.txt", "noext", "1.xyz"])
+def test_a_name_never_leads_out_of_the_folder_nor_over_its_own_files(folder, untrained, tmp_path, name):
+    name = name.format(folder=folder)
+    before = (folder / "i_s" / "1.jpg").read_bytes()
+    for target in (
+        folder / "outside.jpg",
+        folder / "i_s" / "sheet.png",
+        folder / "i_s" / "gt.txt",
+        folder / "i_s" / "noext",
+    ):
+        target.write_bytes(before)
+    (folder / "gt.txt").write_text(f"{name} AB·1234\n2.jpg AB·12\n", encoding="utf8")
+    summary = edit_folder(folder, folder / "gt.txt", folder / "gt2.txt", untrained.checkpoint, tmp_path / "out")
+    assert "1 plates edited, 1 set aside" in summary and "plain name" in summary
+    assert (folder / "i_s" / "1.jpg").read_bytes() == (folder / "outside.jpg").read_bytes() == before
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["2.jpg", "gt.txt", "sheet.png"]
+
+
+def test_the_pictures_own_folder_is_no_place_for_results(folder, untrained):
+    with pytest.raises(PlatemintError, match="would be overwritten"):
+        edit_folder(folder, folder / "gt.txt", None, untrained.checkpoint, folder / "i_s")
 
 
 def test_edit_on_the_command_line_reads_what_it_is_not_told(folder, tmp_path):
@@ -130,5 +172,10 @@ def test_shipped_checkpoints_write_what_they_are_told():
     edited = judge(Editor(Edit())(made))
     assert np.median([p.scores["reader"] for p in edited]) > 0.5
     assert np.median([p.scores["residue"] for p in edited]) < 0.05
-    still = [Plate(p.original, p.original_text, original_text=p.text, target_mask=p.source_mask, slots=p.slots) for p in edited]
-    assert np.mean([p.scores["reader"] > 0.5 for p in edited]) > 0.7 * np.mean([p.scores["reader"] > 0.5 for p in judge(still)])
+    still = [
+        Plate(p.original, p.original_text, original_text=p.text, target_mask=p.source_mask, slots=p.slots)
+        for p in edited
+    ]
+    assert np.mean([p.scores["reader"] > 0.5 for p in edited]) > 0.7 * np.mean(
+        [p.scores["reader"] > 0.5 for p in judge(still)]
+    )

@@ -7,7 +7,14 @@ from pipeline.plate import Readings, characters, normalise, same_reading, unspel
 
 @pytest.mark.parametrize(
     "raw, text",
-    [("abc•1234", "ABC·1234"), (" ab  12 ", "AB 12"), ("ＡＢ１２", "AB12"), ("AB–12", "AB-12"), ("AB_12", "AB-12"), ("皖a·12345", "皖A·12345")],
+    [
+        ("abc•1234", "ABC·1234"),
+        (" ab  12 ", "AB 12"),
+        ("ＡＢ１２", "AB12"),
+        ("AB–12", "AB-12"),
+        ("AB_12", "AB-12"),
+        ("皖a·12345", "皖A·12345"),
+    ],
 )
 def test_normalise(raw, text):
     assert normalise(raw) == text and normalise(text) == text

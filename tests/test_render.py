@@ -10,6 +10,7 @@ from pipeline.render.wild import wild_layout
 
 LAYOUTS = load_layouts()
 CLEAN = 0.0
+ROW = {"pattern": "LL", "top": 1, "height": 1, "cell": 1, "gap": 1}
 
 
 def rng(seed=0):
@@ -71,7 +72,10 @@ def test_the_mask_is_the_alpha_of_the_ink():
         full, none = photo.mask == 255, (photo.mask == 0) & ~_near(photo.mask)
         half = (photo.mask > 96) & (photo.mask < 160)
         gray = photo.image.mean(2)
-        expected = gray[none & (gray < 60)].mean() + (gray[full].mean() - gray[none & (gray < 60)].mean()) * photo.mask[half].mean() / 255
+        expected = (
+            gray[none & (gray < 60)].mean()
+            + (gray[full].mean() - gray[none & (gray < 60)].mean()) * photo.mask[half].mean() / 255
+        )
         assert abs(gray[half].mean() - expected) < 25, seed
 
 
@@ -121,7 +125,20 @@ def test_an_unknown_layout_is_refused_with_the_ones_there_are():
 
 @pytest.mark.parametrize(
     "change, named",
-    [({"rows": [{"pattern": "QQ", "top": 1, "height": 1, "cell": 1, "gap": 1}]}, "Q"), ({"fonts": ["Comic:4"]}, "Comic"), ({"colour": 1}, "colour")],
+    [
+        ({"rows": [ROW | {"pattern": "QQ"}]}, "Q"),
+        ({"rows": [ROW | {"pattern": ""}]}, "rows.0.pattern"),
+        ({"rows": [ROW | {"pattern": 13 * "L"}]}, "12"),
+        ({"rows": [ROW | {"height": 0}]}, "rows.0.height"),
+        ({"rows": [ROW | {"gap": float("nan")}]}, "rows.0.gap"),
+        ({"size": [0, 0]}, "size"),
+        ({"fonts": ["Comic:4"]}, "Comic"),
+        ({"fonts": ["Saira:0"]}, "Saira:0"),
+        ({"pieces": [{"kind": "text", "box": [0, 0, 9, 9], "color": [0, 0, 0]}]}, "needs a text"),
+        ({"pieces": [{"kind": "disc", "box": [0, 0, -1, 9], "color": [0, 0, 0]}]}, "pieces.0.box"),
+        ({"colour": 1}, "colour"),
+        ({"name": "other"}, "name"),
+    ],
 )
 def test_a_broken_layout_file_is_refused_by_name_and_field(tmp_path, change, named):
     import yaml
@@ -132,6 +149,14 @@ def test_a_broken_layout_file_is_refused_by_name_and_field(tmp_path, change, nam
     with pytest.raises(PlatemintError, match=f"mine.yaml.*{named}") as fault:
         load_layouts([str(path)])
     assert "mine.yaml" in str(fault.value)
+
+
+def test_a_file_that_is_no_yaml_and_two_of_one_name_are_refused(tmp_path):
+    (tmp_path / "uk.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(PlatemintError, match="uk.yaml"):
+        load_layouts([str(tmp_path / "uk.yaml")])
+    with pytest.raises(PlatemintError, match="already one called uk"):
+        load_layouts(["uk", "uk"])
 
 
 def test_a_new_country_is_one_file_and_no_code(tmp_path):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from stand_ins import Lucky, NoQ, recipe
 
 from pipeline import run
 from pipeline.plate import PlatemintError
 from pipeline.shard import Stages, run_shard
-from stand_ins import Lucky, NoQ, recipe
 
 HERE = Path(__file__).parent
 
@@ -267,7 +267,7 @@ def test_a_network_that_is_not_there_is_told_before_anything_is_made(tmp_path):
     made = recipe(tmp_path / "plates", edit={"checkpoint": "no-such-network"})
     stages = Stages(made)
     stages.sources = Lucky.sources
-    with pytest.raises(PlatemintError, match="edit: no-such-network"):
+    with pytest.raises(PlatemintError, match="edit.checkpoint: no-such-network"):
         run.generate(made, stages=stages)
     assert not (tmp_path / "plates").exists()
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from stand_ins import recipe
 
 from pipeline import write
 from pipeline.plate import Plate, PlatemintError
-from stand_ins import recipe
 
 
 def plate(rng, index=0, reason="", height=20, width=64):

@@ -6,9 +6,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.plate import PlatemintError, characters, normalise, unspellable
+from pipeline.plate import LONGEST, PlatemintError, characters, normalise, unspellable
 
-LONGEST = 12  # characters, separators included: what the generator can write
 SPLIT = re.compile(r"\w{1,50}")  # splits name files
 
 

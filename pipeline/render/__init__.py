@@ -27,7 +27,7 @@ def render_plate(layout: Layout, text: str, rng: np.random.Generator, severity: 
 def render_pair(layouts: list[Layout], rng: np.random.Generator, wild: float = 0.5) -> tuple[Photo, Photo]:
     """Two photographs that share everything but the text, of a made-up layout (share `wild`) or a loosened real one.
 
-    Half of the pairs spell separators out, as some corpora do.
+    Three pairs in ten spell separators out, as some corpora do. Both texts have the same length.
     """
     layout = wild_layout(rng) if rng.random() < wild else vary(layouts[int(rng.integers(len(layouts)))], rng)
     texts = [random_text(layout.positions, rng) for _ in range(2)]

@@ -9,7 +9,7 @@ import numpy as np
 
 CAP = 96  # height in pixels at which glyphs are kept: twice the tallest character a plate crop usually shows
 
-# Families with an open licence (OFL-1.1), installed as packages. Near relatives of plate typefaces, none of which is free.
+# Families with an open licence (OFL-1.1), installed as packages: relatives of plate typefaces, none of which is free.
 FONTS = ("Barlow Condensed", "Saira Condensed", "Saira", "Fjalla One", "Bebas Neue", "Oswald", "Share Tech", "Teko")
 
 

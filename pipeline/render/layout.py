@@ -4,33 +4,37 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from pipeline.plate import ALPHABET, DIGITS, LETTERS, PROVINCES, SEPARATORS, PlatemintError
+from pipeline.plate import ALPHABET, DIGITS, LETTERS, LONGEST, PROVINCES, SEPARATORS, PlatemintError
 from pipeline.render.glyphs import FONTS
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "layouts"
 CLASSES = {"D": DIGITS, "L": LETTERS, "A": DIGITS + LETTERS, "P": PROVINCES}
 
 Color = tuple[int, int, int]
-Box = tuple[float, float, float, float]
+Positive = Annotated[float, Field(gt=0)]
+Box = tuple[float, float, Positive, Positive]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Row(_Strict):
     """One row of characters. Lengths in millimetres, from the plate's upper left corner."""
 
-    pattern: str  # class letters (see Layout.classes) and separators; a space is a gap, '-' '·' '.' are drawn
+    pattern: str = Field(
+        min_length=1
+    )  # class letters (see Layout.classes) and separators; a space is a gap, '-' '·' '.' are drawn
     top: float
-    height: float  # cap height
-    cell: float  # width of a character cell; a font is stretched so that its capitals fill it
-    gap: float  # between neighbouring cells
-    space: float = 0.0  # width of a separator, without the gaps beside it
+    height: Positive  # cap height
+    cell: Positive  # width of a character cell; a font is stretched so that its capitals fill it
+    gap: float = Field(ge=0)  # between neighbouring cells
+    space: float = Field(0.0, ge=0)  # width of a separator, without the gaps beside it
     center: float | None = None  # centre of the row; None: the plate's centre
 
 
@@ -42,21 +46,29 @@ class Piece(_Strict):
     color: Color
     text: str = ""
 
+    @model_validator(mode="after")
+    def _says_something(self):
+        if self.kind == "text" and not self.text.strip():
+            raise ValueError("a piece of kind text needs a text")
+        return self
+
 
 class Layout(_Strict):
     """A kind of plate: geometry, colours, fonts, grammar and alphabet. Lengths in millimetres, colours sRGB 0..255."""
 
-    name: str = ""
+    name: str  # of its file
     country: str
     about: str = ""
-    size: tuple[float, float]  # width, height
+    size: tuple[Positive, Positive]  # width, height
     rows: tuple[Row, ...] = Field(min_length=1, max_length=2)
-    classes: dict[str, str] = {}  # pattern letter -> alphabet; D, L, A, P are known (digits, letters, either, provinces)
+    classes: dict[
+        str, str
+    ] = {}  # pattern letter -> alphabet; D, L, A, P are known (digits, letters, either, provinces)
     background: tuple[Color, ...] = Field(min_length=1)  # one is drawn per photograph
     gradient: Color | None = None  # colour at the lower edge
     pictorial: float = Field(0.0, ge=0, le=1)  # strength of a scene printed behind the characters
     ink: tuple[Color, ...] = Field(min_length=1)  # as many as backgrounds, or one
-    border: float = 0.0  # width of a printed edge line in the ink's colour
+    border: float = Field(0.0, ge=0)  # width of a printed edge line in the ink's colour
     fonts: tuple[str, ...] = Field(min_length=1)  # 'Family:weight'
     slant: float = 0.0  # horizontal shift of a character's top over its height
     pieces: tuple[Piece, ...] = ()
@@ -66,8 +78,8 @@ class Layout(_Strict):
     def _known_fonts(cls, fonts):
         for font in fonts:
             family, _, weight = font.partition(":")
-            if family not in FONTS or not weight.isdigit():
-                raise ValueError(f"{font!r} is not 'Family:weight' with a family of {', '.join(FONTS)}")
+            if family not in FONTS or not weight.isdigit() or not 100 <= int(weight) <= 900:
+                raise ValueError(f"{font!r} is not 'Family:weight' of 100 to 900 with a family of {', '.join(FONTS)}")
         return fonts
 
     @field_validator("classes")
@@ -77,6 +89,12 @@ class Layout(_Strict):
             if not alphabet or set(alphabet) - set(ALPHABET) or set(alphabet) & set(SEPARATORS):
                 raise ValueError(f"class {letter!r} holds characters no plate is written with: {alphabet!r}")
         return classes
+
+    @model_validator(mode="after")
+    def _fits_the_generator(self):
+        if len(self.pattern) > LONGEST:
+            raise ValueError(f"rows.pattern: {len(self.pattern)} characters are more than the {LONGEST} of a text")
+        return self
 
     def alphabet(self, letter: str) -> str:
         return self.classes.get(letter) or CLASSES[letter]
@@ -94,14 +112,14 @@ class Layout(_Strict):
 def _read(path: Path) -> Layout:
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf8"))
-        layout = Layout(**{"name": path.stem, **fields})
+        layout = Layout(**fields, name=path.stem)
         for letter in layout.pattern:
             if letter not in SEPARATORS:
                 layout.alphabet(letter)
     except ValidationError as fault:
         problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in fault.errors())
         raise PlatemintError(f"{path}: {'; '.join(problems)}") from None
-    except (yaml.YAMLError, TypeError) as fault:
+    except (yaml.YAMLError, TypeError, UnicodeDecodeError) as fault:
         raise PlatemintError(f"{path}: not a plate layout: {fault}") from None
     except KeyError as fault:
         known = ", ".join(CLASSES)
@@ -121,10 +139,10 @@ def load_layouts(names: list[str] | tuple[str, ...] = ()) -> dict[str, Layout]:
     """
     chosen = {}
     for name in names or _all():
-        if name in _all():
-            chosen[name] = _all()[name]
-        elif Path(name).suffix in (".yaml", ".yml") and Path(name).is_file():
-            chosen[Path(name).stem] = _read(Path(name))
-        else:
+        if name not in _all() and not (Path(name).suffix in (".yaml", ".yml") and Path(name).is_file()):
             raise PlatemintError(f"layout {name!r} is neither a file nor one of {', '.join(_all())}")
+        layout = _all()[name] if name in _all() else _read(Path(name))
+        if layout.name in chosen:
+            raise PlatemintError(f"layout {name!r}: there is already one called {layout.name}; rename the file")
+        chosen[layout.name] = layout
     return chosen

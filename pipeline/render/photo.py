@@ -44,7 +44,7 @@ class Cell:
 
 
 def cells(layout: Layout, text: str) -> list[Cell]:
-    """Where each character stands, in millimetres. Separators of the pattern that the text leaves out stay on the plate."""
+    """Where each character stands, in millimetres. Separators that the text leaves out stay on the plate."""
     found, rest, n = [], list(text), 0
     spelled = any(c in SEPARATORS for c in text)
     for row in layout.rows:
@@ -70,7 +70,9 @@ def _row_width(row: Row) -> float:
 # ---------------------------------------------------------------------------------------------------- the printed plate
 
 
-def _stamp(canvas: np.ndarray, bitmap: np.ndarray, x: float, y: float, width: float, height: float, slant: float) -> None:
+def _stamp(
+    canvas: np.ndarray, bitmap: np.ndarray, x: float, y: float, width: float, height: float, slant: float
+) -> None:
     """Maximum of canvas and the bitmap scaled into a box, sheared by slant. Subpixel placement."""
     h, w = bitmap.shape
     sx, sy = width / w, height / h
@@ -106,7 +108,15 @@ def _stamp_cell(canvas, cell: Cell, font: tuple[str, int], swell: int, scale: fl
     if ord(cell.character) > 0x2E80:
         stretch = cell.width / cell.height
     width = min(bitmap.shape[1] / CAP * cell.height * stretch, 1.12 * cell.width)
-    _stamp(canvas, bitmap, (cell.x + (cell.width - width) / 2) * scale, cell.y * scale, width * scale, cell.height * scale, slant)
+    _stamp(
+        canvas,
+        bitmap,
+        (cell.x + (cell.width - width) / 2) * scale,
+        cell.y * scale,
+        width * scale,
+        cell.height * scale,
+        slant,
+    )
 
 
 def _texture(rng, height: int, width: int, cells_: int, channels: int = 1) -> np.ndarray:
@@ -127,7 +137,9 @@ def _scene(rng, plate: np.ndarray, strength: float) -> None:
             points = np.stack([np.linspace(0, w, 7), h * (rng.uniform(0.3, 1) + rng.normal(0, 0.08, 7))], 1)
             cv2.fillPoly(plate, [np.vstack([points, [[w, h], [0, h]]]).astype(np.int32)], color)
         else:
-            cv2.circle(plate, (int(rng.uniform(0, w)), int(rng.uniform(0, h))), int(rng.uniform(0.1, 0.4) * h), color, -1)
+            cv2.circle(
+                plate, (int(rng.uniform(0, w)), int(rng.uniform(0, h))), int(rng.uniform(0.1, 0.4) * h), color, -1
+            )
     cv2.GaussianBlur(plate, (0, 0), 1.0, dst=plate)
 
 
@@ -154,7 +166,9 @@ def _print_piece(plate, piece, scale: float, font) -> None:
     if piece.kind == "box":
         cv2.rectangle(plate, (round(x), round(y)), (round(x + w), round(y + h)), piece.color, -1)
     elif piece.kind == "disc":
-        cv2.ellipse(plate, (round(x + w / 2), round(y + h / 2)), (round(w / 2), round(h / 2)), 0, 0, 360, piece.color, -1)
+        cv2.ellipse(
+            plate, (round(x + w / 2), round(y + h / 2)), (round(w / 2), round(h / 2)), 0, 0, 360, piece.color, -1
+        )
     else:
         ink = np.zeros(plate.shape[:2], np.uint8)
         pitch = w / len(piece.text)
@@ -212,7 +226,9 @@ def _kernel(rng, height: int, severity: float) -> np.ndarray | None:
     angle = rng.normal(0, 0.5)
     reach = np.array([np.cos(angle), np.sin(angle)]) * motion / 2
     c = side // 2
-    cv2.line(kernel, tuple(np.round(c - reach).astype(int).tolist()), tuple(np.round(c + reach).astype(int).tolist()), 1.0)
+    cv2.line(
+        kernel, tuple(np.round(c - reach).astype(int).tolist()), tuple(np.round(c + reach).astype(int).tolist()), 1.0
+    )
     if spread >= 0.3:
         kernel = cv2.GaussianBlur(kernel, (0, 0), spread)
     return kernel / kernel.sum()
@@ -223,7 +239,9 @@ def _view(rng, plate_size, size, severity: float) -> np.ndarray:
     (w, h), (W, H) = plate_size, (2 * size[0], 2 * size[1])
     corners = np.float32([[0, 0], [w, 0], [w, h], [0, h]])
     margin = rng.uniform(-0.01, 0.05 + 0.05 * severity, 4) * (W, H, W, H)
-    target = np.float32([[margin[0], margin[1]], [W - margin[2], margin[1]], [W - margin[2], H - margin[3]], [margin[0], H - margin[3]]])
+    target = np.float32(
+        [[margin[0], margin[1]], [W - margin[2], margin[1]], [W - margin[2], H - margin[3]], [margin[0], H - margin[3]]]
+    )
     tilt = rng.normal(0, 0.055 * severity) if rng.random() < 0.75 else 0.0
     shear = rng.normal(0, 0.05 * severity)
     center = target.mean(0)
@@ -254,11 +272,32 @@ def _expose(layout: Layout, plate_size, height: int, severity: float, rng) -> _E
     aspect = layout.size[0] / layout.size[1] * np.exp(rng.normal(0, 0.08 * severity))
     size = max(16, round(height * aspect)), height
     dirty = rng.random() < 0.35 * severity
-    dirt = np.clip(_texture(rng, h, w, int(rng.integers(4, 30))) - rng.uniform(0.1, 0.7), 0, 1) * rng.uniform(0.3, 1) if dirty else None
-    screws = [((rng.uniform(0.04, 0.96), rng.choice([0.1, 0.5, 0.9]) + rng.normal(0, 0.03)), rng.uniform(0.02, 0.045), rng.uniform(40, 220)) for _ in range(rng.integers(0, 5))] if rng.random() < 0.5 * severity else []
-    frame = (rng.uniform(0.02, 0.07), rng.uniform(10, 70) if rng.random() < 0.7 else rng.uniform(120, 200)) if rng.random() < 0.3 * severity else None
+    dirt = (
+        np.clip(_texture(rng, h, w, int(rng.integers(4, 30))) - rng.uniform(0.1, 0.7), 0, 1) * rng.uniform(0.3, 1)
+        if dirty
+        else None
+    )
+    screws = (
+        [
+            (
+                (rng.uniform(0.04, 0.96), rng.choice([0.1, 0.5, 0.9]) + rng.normal(0, 0.03)),
+                rng.uniform(0.02, 0.045),
+                rng.uniform(40, 220),
+            )
+            for _ in range(rng.integers(0, 5))
+        ]
+        if rng.random() < 0.5 * severity
+        else []
+    )
+    frame = (
+        (rng.uniform(0.02, 0.07), rng.uniform(10, 70) if rng.random() < 0.7 else rng.uniform(120, 200))
+        if rng.random() < 0.3 * severity
+        else None
+    )
     night, gray = rng.random() < 0.2 * severity, rng.random() < 0.2 * severity
-    gain = np.exp(rng.normal(0, 0.16 * severity, 1) + rng.normal(0, 0.09 * severity, 3)) * (rng.uniform(0.2, 0.6) if night else 1)
+    gain = np.exp(rng.normal(0, 0.16 * severity, 1) + rng.normal(0, 0.09 * severity, 3)) * (
+        rng.uniform(0.2, 0.6) if night else 1
+    )
     down = rng.uniform(0.35, 1) if rng.random() < 0.4 * severity else 1.0
     sigma = 255 * (rng.uniform(0, 0.018) + (rng.uniform(0, 0.03) if night else 0)) * severity
     noise = rng.standard_normal((size[1], size[0], 1 if gray else 3), np.float32) * sigma
@@ -270,7 +309,8 @@ def _expose(layout: Layout, plate_size, height: int, severity: float, rng) -> _E
         dirt_color=np.float32(rng.uniform(40, 150)) * np.float32([1, 0.92, 0.8]),
         screws=screws,
         frame=frame,
-        surround=np.float32(np.clip(rng.uniform(10, 160) + rng.normal(0, 15, 3), 0, 255)) + 18 * _texture(rng, 2 * size[1], 2 * size[0], int(rng.integers(2, 10)), 3),
+        surround=np.float32(np.clip(rng.uniform(10, 160) + rng.normal(0, 15, 3), 0, 255))
+        + 18 * _texture(rng, 2 * size[1], 2 * size[0], int(rng.integers(2, 10)), 3),
         kernel=_kernel(rng, height, severity),
         gain=gain.astype(np.float32),
         bias=float(rng.uniform(0, 45) if rng.random() < 0.3 * severity else 0),
@@ -304,16 +344,23 @@ def _shoot(plate, mask, owner, exposure: _Exposure):
     W, H = exposure.size
     double = (2 * W, 2 * H)
     picture = exposure.surround.copy()
-    cv2.warpPerspective(plate, exposure.matrix, double, dst=picture, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT)
+    cv2.warpPerspective(
+        plate, exposure.matrix, double, dst=picture, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT
+    )
     matte = cv2.warpPerspective(mask, exposure.matrix, double, flags=cv2.INTER_LINEAR)
     owner = cv2.warpPerspective(owner, exposure.matrix, double, flags=cv2.INTER_NEAREST)
     if exposure.kernel is not None:
-        picture, matte = (cv2.filter2D(layer, -1, exposure.kernel, borderType=cv2.BORDER_REPLICATE) for layer in (picture, matte))
+        picture, matte = (
+            cv2.filter2D(layer, -1, exposure.kernel, borderType=cv2.BORDER_REPLICATE) for layer in (picture, matte)
+        )
         reach = np.ones((exposure.kernel.shape[0] | 1,) * 2, np.uint8)
         owner = np.where(owner > 0, owner, cv2.dilate(owner, reach))
     if exposure.down < 1:
         small = max(8, round(W * exposure.down)), max(8, round(H * exposure.down))
-        picture, matte = (cv2.resize(cv2.resize(layer, small, interpolation=cv2.INTER_AREA), (W, H), interpolation=cv2.INTER_CUBIC) for layer in (picture, matte))
+        picture, matte = (
+            cv2.resize(cv2.resize(layer, small, interpolation=cv2.INTER_AREA), (W, H), interpolation=cv2.INTER_CUBIC)
+            for layer in (picture, matte)
+        )
     else:
         picture, matte = (cv2.resize(layer, (W, H), interpolation=cv2.INTER_AREA) for layer in (picture, matte))
     owner = cv2.resize(owner, (W, H), interpolation=cv2.INTER_NEAREST)
@@ -328,7 +375,9 @@ def _develop(picture: np.ndarray, exposure: _Exposure) -> np.ndarray:
     picture = 255 * (np.clip(picture, 0, 255) / 255) ** exposure.gamma + exposure.noise
     image = np.clip(picture + 0.5, 0, 255).astype(np.uint8)
     if exposure.quality:
-        image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, exposure.quality])[1], cv2.IMREAD_COLOR)
+        image = cv2.imdecode(
+            cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, exposure.quality])[1], cv2.IMREAD_COLOR
+        )
     return image
 
 
@@ -383,7 +432,12 @@ def _photo(layout, text, blank, ink, font, swell, scale, depth, angle, exposure)
 def _boxes(placed: list[Cell], slant: float, scale: float, exposure: _Exposure) -> np.ndarray:
     corners = np.float32(
         [
-            [(c.x + slant * c.height, c.y), (c.x + c.width + slant * c.height, c.y), (c.x + c.width, c.y + c.height), (c.x, c.y + c.height)]
+            [
+                (c.x + slant * c.height, c.y),
+                (c.x + c.width + slant * c.height, c.y),
+                (c.x + c.width, c.y + c.height),
+                (c.x, c.y + c.height),
+            ]
             for c in placed
         ]
     )

@@ -8,7 +8,21 @@ from pipeline.plate import LETTERS
 from pipeline.render.glyphs import FONTS
 from pipeline.render.layout import Layout, Piece, Row
 
-_PATTERNS = ("LLLDDDD", "LLDDDD", "LLLDDD", "DLLLDDD", "LLDDDLL", "PLAAAAA", "PLAAAAA", "LLDDLLL", "AAAAAA", "AAAAA", "AAAAAAA", "AAAA", "AAAAAAAA")
+_PATTERNS = (
+    "LLLDDDD",
+    "LLDDDD",
+    "LLLDDD",
+    "DLLLDDD",
+    "LLDDDLL",
+    "PLAAAAA",
+    "PLAAAAA",
+    "LLDDLLL",
+    "AAAAAA",
+    "AAAAA",
+    "AAAAAAA",
+    "AAAA",
+    "AAAAAAAA",
+)
 _SEPARATORS = ("", "", " ", " ", "-", "·", ".")
 
 
@@ -54,7 +68,16 @@ def _rows(rng, width: float, height: float) -> tuple[Row, ...]:
         pitch = width * rng.uniform(0.8, 0.94) / widest
         pitch = min(pitch, share * height * rng.uniform(0.6, 1.0) / 0.8)
         cell = pitch * rng.uniform(0.72, 0.92)
-        rows.append(Row(pattern=part, top=top * height, height=share * height, cell=cell, gap=pitch - cell, space=pitch * rng.uniform(0.1, 0.6)))
+        rows.append(
+            Row(
+                pattern=part,
+                top=top * height,
+                height=share * height,
+                cell=cell,
+                gap=pitch - cell,
+                space=pitch * rng.uniform(0.1, 0.6),
+            )
+        )
         top += share + free * 0.3
     return tuple(rows)
 
@@ -71,11 +94,19 @@ def _captions(rng, width: float, height: float, rows, ink) -> tuple[Piece, ...]:
             w = min(0.8, len(word) * 0.5 * h * height / width)
             x = rng.uniform(0.05, 0.95 - w)
             color = ink if rng.random() < 0.4 else _color(rng, rng.random() < 0.6)
-            pieces.append(Piece(kind="text", box=(x * width, top * height, w * width, h * height), color=color, text=word))
+            pieces.append(
+                Piece(kind="text", box=(x * width, top * height, w * width, h * height), color=color, text=word)
+            )
         for _ in range(rng.integers(0, 3)):
             if tall > 0.08:
                 x, side = rng.uniform(0.02, 0.9), tall * rng.uniform(0.5, 1) * height
-                pieces.append(Piece(kind=str(rng.choice(["box", "disc"])), box=(x * width, top * height, side * rng.uniform(0.6, 1.5), side), color=_color(rng, rng.random() < 0.5)))
+                pieces.append(
+                    Piece(
+                        kind=str(rng.choice(["box", "disc"])),
+                        box=(x * width, top * height, side * rng.uniform(0.6, 1.5), side),
+                        color=_color(rng, rng.random() < 0.5),
+                    )
+                )
     if rng.random() < 0.25:
         pieces.append(Piece(kind="box", box=(0, 0, width * rng.uniform(0.05, 0.09), height), color=_color(rng, True)))
     return tuple(pieces)

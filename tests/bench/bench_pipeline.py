@@ -2,9 +2,9 @@
 
     python tests/bench/bench_pipeline.py [--source CORPUS] [--plates N]
 
-The pipeline samples, edits, filters, encodes and packs a shard in memory, under the recipe's defaults. The bare networks
-get one ready batch of the same size again and again: the generator alone, and the generator plus the reader twice, which
-is what the filter needs. Ratios of medians over five turns.
+The pipeline samples, edits, filters, encodes and packs a shard in memory, under the recipe's defaults. The bare
+networks get one ready batch of the same size again and again: the generator alone, and the generator plus the reader
+twice, which is what the filter needs. Ratios of medians over five turns.
 """
 
 import argparse
@@ -29,9 +29,15 @@ def main() -> None:
     parser.add_argument("--source", default="")
     parser.add_argument("--plates", type=int, default=256)
     options = parser.parse_args()
-    stages = Stages(load_recipe(None, ["filter.rounds=1"], "generate", {"source.path": options.source, "count": options.plates}))
+    stages = Stages(
+        load_recipe(None, ["filter.rounds=1"], "generate", {"source.path": options.source, "count": options.plates})
+    )
     shard = plan(stages.recipe, stages.sources).shards[0].part(slice(options.plates))
-    works = {"pipeline": lambda: _pipeline(shard, stages), "generator": _bare(stages, readings=0), "networks": _bare(stages, readings=2)}
+    works = {
+        "pipeline": lambda: _pipeline(shard, stages),
+        "generator": _bare(stages, readings=0),
+        "networks": _bare(stages, readings=2),
+    }
     for work in works.values():
         work()
     rates = {name: [] for name in works}
