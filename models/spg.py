@@ -339,7 +339,7 @@ def Fill(source: Tensor, B_s: Tensor) -> Tensor:
 
 
 def Ink(source: Tensor, filled: Tensor, B_s: Tensor) -> Tensor:
-    """The strokes' colour, continued over the whole plate; where a stroke covers half a pixel, unmixed from the plate."""
+    """The strokes' colour, continued over the whole plate; where a stroke half covers a pixel, unmixed from it."""
     pure = (filled + (source - filled) / B_s.clamp(min=0.25)).clamp(0, 1)
     return push_pull(pure, (1.25 * (B_s - 0.2)).clamp(0, 1) ** 2)  # fainter than that is the mask's noise
 

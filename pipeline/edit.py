@@ -16,7 +16,7 @@ from models import checkpoint
 from models.reader import decode
 from models.spg import SPG, compose, encode_texts
 from pipeline import write
-from pipeline.plate import Plate, PlatemintError, normalise
+from pipeline.plate import Plate, PlatemintError, characters, normalise, spell_like
 from pipeline.recipe import Edit, TrainRecipe
 
 FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}  # that `edit` writes, by the name's ending
@@ -219,7 +219,8 @@ def _read_missing(plates: list[Plate], editor: Editor) -> None:
     with torch.inference_mode(), autocast(editor.device, editor.dtype):
         seen = reader(network_input([p.image for p in plates], config.height, config.width, editor.device))
     for plate, text in zip(plates, decode(seen, config.alphabet)):
-        plate.text = text
+        same_count = len(text) == len(characters(plate.target))  # then separators of the target are on the plate too
+        plate.text = spell_like(text, plate.target) if same_count else text
 
 
 def contact_sheet(plates: list[Plate], columns: int = 2, height: int = 64, width: int = 192) -> np.ndarray:

@@ -74,6 +74,12 @@ def characters(text: str) -> str:
     return "".join(c for c in text if c not in SEPARATORS)
 
 
+def spell_like(text: str, pattern: str) -> str:
+    """A text without separators, with those of the pattern put in: 'ABC1234' like 'LLL-DDDD' is 'ABC-1234'."""
+    rest = iter(text)
+    return "".join(c if c in SEPARATORS else next(rest) for c in pattern)
+
+
 def canonical(text: str) -> str:
     """The text as readings are compared: without separators, and of the pairs people confuse (O/0, I/1, Q/0) one."""
     return characters(text).translate(FOLD)

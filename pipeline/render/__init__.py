@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.plate import SEPARATORS, Plate
+from pipeline.plate import Plate, spell_like
 from pipeline.render.layout import Layout, load_layouts
 from pipeline.render.photo import Photo, photograph
 from pipeline.render.wild import random_text, vary, wild_layout
 
-__all__ = ["Layout", "Photo", "load_layouts", "photograph", "random_text", "render_pair", "render_plate", "spell"]
-
-
-def spell(layout: Layout, text: str) -> str:
-    """The text with the layout's separators put in: 'ABC1234' -> 'ABC-1234'."""
-    rest = iter(text)
-    return "".join(c if c in SEPARATORS else next(rest) for c in layout.pattern)
+__all__ = ["Layout", "Photo", "load_layouts", "photograph", "random_text", "render_pair", "render_plate"]
 
 
 def render_plate(layout: Layout, text: str, rng: np.random.Generator, severity: float = 0.6) -> Plate:
@@ -32,6 +26,6 @@ def render_pair(layouts: list[Layout], rng: np.random.Generator, wild: float = 0
     layout = wild_layout(rng) if rng.random() < wild else vary(layouts[int(rng.integers(len(layouts)))], rng)
     texts = [random_text(layout.positions, rng) for _ in range(2)]
     if rng.random() < 0.3:
-        texts = [spell(layout, text) for text in texts]
+        texts = [spell_like(text, layout.pattern) for text in texts]
     height = int(np.exp(rng.uniform(np.log(22), np.log(90))))
     return tuple(photograph(layout, texts, height, rng.uniform(0.2, 1.0), rng))
