@@ -38,6 +38,7 @@ class SPGConfig:
     style: int = 128
     glyph: tuple[int, int, int] = (3, 32, 20)  # channels, height, width of a learned glyph
     hint: int = 16  # channels in which a character tells C_d how it shall look
+    close_up: tuple[int, int] = (2, 12)  # looks at each slot, channels looked at
     longest: int = 12  # characters in a text
 
 
@@ -194,13 +195,13 @@ class T(nn.Module):
 class CloseUp(nn.Module):
     """A second and third look: what lies in and around a slot, at half the plate's size, says how the slot is off."""
 
-    def __init__(self, config: SPGConfig, looks: int = 2, channels: int = 12):
+    def __init__(self, config: SPGConfig):
         super().__init__()
-        self.looks = looks
+        self.looks, channels = config.close_up
         v, u = torch.meshgrid(torch.linspace(-1.3, 1.3, 5), torch.linspace(-1.5, 1.5, 7), indexing="ij")
         self.register_buffer("grid", torch.stack([u, v], -1).flatten(0, 1), persistent=False)
         self.reduce = nn.Conv2d(config.channels[0], channels, 1)
-        self.correct = nn.Sequential(nn.Linear(35 * channels + config.channels[2], 128), nn.GELU(), nn.Linear(128, 6))
+        self.correct = nn.Sequential(nn.Linear(len(self.grid) * channels + config.channels[2], 128), nn.GELU(), nn.Linear(128, 6))
         nn.init.zeros_(self.correct[-1].weight), nn.init.zeros_(self.correct[-1].bias)
 
     def forward(self, half: Tensor, tokens: Tensor, slots: Tensor) -> Tensor:
@@ -246,8 +247,8 @@ def _matching_slots(slots: Tensor, source_text: Tensor, target_text: Tensor) -> 
     low = at.floor().long()
     high = torch.minimum(low + 1, n - 1)
     share = (at - low)[:, :, None, None]
-    pick = lambda i: slots.gather(1, i[:, :, None, None].expand(-1, -1, 3, 2))  # noqa: E731
-    return pick(low) * (1 - share) + pick(high) * share
+    before, after = (slots.gather(1, i[:, :, None, None].expand(-1, -1, 3, 2)) for i in (low, high))
+    return torch.lerp(before, after, share)
 
 
 def slot_grid(slots: Tensor, height: int, width: int) -> Tensor:
@@ -321,9 +322,8 @@ def push_pull(values: Tensor, weight: Tensor) -> Tensor:
     Source: the push-pull pyramid of Gortler et al., The Lumigraph, 1996.
     """
     if min(values.shape[2:]) <= 2:
-        return (values * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True).clamp(
-            min=1e-3
-        ) + torch.zeros_like(values)
+        mean = (values * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True).clamp(min=1e-3)
+        return mean.expand_as(values)
     kwargs = dict(kernel_size=2, stride=2, ceil_mode=True, count_include_pad=False)
     mass = F.avg_pool2d(weight, **kwargs)
     mean = F.avg_pool2d(values * weight, **kwargs) / mass.clamp(min=1e-4)
