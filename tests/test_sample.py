@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.plate import DIGITS, LETTERS, PROVINCES, PlatemintError
+from pipeline.plate import DIGITS, LETTERS, PROVINCES, PlatemintError, normalise
 from pipeline.recipe import load_recipe
 from pipeline.sample import _stride, fitted, grammar, open_sources, pattern
 
@@ -227,3 +227,19 @@ def test_real_plates_open():
     assert sum(g.sources for g in sources.groups) > 1600
     assert abs(sum(g.weight for g in sources.groups) - 1) < 1e-9
     assert sources.get(0, 3, 1).image.ndim == 3
+
+
+@pytest.mark.parametrize("locale", ["en_GB", "fr_FR", "pl_PL", "zh_TW", "en_US", "pt_BR"])
+def test_plates_of_faker_s_countries_become_groups_of_their_patterns(tmp_path, locale):
+    """Labels a stranger might have: every one lands in a group that can spell it, separators and all."""
+    from faker import Faker
+
+    fake = Faker(locale)
+    fake.seed_instance(0)
+    texts = list(dict.fromkeys(normalise(fake.license_plate()) for _ in range(25)))
+    sources = opened(corpus(tmp_path, [(text, "train") for text in texts]))
+    assert sum(group.sources for group in sources.groups) == len(texts) and not sources.set_aside
+    for number, group in enumerate(sources.groups):
+        for index in range(group.sources):
+            text = sources.get(number, index, 0).text
+            assert len(text) == len(group.positions) and all(c in a for c, a in zip(text, group.positions))

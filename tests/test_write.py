@@ -72,6 +72,21 @@ def test_a_shard_is_read_by_datasets_without_help(tmp_path, monkeypatch):
         assert row["digital_source_type"].endswith("/trainedAlgorithmicMedia")
 
 
+def test_pandas_reads_texts_as_texts(tmp_path):
+    """Also those that a table of text would turn into numbers or missing values."""
+    import pandas
+
+    rng, rows = np.random.default_rng(0), []
+    for index, text in enumerate(("00123", "1E5", "NULL", "NA")):
+        made = plate(rng, index)
+        made.text = made.reading = text
+        rows.append(write.row(made, recipe("x")))
+    (tmp_path / "a.parquet").write_bytes(write.parquet(rows, write.schema(recipe("x"))))
+    table = pandas.read_parquet(tmp_path / "a.parquet")
+    assert table.text.tolist() == table.reading.tolist() == ["00123", "1E5", "NULL", "NA"]
+    assert table["index"].tolist() == [0, 1, 2, 3] and table.score_reader.round(3).tolist() == [0.4] * 4
+
+
 def test_row_groups_are_small_and_pages_have_checksums():
     rng = np.random.default_rng(0)
     made = recipe("x")
