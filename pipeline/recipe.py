@@ -72,12 +72,12 @@ class Edit(Strict):
 
 
 class Filter(Strict):
-    rounds: int = Field(4, ge=1, le=100, description="Attempts per text, each on another source, before giving it up.")
-    min_stability: Share = Field(0.0, description="Least agreement of the target mask cut a little higher and lower.")
-    min_slots: Share = Field(0.0, description="Least agreement of the target mask with the text's length and places.")
-    min_mask_reader: Share = Field(0.0, description="Least score of the text, read from the target mask alone.")
-    min_reader: Share = Field(0.0, description="Least score of the text, read from the finished plate.")
-    max_residue: Share = Field(1.0, description="Most that may still be seen of the source's characters.")
+    rounds: int = Field(12, ge=1, le=100, description="Attempts per text, each on another source, before it is given up.")
+    min_stability: Share = Field(0.1, description="Least agreement of the target mask cut a little higher and lower.")
+    min_slots: Share = Field(0.6, description="Least agreement of the target mask with the text's length and places.")
+    min_mask_reader: Share = Field(0.1, description="Least score of the text, read from the target mask alone.")
+    min_reader: Share = Field(0.6, description="Least score of the text, read from the plate: about when it is right.")
+    max_residue: Share = Field(0.2, description="Most that may still be seen of the source's characters.")
 
 
 class Write(Strict):
