@@ -61,7 +61,7 @@ class Lucky(Stages):
     def filter(self, plates: list[Plate]) -> list[Plate]:
         for plate in plates:
             plate.reading = plate.text
-            plate.scores = dict.fromkeys(scores(self.recipe), 0.5) | {"reader": luck(plate)}
+            plate.scores = dict.fromkeys(scores(self.recipe), 0.9) | {"residue": 0.1, "reader": luck(plate)}
             bad = plate.scores["reader"] < self.recipe.filter.min_reader or set(plate.text) & set(self.never)
             plate.reason = "reader" if bad else ""
         return plates

@@ -10,6 +10,7 @@ from pipeline.plate import READABLE
 from pipeline.recipe import Filter as Limits
 from tests.test_edit import plates
 
+OPEN = Limits(min_stability=0, min_slots=0, min_mask_reader=0, min_reader=0, max_residue=1)
 SLOTS = np.float32([[[0.25, 0.5], [0.1, 0], [0, 0.3]], [[0.75, 0.5], [0.1, 0], [0, 0.3]]])
 
 
@@ -53,7 +54,7 @@ def edited(untrained):
 
 
 def test_every_plate_gets_every_score_in_range(untrained, edited):
-    for plate in Filter(Limits(min_reader=0.9), untrained)(edited):
+    for plate in Filter(OPEN.model_copy(update={"min_reader": 0.9}), untrained)(edited):
         assert set(plate.scores) == {"stability", "slots", "mask_reader", "reader", "residue"}
         assert all(0 <= score <= 1 for score in plate.scores.values())
         assert plate.image is not None and plate.reason in ("reader", "")
@@ -71,10 +72,9 @@ def test_every_plate_gets_every_score_in_range(untrained, edited):
 )
 def test_each_threshold_drops_by_its_own_name(untrained, score, limit):
     scores = {"stability": 0.6, "slots": 0.6, "mask_reader": 0.6, "reader": 0.6, "residue": 0.4}
-    keep = Limits(min_stability=0, min_slots=0, min_mask_reader=0, min_reader=0, max_residue=1)
-    judge = Filter(keep, untrained)
+    judge = Filter(OPEN, untrained)
     assert judge.decide(scores) == ""
-    judge.limits = keep.model_copy(update={limit: 0.3 if score == "residue" else 0.7})
+    judge.limits = OPEN.model_copy(update={limit: 0.3 if score == "residue" else 0.7})
     assert judge.decide(scores) == score
 
 
