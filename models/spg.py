@@ -201,7 +201,8 @@ class CloseUp(nn.Module):
         v, u = torch.meshgrid(torch.linspace(-1.3, 1.3, 5), torch.linspace(-1.5, 1.5, 7), indexing="ij")
         self.register_buffer("grid", torch.stack([u, v], -1).flatten(0, 1), persistent=False)
         self.reduce = nn.Conv2d(config.channels[0], channels, 1)
-        self.correct = nn.Sequential(nn.Linear(len(self.grid) * channels + config.channels[2], 128), nn.GELU(), nn.Linear(128, 6))
+        seen = len(self.grid) * channels + config.channels[2]
+        self.correct = nn.Sequential(nn.Linear(seen, 128), nn.GELU(), nn.Linear(128, 6))
         nn.init.zeros_(self.correct[-1].weight), nn.init.zeros_(self.correct[-1].bias)
 
     def forward(self, half: Tensor, tokens: Tensor, slots: Tensor) -> Tensor:
