@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from models import checkpoint
-from models.reader import decode
+from models.reader import Reader, decode
 from models.spg import SPG, compose, encode_texts
 from pipeline import write
 from pipeline.plate import Plate, PlatemintError, characters, normalise, spell_like
@@ -168,12 +168,13 @@ def edit_folder(input_dir: Path, input_text: Path, source_text: Path | None, nam
     if out.resolve() in (folder.resolve(), input_dir.resolve()):
         raise PlatemintError(f"--out {out}: is the folder of the pictures, which would be overwritten; choose another")
     editor = Editor(Edit(checkpoint=name))
+    reader = load_network(editor.options.reader, "reader", editor.options)
     known = {file: text for _, file, text in gt.pairs(source_text)} if source_text else {}
     wanted = {file: (normalise(known.get(file, "")), normalise(text)) for _, file, text in gt.pairs(input_text)}
     aside, done, shown = {}, {}, []
     out.mkdir(parents=True, exist_ok=True)
     for some in batched(wanted.items(), editor.options.batch):
-        plates = _edit_some(dict(some), folder, editor, aside)
+        plates = _edit_some(dict(some), folder, editor, reader, aside)
         for file, plate in plates.items():
             write.replace(out / file, write.encode(plate.image, FORMATS[Path(file).suffix.lower()], QUALITY))
             done[file] = plate.text
@@ -186,7 +187,7 @@ def edit_folder(input_dir: Path, input_text: Path, source_text: Path | None, nam
 
 
 def _edit_some(
-    wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, aside: dict[str, str]
+    wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, reader: Reader, aside: dict[str, str]
 ) -> dict[str, Plate]:
     """{name: (source text, target)} -> {name: edited plate}; what cannot be edited goes to aside with its reason."""
     from pipeline.sample import read_picture
@@ -200,7 +201,7 @@ def _edit_some(
             plates[file] = Plate(image, text, source=source, target=target)
         except ValueError as fault:
             aside[file] = str(fault)
-    _read_missing([plate for plate in plates.values() if not plate.text], editor)
+    _read_missing([plate for plate in plates.values() if not plate.text], editor, reader)
     for file, plate in list(plates.items()):
         try:
             editor.check(plate)
@@ -210,11 +211,10 @@ def _edit_some(
     return dict(zip(plates, editor(list(plates.values()))))
 
 
-def _read_missing(plates: list[Plate], editor: Editor) -> None:
+def _read_missing(plates: list[Plate], editor: Editor, reader: Reader) -> None:
     """Reads the source texts that were not given."""
     if not plates:
         return
-    reader = load_network(editor.options.reader, "reader", editor.options)
     config = reader.config
     with torch.inference_mode(), autocast(editor.device, editor.dtype):
         seen = reader(network_input([p.image for p in plates], config.height, config.width, editor.device))

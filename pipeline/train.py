@@ -122,9 +122,12 @@ class SPGTask:
         for network in (self.network, self.critic):
             network.to(device=self.device, memory_format=torch.channels_last)
 
+    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        texts = (encode_texts(t, ALPHABET).to(self.device) for t in (batch.source_text, batch.target_text))
+        return _unit(batch.source, self.device), *texts
+
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, float]]:
-        source = _unit(batch.source, self.device)
-        texts = [encode_texts(t, ALPHABET).to(self.device) for t in (batch.source_text, batch.target_text)]
+        source, *texts = self._inputs(batch)
         truth = [_unit(m, self.device) for m in (batch.source_mask, batch.target_mask)]
         painting = step >= self.recipe.generator_from
         with autocast(self.device, self.dtype):
@@ -182,8 +185,7 @@ class SPGTask:
     @torch.no_grad()
     def sheet(self, batch: Batch) -> np.ndarray:
         """Source, B_s, B_t, edit and truth side by side, a row a plate: uint8 RGB."""
-        source = _unit(batch.source, self.device)
-        texts = [encode_texts(t, ALPHABET).to(self.device) for t in (batch.source_text, batch.target_text)]
+        source, *texts = self._inputs(batch)
         with autocast(self.device, self.dtype):
             edit = self.network(source, *texts)
         rows = [
@@ -272,7 +274,7 @@ def frames_of(text: str, slots: Tensor, steps: int) -> Tensor:
 
 def prime_glyphs(network: SPG) -> None:
     """Starts C_d's learned glyphs from three typefaces: training refines letters instead of discovering them."""
-    from pipeline.render.photo import Cell, _stamp_cell
+    from pipeline.render.photo import Cell, stamp_cell
 
     channels, height, width = network.config.glyph
     fonts = [("Saira Condensed", 500), ("Barlow Condensed", 600), ("Fjalla One", 400)]
@@ -280,7 +282,7 @@ def prime_glyphs(network: SPG) -> None:
         for number, character in enumerate(network.config.alphabet, start=1):
             for channel in range(channels):
                 canvas = np.zeros((4 * height, 4 * width), np.uint8)
-                _stamp_cell(
+                stamp_cell(
                     canvas, Cell(character, 0, 0, 4 * width, 4 * height, True), fonts[channel % len(fonts)], 0, 1.0, 0.0
                 )
                 small = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)

@@ -91,7 +91,8 @@ def _stamp(
     np.maximum(canvas[y0:y1, x0:x1], placed, out=canvas[y0:y1, x0:x1])
 
 
-def _stamp_cell(canvas, cell: Cell, font: tuple[str, int], swell: int, scale: float, slant: float) -> None:
+def stamp_cell(canvas, cell: Cell, font: tuple[str, int], swell: int, scale: float, slant: float) -> None:
+    """Prints a cell's character on a coverage canvas, uint8 (H, W), at scale pixels per millimetre."""
     if cell.character == " ":
         return
     if cell.character in SEPARATORS:
@@ -406,11 +407,11 @@ def _photo(layout, text, blank, ink, font, swell, scale, depth, angle, exposure)
     number = 0
     for cell in placed:
         if not cell.printed:
-            _stamp_cell(fixed, cell, font, swell, scale, layout.slant)
+            stamp_cell(fixed, cell, font, swell, scale, layout.slant)
             continue
         number += 1
         one = np.zeros_like(mask)
-        _stamp_cell(one, cell, font, swell, scale, layout.slant)
+        stamp_cell(one, cell, font, swell, scale, layout.slant)
         owner[one > mask] = number
         np.maximum(mask, one, out=mask)
     everything = np.maximum(mask, fixed)
