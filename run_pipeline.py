@@ -17,6 +17,7 @@ EXAMPLES = {
     "edit": "edit --input_dir photos/i_s --input_text photos/gt.txt --out outputs/edited",
     "inspect": "inspect photos/labels.csv",
     "verify": "verify outputs/quickstart",
+    "evaluate": "evaluate edits",
 }
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -31,8 +32,8 @@ class WrongUse(click.ClickException):
 class Verb(click.Command):
     """A command that shows its example below its help, and a user's fault as one message without a traceback."""
 
-    def __init__(self, **fields):
-        super().__init__(epilog=_examples([fields["name"]]), **fields)
+    def __init__(self, example: str = "", **fields):
+        super().__init__(epilog=_examples([example or EXAMPLES[fields["name"]]]), **fields)
 
     def invoke(self, context: click.Context):
         with _faults(click.ClickException):
@@ -57,8 +58,8 @@ def _faults(shown_as: type[click.ClickException]):
         raise shown_as(f"{fault.filename or 'a file'}: {fault.strerror or fault}") from None
 
 
-def _examples(verbs) -> str:
-    lines = [f"  python run_pipeline.py {EXAMPLES[verb]}" for verb in verbs]
+def _examples(examples) -> str:
+    lines = [f"  python run_pipeline.py {example}" for example in examples]
     return "\b\n" + "\n".join(["Example:" if len(lines) == 1 else "Examples:", *lines])
 
 
@@ -71,7 +72,7 @@ def _recipe_options(verb):
 
 @click.group(
     cls=Verbs,
-    epilog=_examples(EXAMPLES),
+    epilog=_examples(EXAMPLES.values()),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 def main() -> None:
@@ -129,8 +130,9 @@ def _preview(stages, plan) -> None:
 
 @main.command(name="train")
 @_recipe_options
+@click.option("--source", metavar="PATH", help="Corpus of labelled crops to learn too.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run folder.")
-def train(recipe, sets, resume) -> None:
+def train(recipe, sets, source, resume) -> None:
     """Train the networks.
 
     RECIPE is a YAML file, or the name of one that ships; left out, every field has its default.
@@ -138,7 +140,7 @@ def train(recipe, sets, resume) -> None:
     from pipeline.recipe import load_recipe
 
     with _faults(WrongUse):
-        resolved = load_recipe(recipe, sets, "train")
+        resolved = load_recipe(recipe, sets, "train", {"source": source} if source else {})
     from pipeline.train import train
 
     click.echo(train(resolved, resume, say=click.echo))
@@ -189,6 +191,34 @@ def verify(run) -> None:
         click.echo(fault)
     click.echo(report.summary)
     sys.exit(1 if report.faults else 0)
+
+
+@main.group(name="evaluate", cls=Verbs, epilog=_examples([EXAMPLES["evaluate"]]))
+def evaluate() -> None:
+    """Measure what the networks do, on plates that training never sees."""
+
+
+@evaluate.command(name="edits", example="evaluate edits --source photos/labels.csv --out outputs/evaluation")
+@click.option("--checkpoint", metavar="F", help="Generator: a name in models/checkpoints or a file.")
+@click.option("--reader", metavar="F", help="Reader that judges, likewise.")
+@click.option("--source", metavar="CORPUS", type=click.Path(exists=True, path_type=Path), help="Real plates, too.")
+@click.option("--split", metavar="NAME", help="Split of the corpus.  [default: val if it has one, else all]")
+@click.option("--count", type=click.IntRange(1), metavar="N", default=200, show_default=True, help="Plates of a kind.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of pairs.")
+@click.option("--out", metavar="DIR", type=Path, help="Folder for all figures and sheets of the worst edits.")
+def edits(checkpoint, reader, source, split, count, seed, out) -> None:
+    """Judge edits of rendered pairs and of real plates.
+
+    Pairs are rendered from layouts and fonts outside of training, and compared with the true target. Real plates are
+    read before and after. Every figure stands beside that of a copy of the source.
+    """
+    from pipeline.evaluate import Edits, as_text, evaluate
+    from pipeline.recipe import Edit
+
+    given = {"checkpoint": checkpoint, "reader": reader}
+    with _faults(WrongUse):
+        measured = Edits(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed)
+    click.echo(as_text(evaluate(measured, sys.stderr, out)))
 
 
 if __name__ == "__main__":

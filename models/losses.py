@@ -42,10 +42,14 @@ def slot_loss(slots: Tensor, truth: Tensor, text: Tensor) -> Tensor:
 
 
 def pointer_loss(logits: Tensor, truth: Tensor, text: Tensor, height: int, width: int) -> Tensor:
-    """Cross entropy of the image token, of height x width, that a character's true centre lies in."""
+    """Cross entropy of the image token, of height x width, that a character's true centre lies in.
+
+    logits: (looks, B, N, height * width); every look counts alike.
+    """
     x, y = truth[:, :, 0].unbind(-1)
     token = (y * height).long().clamp(0, height - 1) * width + (x * width).long().clamp(0, width - 1)
-    return F.cross_entropy(logits[text > 0], token[text > 0])
+    there = text > 0
+    return sum(F.cross_entropy(look[there], token[there]) for look in logits) / len(logits)
 
 
 def region_l1(picture: Tensor, truth: Tensor, weight: Tensor) -> Tensor:

@@ -42,6 +42,16 @@ class SPGConfig:
     longest: int = 12  # characters in a text
 
 
+# What a recipe may ask for by name; `small` is what a CPU can train and run, `base` wants a GPU.
+SIZES = {
+    "small": {},
+    "base": dict(
+        height=64, width=208, channels=(80, 160, 320), heads=8, encoder_layers=4, decoder_layers=3, style=256,
+        glyph=(4, 48, 32), hint=32, close_up=(2, 20),
+    ),
+}  # fmt: skip
+
+
 class Norm(nn.LayerNorm):
     """Layer norm over channels, position by position: independent of the batch, and fast in channels_last."""
 
@@ -90,8 +100,8 @@ class Attention(nn.Module):
         q = self.q(x).view(b, n, self.heads, -1).transpose(1, 2)
         k, v = self.kv(memory).view(b, memory.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
         weights = q @ k.transpose(-1, -2) * (d // self.heads) ** -0.5
-        if absent is not None:
-            weights = weights.masked_fill(absent[:, None, None], -1e4)
+        if absent is not None:  # (B, n or 1, keys)
+            weights = weights.masked_fill(absent[:, None], -1e4)
         return self.out((weights.softmax(-1) @ v).transpose(1, 2).reshape(b, n, d))
 
 
@@ -132,8 +142,9 @@ class C_e(nn.Module):
 class T(nn.Module):
     """T_e relates the image tokens to each other; T_d asks them where each character of both texts stands.
 
-    Returns the image tokens (B, C, H/8, W/8); of the source its character tokens (B, N, C), slots and pointer logits;
-    of the target its tokens and slots.
+    The source's characters never look at the target's: what stands on a plate does not depend on what shall.
+    Returns the image tokens (B, C, H/8, W/8); of the source its character tokens (B, N, C), slots and the logits
+    (2, B, N, tokens) of both pointers; of the target its tokens and slots.
     """
 
     def __init__(self, config: SPGConfig):
@@ -144,6 +155,7 @@ class T(nn.Module):
         self.from_left, self.from_right, self.role = nn.Embedding(n, dim), nn.Embedding(n, dim), nn.Embedding(2, dim)
         self.T_e = nn.ModuleList(Layer(dim, config.heads, cross=False) for _ in range(config.encoder_layers))
         self.T_d = nn.ModuleList(Layer(dim, config.heads, cross=True) for _ in range(config.decoder_layers))
+        self.seen, self.second_thought = nn.Linear(dim, dim), Layer(dim, config.heads, cross=True)
         self.norm = nn.LayerNorm(dim)
         self.slot = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 6))
         self.close_up = CloseUp(config)
@@ -151,7 +163,8 @@ class T(nn.Module):
         nn.init.normal_(self.place, std=0.02)
         for table in (self.character, self.from_left, self.from_right, self.role):
             nn.init.normal_(table.weight, std=0.3)
-        nn.init.zeros_(self.slot[-1].weight), nn.init.zeros_(self.slot[-1].bias)
+        for late in (self.slot[-1], self.seen):
+            nn.init.zeros_(late.weight), nn.init.zeros_(late.bias)
 
     def tokens(self, text: Tensor, role: int) -> Tensor:
         n = text.shape[1]
@@ -164,23 +177,29 @@ class T(nn.Module):
         image = features.flatten(2).transpose(1, 2) + self.place
         for layer in self.T_e:
             image = layer(image)
+        n = source_text.shape[1]
         tokens = torch.cat([self.tokens(source_text, 0), self.tokens(target_text, 1)], 1)
-        absent = torch.cat([source_text, target_text], 1) == 0
+        absent = (torch.cat([source_text, target_text], 1) == 0)[:, None].repeat(1, tokens.shape[1], 1)
+        absent[:, :n, n:] = True
         for layer in self.T_d:
             tokens = layer(tokens, absent, image)
+        even = _even_slots(source_text)
+        first = self.pointer(self.norm(tokens[:, :n]), image, even[:, :, 0, 0], h, w)
+        # Each character says what it has picked, so that two that picked one place can settle whose it is.
+        picked = self.seen(first.softmax(-1).to(image.dtype) @ image)
+        tokens = self.second_thought(torch.cat([tokens[:, :n] + picked, tokens[:, n:]], 1), absent, image)
         tokens = self.norm(tokens)
         moves = 0.2 * self.slot(tokens).float().view(b, -1, 3, 2)
-        n = source_text.shape[1]
-        guess = _even_slots(source_text) + moves[:, :n]
+        guess = even + moves[:, :n]
         pointer = self.pointer(tokens[:, :n], image, guess[:, :, 0, 0], h, w)
         places = token_places(h, w, image.device) + 0.1 * self.offset(image).float()
-        with torch.autocast(features.device.type, enabled=False):  # bfloat16 would round places to half pixels
-            centre = pointer.softmax(-1) @ places
+        centre = _picked_place(pointer, source_text, places, h, w)
         source_slots = torch.cat([centre[:, :, None], guess[:, :, 1:]], 2)
         source_slots = self.close_up(half, tokens[:, :n], source_slots)
         target_slots = _matching_slots(source_slots, source_text, target_text) + moves[:, n:]
         image = image.transpose(1, 2).view(b, c, h, w)
-        return image, (tokens[:, :n], source_slots, pointer), (tokens[:, n:], target_slots)
+        pointers = torch.stack([first, pointer])
+        return image, (tokens[:, :n], source_slots, pointers), (tokens[:, n:], target_slots)
 
     def pointer(self, tokens: Tensor, image: Tensor, guess: Tensor, h: int, w: int) -> Tensor:
         """Which image token each character's centre lies in: logits (B, N, h * w), likeness plus nearness to a guess.
@@ -239,15 +258,46 @@ def _even_slots(text: Tensor) -> Tensor:
     return torch.stack(axes, 2)
 
 
+def _picked_place(logits: Tensor, text: Tensor, places: Tensor, h: int, w: int) -> Tensor:
+    """Mean (B, N, 2) of the places (B, h * w, 2) around each character's token: never between two far apart."""
+    grid = token_places(h, w, logits.device)
+    picked = grid[_in_reading_order(logits.detach(), text, h, w)]
+    away = (grid - picked[:, :, None]).abs() * torch.tensor([w, h], device=logits.device)
+    with torch.autocast(logits.device.type, enabled=False):  # bfloat16 would round places to half pixels
+        return logits.masked_fill((away > 1.5).any(-1), -1e4).softmax(-1) @ places
+
+
+def _in_reading_order(logits: Tensor, text: Tensor, h: int, w: int) -> Tensor:
+    """The likeliest tokens (B, N) of which each stands to the right of the one before it, or begins a lower row.
+
+    Found by dynamic programming (Viterbi, 1967); logits (B, N, h * w). Out of order costs as much as being e^8 times
+    less likely, so that it is possible where nothing else is.
+    """
+    x, y = torch.meshgrid(torch.arange(w), torch.arange(h), indexing="xy")
+    dx, dy = (at.flatten() - at.flatten()[:, None] for at in (x, y))  # [from, to]
+    in_order = ((dx >= 1) & (dy.abs() <= 2)) | ((dx < 0) & (dy >= 2))
+    cost = torch.where(in_order, 0.0, -8.0).to(logits.device)
+    score = logits.log_softmax(-1)
+    best, came_from = score[:, 0], []
+    for n in range(1, text.shape[1]):
+        reached, before = (best[:, :, None] + cost).max(1)
+        there = text[:, n, None] > 0
+        best = torch.where(there, reached + score[:, n], best)
+        came_from.append(torch.where(there, before, torch.arange(h * w, device=logits.device)))
+    picked = [best.argmax(1)]
+    for before in reversed(came_from):
+        picked.append(before.gather(1, picked[-1][:, None])[:, 0])
+    return torch.stack(picked[::-1], 1)
+
+
 def _matching_slots(slots: Tensor, source_text: Tensor, target_text: Tensor) -> Tensor:
-    """The source's slots for a target of equal length; in between them for another length."""
+    """The source's slots for a target of equal length; for another length, as far apart and around the same middle."""
     n, m = ((t > 0).sum(1, keepdim=True).clamp(min=1) for t in (source_text, target_text))
     index = torch.arange(target_text.shape[1], device=slots.device).float()
-    at = index * (n - 1) / (m - 1).clamp(min=1)
-    at = torch.minimum(at, (n - 1).float())
-    low = at.floor().long()
+    at = torch.minimum(index, m - 1.0) + (n - m) / 2
+    low = torch.minimum(at.floor().long(), n - 2).clamp(min=0)
     high = torch.minimum(low + 1, n - 1)
-    share = (at - low)[:, :, None, None]
+    share = (at - low)[:, :, None, None]  # below 0 and above 1 it continues the row
     before, after = (slots.gather(1, i[:, :, None, None].expand(-1, -1, 3, 2)) for i in (low, high))
     return torch.lerp(before, after, share)
 
@@ -407,7 +457,7 @@ class D_t(nn.Module):
 
 @dataclass(slots=True)
 class Edit:
-    """What one forward pass gives: mask logits, masks, slots, T's pointer logits, layers and the edited plate."""
+    """What one forward pass gives: mask logits, masks, slots, T's pointers' logits, layers and the edited plate."""
 
     source_logits: Tensor
     target_logits: Tensor
@@ -448,12 +498,12 @@ class SPG(nn.Module):
         t_logits = self.C_d(features, image, target_text, t_tokens, t_slots).float()
         return s_logits, t_logits, s_slots, t_slots, pointer
 
-    def forward(self, source: Tensor, source_text: Tensor, target_text: Tensor) -> Edit:
+    def forward(self, source: Tensor, source_text: Tensor, target_text: Tensor, attached: bool = False) -> Edit:
+        """attached: losses of the picture reach the masks. Where true masks are known, these settle them alone."""
         assert source.shape[1:] == (3, self.config.height, self.config.width), source.shape
         s_logits, t_logits, s_slots, t_slots, pointer = self.masks(source, source_text, target_text)
         B_s, B_t = s_logits.sigmoid(), t_logits.sigmoid()
-        # The generator learns to paint; what the masks are is settled by their own losses.
-        S, T_ = B_s.detach(), B_t.detach()
+        S, T_ = (B_s, B_t) if attached else (B_s.detach(), B_t.detach())
         filled = Fill(source, S)
         ink = Ink(source, filled, S)
         composite = torch.lerp(filled, ink, T_)

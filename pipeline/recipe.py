@@ -76,7 +76,7 @@ class Filter(Strict):
     min_stability: Share = Field(0.1, description="Least agreement of the target mask cut a little higher and lower.")
     min_slots: Share = Field(0.6, description="Least agreement of the target mask with the text's length and places.")
     min_mask_reader: Share = Field(0.1, description="Least score of the text, read from the target mask alone.")
-    min_reader: Share = Field(0.6, description="Least score of the text, read from the plate: about when it is right.")
+    min_reader: Share = Field(0.85, description="Least score of the text, read from the plate: about when it is right.")
     max_residue: Share = Field(0.2, description="Most that may still be seen of the source's characters.")
 
 
@@ -114,23 +114,25 @@ class GenerateRecipe(Strict):
 
 
 class TrainRecipe(Strict):
-    """Training of the generator or of the reader, on rendered pairs and, for the reader, real crops."""
+    """Training of the generator or of the reader, on rendered pairs and, where a corpus is given, its crops."""
 
     task: Literal["train"] = "train"
     name: str = Field("spg", pattern=r"^\w[\w.-]{0,99}$", description="Names the run's folder and its checkpoint.")
     network: Literal["spg", "reader"] = Field("spg", description="What is trained.")
+    size: Literal["small", "base"] = Field("small", description="Of a generator that starts afresh; base wants a GPU.")
     seed: int = Field(0, ge=0, lt=2**63, description="Pair number i is a function of seed and i alone.")
     out: str = Field("", description="Run folder; empty is outputs/NAME.")
     start: str = Field("", description="Checkpoint to start from; empty starts afresh.")
     reader: str = Field("", description="Reader for recognition and perceptual loss; empty leaves both out.")
     layouts: Names = Field((), description="Layouts to render, loosened; empty takes all.")
     wild: Share = Field(0.5, description="Share of made-up layouts: the way to plates never seen.")
-    source: str = Field(
-        "", description="Corpus of labelled crops the reader also learns; only its split train is used."
-    )
+    source: str = Field("", description="Corpus of labelled crops to learn too; only its split train is used.")
     real_share: Share = Field(0.3, description="Share of the reader's examples taken from that corpus.")
+    real: int = Field(4, ge=1, le=4096, description="Crops of that corpus the generator edits there and back a step.")
     steps: int = Field(6000, ge=1, description="Optimiser steps.")
-    batch: int = Field(8, ge=1, le=4096, description="Pairs a step; small, since steps are what a CPU is short of.")
+    batch: int = Field(
+        8, ge=1, le=4096, description="Pairs a step, over all processes; steps are what a CPU is short of."
+    )
     lr: float = Field(6e-4, gt=0, lt=1, description="Peak learning rate of AdamW.")
     warmup: int = Field(200, ge=1, description="Steps over which the learning rate rises.")
     cooldown: Share = Field(0.3, description="Share of the steps over which it falls.")
@@ -146,6 +148,8 @@ class TrainRecipe(Strict):
     threads: int = Field(1, ge=1, le=256, description="Torch threads.")
     workers: int = Field(1, ge=0, le=256, description="Processes that render ahead; 0 renders in between.")
     log_every: int = Field(50, ge=1, description="Steps between log lines.")
+    validate_every: int = Field(500, ge=1, description="Steps between validations of the averaged weights.")
+    patience: int = Field(12, ge=0, description="Validations without a better score that end the run; 0: never.")
     sheet_every: int = Field(500, ge=1, description="Steps between sample sheets.")
     save_minutes: float = Field(3.0, gt=0, description="Minutes between saves: what a kill costs at most.")
 

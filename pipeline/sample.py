@@ -176,7 +176,7 @@ def _open_corpus(recipe: GenerateRecipe) -> CorpusSources:
     layout = next(iter(load_layouts([recipe.source.layout]).values())) if recipe.source.layout else None
     letters = _letters_in_use(texts)
     members: dict[tuple[str, tuple[str, ...]], list[Photo]] = {}
-    for label, photo in _photos(corpus, _of_split(_split_apart(corpus), recipe)):
+    for label, photo in usable_photos(corpus, _of_split(_split_apart(corpus), recipe)):
         positions = fitted(label.text, layout.positions) if layout else grammar(label.text, letters)
         if positions:
             members.setdefault((label.split, positions), []).append(photo)
@@ -224,8 +224,8 @@ def _of_split(labels: list[Label], recipe: GenerateRecipe) -> list[Label]:
     return [label for label in labels if wanted in ("", label.split)]
 
 
-def _photos(corpus: Corpus, labels: list[Label]) -> list[tuple[Label, Photo]]:
-    """The labels whose picture can be used, with it; the others are set aside."""
+def usable_photos(corpus: Corpus, labels: list[Label]) -> list[tuple[Label, Photo]]:
+    """The labels whose picture can be used, each with its picture; the others are set aside in the corpus."""
     root = corpus.root.resolve()
     with warnings.catch_warnings(), ThreadPool() as pool:
         warnings.simplefilter("ignore")  # a picture's oddities matter only where it cannot be decoded

@@ -54,6 +54,7 @@ class _Verifier:
     def __init__(self, folder: Path, plan: dict):
         self.folder, self.plan, self.report = folder, plan, Report()
         self.recipe = GenerateRecipe.model_validate(plan["recipe"])
+        self.commits = [shard["commit"] for shard in plan["shards"]]
         self.texts: set[str] = set()
         self.split_of: dict[str, str] = {}  # by source
         self.served = np.zeros(self.recipe.count, bool)  # planned targets that have their plate
@@ -67,8 +68,8 @@ class _Verifier:
             if any(recipe_hash(recipe) != self.plan["recipe_sha256"] for recipe in recipes):
                 self.fault("recipe.yaml", "is not the recipe the run was planned with")
         commits = []
-        for shard in self.plan["shards"]:
-            with self.reading(shard["commit"]):
+        for shard, commit in zip(self.plan["shards"], self.commits):
+            with self.reading(commit):
                 commits.append(self.shard(shard))
         if len(commits) == len(self.plan["shards"]):  # else the totals would only repeat that a shard is missing
             self.totals(commits)

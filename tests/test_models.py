@@ -6,7 +6,23 @@ import torch
 from models import checkpoint
 from models.losses import dice, iou, mask_loss, perceptual, region_l1, slot_loss
 from models.reader import ctc, decode
-from models.spg import D_t, Fill, Ink, SPGConfig, compose, encode_texts, push_pull, region, slot_grid
+from models.spg import (
+    SIZES,
+    SPG,
+    D_t,
+    Fill,
+    Ink,
+    SPGConfig,
+    _in_reading_order,
+    _matching_slots,
+    _picked_place,
+    compose,
+    encode_texts,
+    push_pull,
+    region,
+    slot_grid,
+    token_places,
+)
 from pipeline.plate import ALPHABET, READABLE
 
 
@@ -61,6 +77,41 @@ def test_the_picture_does_not_train_the_masks(spg):
     assert touched == {"E_s", "G_t"}
 
 
+def test_where_true_masks_are_unknown_the_picture_trains_them(spg):
+    spg.zero_grad()
+    spg(pictures(1), codes("AB12"), codes("CD34"), attached=True).O_t.sum().backward()
+    reached = all(part.glyphs.grad.abs().sum() > 0 for part in [spg.C_d])
+    spg.zero_grad()
+    assert reached
+
+
+def test_what_stands_on_a_plate_does_not_depend_on_what_shall(spg):
+    x = pictures(1)
+    with torch.no_grad():
+        a, b = (spg(x, codes("AB12"), codes(t)) for t in ("CD34", "KLMNOP8"))
+    assert torch.allclose(a.B_s, b.B_s, atol=1e-5) and torch.equal(a.pointer, b.pointer)
+
+
+def test_a_target_of_another_length_stands_as_far_apart_around_the_same_middle():
+    x = torch.linspace(0.2, 0.8, 5)
+    slots = torch.zeros(1, 5, 3, 2)
+    slots[0, :, 0, 0], slots[0, :, 1, 0] = x, 0.05
+    for text in ("ABC", "ABCDEF", "AB", "ABCDE"):
+        placed = _matching_slots(slots, codes("ABCDE"), codes(text))[0, : len(text), 0, 0]
+        assert torch.allclose(
+            placed.diff(), torch.full((len(text) - 1,), 0.15)
+        ) and placed.mean().item() == pytest.approx(0.5)
+    alone = _matching_slots(slots[:, :1], codes("A"), codes("BCD"))
+    assert torch.isfinite(alone).all()
+
+
+def test_of_two_far_places_one_is_picked_not_the_middle():
+    logits = torch.full((1, 1, 6 * 20), -9.0)
+    logits[0, 0, 2 * 20 + 3], logits[0, 0, 2 * 20 + 15] = 2.0, 1.9
+    place = _picked_place(logits, codes("A"), token_places(6, 20, "cpu")[None], 6, 20)[0, 0]
+    assert place[0].item() == pytest.approx(3.5 / 20, abs=0.01)
+
+
 def test_each_text_decides_its_mask(spg):
     x = pictures(1)
     with torch.no_grad():
@@ -107,6 +158,14 @@ def test_slot_grid_is_the_slot_s_own_coordinates():
     assert torch.allclose(grid[2, 2], torch.tensor([-0.75, -0.75])) and torch.allclose(
         grid[5, 3], torch.tensor([-0.25, 0.75])
     )
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_size_edits_at_its_own_resolution(size):
+    config = SPGConfig(ALPHABET, **SIZES[size])
+    with torch.no_grad():
+        edit = SPG(config)(torch.rand(1, 3, config.height, config.width), codes("AB12"), codes("CD345"))
+    assert edit.O_t.shape == edit.ink.shape == (1, 3, config.height, config.width)
 
 
 def test_discriminator_sees_the_source():
@@ -176,3 +235,25 @@ def test_a_reader_is_no_generator_and_a_missing_file_is_told(untrained):
         checkpoint.load(untrained.reader, "spg")
     with pytest.raises(checkpoint.CheckpointError, match="nowhere"):
         checkpoint.load("nowhere", "spg")
+
+
+def _favouring(*tokens, h=6, w=20):
+    """Logits of characters that each favour some tokens, the first most."""
+    logits = torch.full((1, len(tokens), h * w), -9.0)
+    for n, wanted in enumerate(tokens):
+        for rank, (x, y) in enumerate(wanted):
+            logits[0, n, y * w + x] = 3.0 - rank
+    return logits
+
+
+def test_two_characters_do_not_take_one_place():
+    logits = _favouring([(3, 2)], [(9, 2), (6, 2)], [(9, 2)])
+    picked = _in_reading_order(logits, codes("ABC"), 6, 20)[0].tolist()
+    assert [(t % 20, t // 20) for t in picked] == [(3, 2), (6, 2), (9, 2)]
+
+
+def test_a_second_row_begins_at_the_left_again_and_padding_is_passed_over():
+    logits = _favouring([(8, 1)], [(13, 1)], [(3, 4)], [(8, 4)], [(0, 0)])
+    text = torch.cat([codes("ABCD"), torch.zeros(1, 1, dtype=torch.int64)], 1)
+    picked = _in_reading_order(logits, text, 6, 20)[0].tolist()
+    assert [(t % 20, t // 20) for t in picked[:4]] == [(8, 1), (13, 1), (3, 4), (8, 4)]

@@ -6,7 +6,7 @@ import pytest
 from pipeline.plate import ALPHABET, PROVINCES, SEPARATORS, PlatemintError, spell_like
 from pipeline.render import load_layouts, photograph, random_text, render_pair, render_plate
 from pipeline.render.photo import cells
-from pipeline.render.wild import wild_layout
+from pipeline.render.wild import longer_or_shorter, wild_layout
 
 LAYOUTS = load_layouts()
 CLEAN = 0.0
@@ -56,6 +56,34 @@ def test_a_pair_shares_everything_but_the_ink(seed):
     assert untouched.mean() > 0.3
     assert np.abs(a.image[untouched].astype(int) - b.image[untouched]).max() <= 3  # embossing's far skirt
     assert np.abs(a.image.astype(int) - b.image).max() > 60
+
+
+def test_texts_of_two_lengths_share_everything_but_the_ink():
+    """The same pitch and middle, unless there is no room; and nothing else of the photograph moves."""
+    lengths = set()
+    for seed in range(60):
+        layout = wild_layout(rng(seed))
+        if not (rows := longer_or_shorter(layout, rng(seed))):
+            continue
+        other = layout.model_copy(update={"rows": rows})
+        texts = [random_text(kind.positions, rng(seed + k)) for k, kind in enumerate((layout, other))]
+        lengths.add(len(texts[1]) - len(texts[0]))
+        a, b = photograph(layout, texts, 48, CLEAN, rng(seed), [layout.rows, rows])
+        assert len(a.boxes) == len(texts[0]) and len(b.boxes) == len(texts[1])
+        assert a.boxes[:, :, 0].mean() == pytest.approx(b.boxes[:, :, 0].mean(), abs=0.08)
+        away = ~_near(np.maximum(a.mask, b.mask))
+        assert np.abs(a.image[away].astype(int) - b.image[away]).max(initial=0) <= 3
+    assert {-1, 1} <= lengths
+
+
+def test_an_emblem_stands_beside_the_characters_and_never_in_the_mask():
+    layouts = (wild_layout(rng(seed)) for seed in range(99))
+    layout = next(layout for layout in layouts if any(piece.kind == "emblem" for piece in layout.pieces))
+    emblem = next(piece for piece in layout.pieces if piece.kind == "emblem")
+    photo = photograph(layout, [random_text(layout.positions, rng(1))], 64, CLEAN, rng(2))[0]
+    centre = (emblem.box[0] + emblem.box[2] / 2) / layout.size[0]
+    x = round(centre * photo.mask.shape[1])
+    assert photo.mask[:, max(0, x - 3) : x + 4].mean() < 20
 
 
 def _near(mask):

@@ -12,13 +12,20 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors import safe_open
 
 from models import checkpoint
+from models.spg import SPGConfig
 from pipeline import train as training
-from pipeline.plate import READABLE, PlatemintError
+from pipeline.plate import DIGITS, LETTERS, READABLE, PlatemintError
 from pipeline.recipe import TrainRecipe, load_recipe
+from pipeline.render import load_layouts, random_text, render_plate
+from pipeline.train.generator import another_text
+from pipeline.train.pairs import Pairs, batches
+from pipeline.train.reading import UNKNOWN, frames_of
 from run_pipeline import main
 
+SIZE = SPGConfig.height, SPGConfig.width
 SMALL = dict(batch=2, workers=0, log_every=1, sheet_every=1000, warmup=2, layouts=("uk", "cn-blue"))
 
 
@@ -30,13 +37,26 @@ def curve(folder):
     return list(csv.reader((folder / "losses.csv").open(encoding="utf8")))
 
 
+def silent(line):
+    pass
+
+
+def corpus(folder, count=24, layout="uk", share_of_wrong=0.0):
+    """Labelled rendered crops, as a user's folder of plates would hold them."""
+    folder.mkdir()
+    rng, kind = np.random.default_rng(5), load_layouts([layout])[layout]
+    texts = [random_text(kind.positions, rng) for _ in range(count)]
+    for i, text in enumerate(texts):
+        plate = render_plate(kind, text, rng, severity=0.2)
+        cv2.imwrite(str(folder / f"{text}_{i}.png"), plate.image[..., ::-1])
+    return folder
+
+
 def test_a_run_leaves_checkpoint_curve_sheet_and_tensorboard(tmp_path, untrained):
-    path = training.train(
-        recipe(tmp_path, sheet_every=4, adversarial=0.1, reader=untrained.reader), say=lambda line: None
-    )
+    path = training.train(recipe(tmp_path, sheet_every=4, adversarial=0.1, reader=untrained.reader), say=silent)
     assert checkpoint.load(str(path), "spg").config.height == 48
     rows = curve(tmp_path)
-    assert [int(r[0]) for r in rows] == [1, 2, 3, 4]
+    assert [int(r[0]) for r in rows] == [1, 2, 3, 4, 4] and rows[4][1].startswith("score=")
     assert "l1=" not in " ".join(rows[1]) and all(
         f"{n}=" in " ".join(rows[3]) for n in ("l1", "recognition", "perceptual", "adversarial", "critic")
     )
@@ -48,7 +68,7 @@ def test_a_run_leaves_checkpoint_curve_sheet_and_tensorboard(tmp_path, untrained
 def test_killed_and_resumed_the_loss_curve_is_the_same(tmp_path):
     """kill -9 while it trains, as the machine would."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    training.train(recipe(whole, steps=12, generator_from=6, log_every=2), say=lambda line: None)
+    training.train(recipe(whole, steps=12, generator_from=6, log_every=2), say=silent)
     sets = [
         f"--set={k}={list(v) if isinstance(v, tuple) else v}"
         for k, v in (
@@ -64,9 +84,7 @@ def test_killed_and_resumed_the_loss_curve_is_the_same(tmp_path):
     child.send_signal(signal.SIGKILL)
     child.wait()
     assert len(curve(broken)) < 6
-    training.train(
-        recipe(broken, steps=12, generator_from=6, log_every=2, save_minutes=1e-6), resume=True, say=lambda line: None
-    )
+    training.train(recipe(broken, steps=12, generator_from=6, log_every=2, save_minutes=1e-6), resume=True, say=silent)
     assert curve(broken) == curve(whole)
     a, b = (checkpoint.load(str(f / "spg.safetensors"), "spg").state_dict() for f in (whole, broken))
     assert all(torch.equal(a[k], b[k]) for k in a)
@@ -75,22 +93,22 @@ def test_killed_and_resumed_the_loss_curve_is_the_same(tmp_path):
 def test_another_run_is_not_overwritten_and_nothing_is_not_resumed(tmp_path):
     with pytest.raises(PlatemintError, match="nothing to resume"):
         training.train(recipe(tmp_path / "none"), resume=True)
-    training.train(recipe(tmp_path / "a", steps=1), say=lambda line: None)
+    training.train(recipe(tmp_path / "a", steps=1), say=silent)
     with pytest.raises(PlatemintError, match="--resume"):
         training.train(recipe(tmp_path / "a", steps=1))
 
 
 def test_a_resumed_run_is_the_same_run(tmp_path):
-    training.train(recipe(tmp_path, steps=1), say=lambda line: None)
+    training.train(recipe(tmp_path, steps=1), say=silent)
     with pytest.raises(PlatemintError, match="another seed, lr"):
         training.train(recipe(tmp_path, steps=2, seed=9, lr=0.1), resume=True)
-    training.train(recipe(tmp_path, steps=2), resume=True, say=lambda line: None)  # longer is allowed
-    assert [row[0] for row in curve(tmp_path)] == ["1", "2"]
+    training.train(recipe(tmp_path, steps=2), resume=True, say=silent)  # longer is allowed
+    assert [row[0] for row in curve(tmp_path)] == ["1", "1", "2", "2"]  # figures and score
 
 
 @pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[: len(data) // 2], lambda data: b"x" * 100])
 def test_a_damaged_state_is_told(tmp_path, damage):
-    training.train(recipe(tmp_path, steps=1), say=lambda line: None)
+    training.train(recipe(tmp_path, steps=1), say=silent)
     state = tmp_path / "state.pt"
     state.write_bytes(damage(state.read_bytes()))
     with pytest.raises(PlatemintError, match="state.pt: is damaged"):
@@ -104,7 +122,7 @@ def test_a_missing_reader_is_told_without_a_traceback(tmp_path):
 
 def test_a_loss_that_is_not_a_number_stops_and_saves_the_batch(tmp_path):
     run = training.Run(recipe(tmp_path), tmp_path)
-    batch = next(iter(training.batches(run.recipe, 0)))
+    batch = next(iter(run.batches()))
     with torch.no_grad():
         run.task.network.C_d.hint.weight.fill_(float("nan"))
     with pytest.raises(PlatemintError, match="nan-batch.pt"):
@@ -113,17 +131,23 @@ def test_a_loss_that_is_not_a_number_stops_and_saves_the_batch(tmp_path):
 
 
 def test_pairs_are_the_same_in_every_process_and_differ_by_number(tmp_path):
-    pairs = training.Pairs(recipe(tmp_path))
+    pairs = Pairs(recipe(tmp_path))
     (a, _), (b, _), (c, _) = pairs[3], pairs[3], pairs[4]
     assert np.array_equal(a.image, b.image) and a.text == b.text and a.text != c.text
-    inline = next(iter(training.batches(recipe(tmp_path), 1)))
-    ahead = next(iter(training.batches(recipe(tmp_path, workers=1), 1)))
+    inline = next(iter(batches(recipe(tmp_path), SIZE, 1)))
+    ahead = next(iter(batches(recipe(tmp_path, workers=1), SIZE, 1)))
     assert torch.equal(inline.source, ahead.source) and inline.target_text == ahead.target_text
+
+
+def test_processes_share_a_batch_without_gap_or_overlap(tmp_path):
+    whole = next(iter(batches(recipe(tmp_path, batch=4), SIZE, 1)))
+    parts = [next(iter(batches(recipe(tmp_path, batch=4), SIZE, 1, rank, 2))) for rank in range(2)]
+    assert torch.equal(whole.source[0::2], parts[0].source) and torch.equal(whole.source[1::2], parts[1].source)
 
 
 def test_frames_say_what_is_read_where():
     slots = torch.tensor([[[x, y], [0.1, 0.0], [0.0, 0.2]] for x, y in ((0.25, 0.25), (0.75, 0.25), (0.5, 0.75))])
-    frames = training.frames_of("A-7", slots, 40).view(2, 40)
+    frames = frames_of("A-7", slots, 40).view(2, 40)
     assert frames[0, 10] == READABLE.index("A") + 1 and frames[1, 20] == READABLE.index("7") + 1
     assert frames[0, 30] == 0 and frames[1, 10] == 0
 
@@ -131,41 +155,87 @@ def test_frames_say_what_is_read_where():
 def test_training_lowers_the_loss(tmp_path):
     training.train(
         recipe(tmp_path, steps=40, generator_from=100, batch=4, lr=2e-3, layouts=("uk",), wild=0.0),
-        say=lambda line: None,
+        say=silent,
     )
     losses = [float(r[1].split("=")[1]) for r in curve(tmp_path)]
     assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:3])
 
 
-def test_the_reader_learns_labelled_crops_too(tmp_path, untrained):
-    corpus = tmp_path / "corpus"
-    corpus.mkdir()
-    image = np.random.default_rng(0).integers(0, 255, (24, 94, 3), np.uint8)
-    for text in ("AB123", "CD456"):
-        cv2.imwrite(str(corpus / f"{text}_1.png"), image)
-    chosen = recipe(tmp_path / "run", network="reader", name="reader", source=str(corpus), real_share=0.8, steps=2)
-    path = training.train(chosen, say=lambda line: None)
+def test_the_reader_learns_labelled_crops_too(tmp_path):
+    source = corpus(tmp_path / "corpus")
+    chosen = recipe(tmp_path / "run", network="reader", name="reader", source=str(source), real_share=0.8, steps=2)
+    run = training.Run(chosen, tmp_path, silent)
+    assert len(run.task.crops) == 24
+    _, texts, frames = run.task.examples(next(iter(run.batches())), np.random.default_rng(0))
+    assert {text for _, text in run.task.crops} & set(texts) and (frames == UNKNOWN).any()
+    path = training.train(chosen, say=silent)
     assert checkpoint.load(str(path), "reader").config.alphabet == READABLE
-    batch = next(iter(training.batches(chosen, 0)))
-    _, texts, frames = training.ReaderTask(chosen).examples(batch, 0)
-    assert {"AB123", "CD456"} & set(texts) and (frames == training.UNKNOWN).any()
 
 
-def test_a_broken_picture_does_not_stop_the_reader_nor_a_batch_of_crops_alone(tmp_path):
-    (tmp_path / "AB123_1.png").write_bytes(b"")
-    cv2.imwrite(str(tmp_path / "CD456_1.png"), np.full((24, 94, 3), 128, np.uint8))
-    chosen = recipe(tmp_path / "run", network="reader", source=str(tmp_path), real_share=1.0, steps=1)
-    task = training.ReaderTask(chosen)
-    assert [text for _, text in task.real] == ["CD456"]
-    batch = next(iter(training.batches(chosen, 0)))
-    while not (task.examples(batch, 0)[2] == training.UNKNOWN).all():
-        chosen = chosen.model_copy(update={"seed": chosen.seed + 1})
-        task.recipe = chosen
-    assert torch.isfinite(task.loss(batch, 0)[0])
+def test_a_batch_of_crops_alone_has_a_loss(tmp_path):
+    chosen = recipe(tmp_path, network="reader", source=str(corpus(tmp_path / "corpus")), real_share=1.0)
+    run = training.Run(chosen, tmp_path, silent)
+    batch = next(iter(run.batches()))
+    seed = next(s for s in range(100) if (run.task.examples(batch, np.random.default_rng(s))[2] == UNKNOWN).all())
+    assert torch.isfinite(run.task.loss(batch, 0, np.random.default_rng(seed))[0])
 
 
-def test_a_corpus_that_cannot_teach_is_refused(tmp_path):
-    (tmp_path / "x").mkdir()
-    (tmp_path / "x" / "labels.csv").write_text("path,text,split\na.png,AB1,val\n", encoding="utf8")
-    with pytest.raises(PlatemintError, match="no readable labelled crop"):
-        training.train(recipe(tmp_path / "run", network="reader", source=str(tmp_path / "x")))
+def test_phase_2_learns_from_real_plates_without_masks(tmp_path, untrained):
+    """Its losses reach the masks, which nothing else tells about real plates, and a pattern is kept."""
+    chosen = recipe(tmp_path / "run", source=str(corpus(tmp_path / "corpus")), reader=untrained.reader, steps=2, real=2)
+    run = training.Run(chosen, tmp_path, silent)
+    parts = run.task._real(np.random.default_rng(0))
+    parts["real_l1"].backward()
+    assert run.task.network.C_d.glyphs.grad.abs().sum() > 0
+    training.train(chosen, say=silent)
+    assert "real_read=" in (tmp_path / "run" / "losses.csv").read_text()
+    assert not {i for i, _ in enumerate(run.task.held_back)} & {24}
+    kinds = [
+        "".join("D" if c in DIGITS else "L" if c in LETTERS else c for c in t)
+        for t in ("AB12-CD", another_text("XY90-ZZ", np.random.default_rng(0)))
+    ]
+    assert kinds[0] == kinds[1]
+
+
+def test_phase_2_without_a_reader_is_refused(tmp_path):
+    with pytest.raises(PlatemintError, match="reader"):
+        training.train(recipe(tmp_path, source="anywhere"))
+
+
+@pytest.mark.parametrize("network", ["spg", "reader"])
+def test_a_corpus_that_cannot_teach_is_refused(tmp_path, untrained, network):
+    source = corpus(tmp_path / "corpus", count=3)
+    chosen = recipe(tmp_path / "run", network=network, source=str(source), reader=untrained.reader)
+    with pytest.raises(PlatemintError, match="3"):
+        training.train(chosen, say=silent)
+
+
+def test_training_stops_when_the_score_stops_rising(tmp_path, monkeypatch):
+    scores = iter([0.1, 0.5, 0.4, 0.3, 0.9])
+    monkeypatch.setattr(training.SPGTask, "score", lambda *_: next(scores))
+    said = []
+    chosen = recipe(tmp_path, steps=10, generator_from=99, validate_every=1, patience=2)
+    path = training.train(chosen, say=said.append)
+    assert "stopped" in said[-1]
+    with safe_open(str(path), framework="pt") as file:
+        assert file.metadata()["step"] == "2"  # the best, not the last
+
+
+def test_two_processes_train_as_one_does(tmp_path):
+    """The same pairs, gradients averaged: the weights agree to rounding, and both processes hold the same."""
+    fields = {"steps": 3, "batch": 4, "generator_from": 1, "ema": 0, "precision": "float32"}
+    training.train(recipe(tmp_path / "one", **fields), say=silent)
+    sets = [
+        f"--set={k}={list(v) if isinstance(v, tuple) else v}"
+        for k, v in (SMALL | fields | {"out": tmp_path / "two"}).items()
+    ]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
+    subprocess.run(
+        [*launch, "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "run_pipeline.py", "train", *sets],
+        cwd=os.path.dirname(os.path.dirname(__file__)), check=True, timeout=300, capture_output=True,
+    )  # fmt: skip
+    one, two = (checkpoint.load(str(tmp_path / f / "spg.safetensors"), "spg").state_dict() for f in ("one", "two"))
+    start = training.Run(recipe(tmp_path, **fields), tmp_path).task.network.state_dict()
+    moved = torch.cat([(one[k] - start[k]).flatten() for k in one])
+    apart = torch.cat([(one[k] - two[k]).flatten() for k in one])
+    assert apart.norm() < 0.25 * moved.norm()

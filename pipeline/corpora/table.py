@@ -29,18 +29,18 @@ def read(path: Path) -> Corpus:
     if not name or not text:
         raise PlatemintError(f"{path}: needs the columns path and text, named in its first row, and rows below it")
     corpus = Corpus(path.parent)
-    for number, row in _rows(path):
+    for number, row in rows(path):
         corpus.add(str(row.get(name) or ""), row.get(text), str(row.get("split") or ""), number)
     return corpus
 
 
 def _columns(path: Path) -> list[str | None]:
     """The names of the table's path and text columns, None for one that is missing."""
-    _, first = next(_rows(path), (1, {}))
+    _, first = next(rows(path), (1, {}))
     return [next((c for c in names if c in first), None) for names in (PATH, TEXT)]
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict]]:
+def rows(path: Path) -> Iterator[tuple[int, dict]]:
     return _jsonl(path) if path.suffix.lower() == ".jsonl" else _csv(path)
 
 

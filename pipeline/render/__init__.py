@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.plate import Plate, spell_like
 from pipeline.render.layout import Layout, load_layouts
 from pipeline.render.photo import Photo, photograph
-from pipeline.render.wild import random_text, vary, wild_layout
+from pipeline.render.wild import longer_or_shorter, random_text, vary, wild_layout
 
 __all__ = ["Layout", "Photo", "load_layouts", "photograph", "random_text", "render_pair", "render_plate"]
 
@@ -21,11 +21,15 @@ def render_plate(layout: Layout, text: str, rng: np.random.Generator, severity: 
 def render_pair(layouts: list[Layout], rng: np.random.Generator, wild: float = 0.5) -> tuple[Photo, Photo]:
     """Two photographs that share everything but the text, of a made-up layout (share `wild`) or a loosened real one.
 
-    Three pairs in ten spell separators out, as some corpora do. Both texts have the same length.
+    Three pairs in ten spell separators out, as some corpora do. In one pair of six the second text is longer or
+    shorter, where the plate allows it.
     """
     layout = wild_layout(rng) if rng.random() < wild else vary(layouts[int(rng.integers(len(layouts)))], rng)
-    texts = [random_text(layout.positions, rng) for _ in range(2)]
+    kinds = [layout, layout]
+    if rng.random() < 0.3 and (rows := longer_or_shorter(layout, rng)):
+        kinds[1] = layout.model_copy(update={"rows": rows})
+    texts = [random_text(kind.positions, rng) for kind in kinds]
     if rng.random() < 0.3:
-        texts = [spell_like(text, layout.pattern) for text in texts]
+        texts = [spell_like(text, kind.pattern) for kind, text in zip(kinds, texts)]
     height = int(np.exp(rng.uniform(np.log(22), np.log(90))))
-    return tuple(photograph(layout, texts, height, rng.uniform(0.2, 1.0), rng))
+    return tuple(photograph(layout, texts, height, rng.uniform(0.2, 1.0), rng, [kind.rows for kind in kinds]))

@@ -11,6 +11,7 @@ CAP = 96  # height in pixels at which glyphs are kept: twice the tallest charact
 
 # Families with an open licence (OFL-1.1), installed as packages: relatives of plate typefaces, none of which is free.
 FONTS = ("Barlow Condensed", "Saira Condensed", "Saira", "Fjalla One", "Bebas Neue", "Oswald", "Share Tech", "Teko")
+HELD_OUT_FONTS = ("Roboto Condensed", "Archivo Narrow", "PT Sans Narrow")  # for measuring: never drawn in training
 
 
 @lru_cache(maxsize=64)

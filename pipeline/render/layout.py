@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline.plate import ALPHABET, DIGITS, LETTERS, LONGEST, PROVINCES, SEPARATORS, PlatemintError
-from pipeline.render.glyphs import FONTS
+from pipeline.render.glyphs import FONTS, HELD_OUT_FONTS
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "layouts"
 CLASSES = {"D": DIGITS, "L": LETTERS, "A": DIGITS + LETTERS, "P": PROVINCES}
@@ -41,7 +41,7 @@ class Row(_Strict):
 class Piece(_Strict):
     """Something printed that is not part of the text: a band, a caption, an emblem."""
 
-    kind: str = Field(pattern="^(box|disc|text)$")
+    kind: str = Field(pattern="^(box|disc|text|emblem)$")  # an emblem is some figure, drawn anew for every photograph
     box: Box  # x, y, width, height in millimetres
     color: Color
     text: str = ""
@@ -78,7 +78,7 @@ class Layout(_Strict):
     def _known_fonts(cls, fonts):
         for font in fonts:
             family, _, weight = font.partition(":")
-            if family not in FONTS or not weight.isdigit() or not 100 <= int(weight) <= 900:
+            if family not in FONTS + HELD_OUT_FONTS or not weight.isdigit() or not 100 <= int(weight) <= 900:
                 raise ValueError(f"{font!r} is not 'Family:weight' of 100 to 900 with a family of {', '.join(FONTS)}")
         return fonts
 

@@ -158,11 +158,11 @@ def _blank(layout: Layout, rng, scale: float, choice: int, font) -> np.ndarray:
         t = max(1, round(layout.border * scale))
         cv2.rectangle(plate, (2 * t, 2 * t), (w - 1 - 2 * t, h - 1 - 2 * t), tuple(map(float, ink)), t)
     for piece in layout.pieces:
-        _print_piece(plate, piece, scale, font)
+        _print_piece(plate, piece, scale, font, rng)
     return plate
 
 
-def _print_piece(plate, piece, scale: float, font) -> None:
+def _print_piece(plate, piece, scale: float, font, rng) -> None:
     x, y, w, h = (v * scale for v in piece.box)
     if piece.kind == "box":
         cv2.rectangle(plate, (round(x), round(y)), (round(x + w), round(y + h)), piece.color, -1)
@@ -170,6 +170,8 @@ def _print_piece(plate, piece, scale: float, font) -> None:
         cv2.ellipse(
             plate, (round(x + w / 2), round(y + h / 2)), (round(w / 2), round(h / 2)), 0, 0, 360, piece.color, -1
         )
+    elif piece.kind == "emblem":
+        _emblem(plate, x, y, w, h, piece.color, rng)
     else:
         ink = np.zeros(plate.shape[:2], np.uint8)
         pitch = w / len(piece.text)
@@ -177,6 +179,21 @@ def _print_piece(plate, piece, scale: float, font) -> None:
             if character != " ":
                 _stamp(ink, glyph(character, *font), x + i * pitch, y, 0.85 * pitch, h, 0.0)
         _blend(plate, ink, np.float32(piece.color))
+
+
+def _emblem(plate, x: float, y: float, w: float, h: float, color, rng) -> None:
+    """A figure as on pictorial plates: a few star-shaped blobs and bars that touch each other."""
+    for _ in range(rng.integers(1, 5)):
+        tone = tuple(float(c) for c in np.add(color, rng.normal(0, 25, 3)))
+        center = np.array([x + w * rng.uniform(0.25, 0.75), y + h * rng.uniform(0.25, 0.75)])
+        angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(4, 14))))
+        reach = rng.uniform(0.12, 0.5, (len(angles), 1)) * (w, h)
+        points = center + reach * np.stack([np.cos(angles), np.sin(angles)], 1)
+        points = np.clip(points, (x, y), (x + w, y + h)).round().astype(np.int32)
+        if rng.random() < 0.7:
+            cv2.fillPoly(plate, [points], tone)
+        else:
+            cv2.polylines(plate, [points], bool(rng.random() < 0.5), tone, max(1, round(0.08 * min(w, h))))
 
 
 def _blend(plate: np.ndarray, coverage: np.ndarray, color: np.ndarray) -> None:
@@ -239,11 +256,11 @@ def _view(rng, plate_size, size, severity: float) -> np.ndarray:
     """Homography from plate to picture (double size): margins, tilt and perspective."""
     (w, h), (W, H) = plate_size, (2 * size[0], 2 * size[1])
     corners = np.float32([[0, 0], [w, 0], [w, h], [0, h]])
-    margin = rng.uniform(-0.01, 0.05 + 0.05 * severity, 4) * (W, H, W, H)
+    margin = rng.uniform(-0.01, 0.05 + 0.07 * severity, 4) * (W, H, W, H)
     target = np.float32(
         [[margin[0], margin[1]], [W - margin[2], margin[1]], [W - margin[2], H - margin[3]], [margin[0], H - margin[3]]]
     )
-    tilt = rng.normal(0, 0.055 * severity) if rng.random() < 0.75 else 0.0
+    tilt = rng.normal(0, 0.075 * severity) if rng.random() < 0.75 else 0.0
     shear = rng.normal(0, 0.05 * severity)
     center = target.mean(0)
     offset = target - center
@@ -251,7 +268,7 @@ def _view(rng, plate_size, size, severity: float) -> np.ndarray:
     target = center + offset + shift
     need = np.abs(target - center).max(0) / (np.float32([W, H]) * 0.515)
     target = center + (target - center) / np.maximum(1, need)
-    target += rng.normal(0, 0.012 * severity, (4, 2)) * (W, H)
+    target += rng.normal(0, 0.016 * severity, (4, 2)) * (W, H)
     return cv2.getPerspectiveTransform(corners, target.astype(np.float32))
 
 
@@ -382,12 +399,16 @@ def _develop(picture: np.ndarray, exposure: _Exposure) -> np.ndarray:
     return image
 
 
-def photograph(layout: Layout, texts: list[str], height: int, severity: float, rng: np.random.Generator) -> list[Photo]:
+def photograph(
+    layout: Layout, texts: list[str], height: int, severity: float, rng: np.random.Generator, rows=()
+) -> list[Photo]:
     """Photographs of one plate under one light that differ in nothing but the text.
 
     texts: each fits the layout's pattern, with or without its separators. height: of the picture, pixels.
-    severity: 0 = a clean scan .. 1 = everything that happens on a road.
+    severity: 0 = a clean scan .. 1 = everything that happens on a road. rows: for each text, where the layout's own
+    do not fit it.
     """
+    kinds = [layout.model_copy(update={"rows": r}) for r in rows] or [layout] * len(texts)
     scale = 1.6 * max(height, 24) / layout.size[1]
     family, _, weight = str(rng.choice(layout.fonts)).partition(":")
     font, choice = (family, int(weight)), int(rng.integers(len(layout.background)))
@@ -396,7 +417,7 @@ def photograph(layout: Layout, texts: list[str], height: int, severity: float, r
     ink = np.float32(layout.ink[choice % len(layout.ink)]) + np.float32(rng.normal(0, 8 * severity, 3))
     depth, angle = (rng.uniform(0, 0.22) if rng.random() < 0.5 else 0.0), rng.uniform(0, 2 * np.pi)
     exposure = _expose(layout, (blank.shape[1], blank.shape[0]), height, severity, rng)
-    return [_photo(layout, text, blank, ink, font, swell, scale, depth, angle, exposure) for text in texts]
+    return [_photo(k, text, blank, ink, font, swell, scale, depth, angle, exposure) for k, text in zip(kinds, texts)]
 
 
 def _photo(layout, text, blank, ink, font, swell, scale, depth, angle, exposure) -> Photo:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.plate import LETTERS
+from pipeline.plate import LETTERS, LONGEST
 from pipeline.render.glyphs import FONTS
 from pipeline.render.layout import Layout, Piece, Row
 
@@ -14,6 +14,8 @@ _PATTERNS = (
     "LLLDDD",
     "DLLLDDD",
     "LLDDDLL",
+    "PLAAAAA",
+    "PLAAAAA",
     "PLAAAAA",
     "PLAAAAA",
     "LLDDLLL",
@@ -32,11 +34,17 @@ def _color(rng, dark: bool) -> tuple[int, int, int]:
 
 
 def _colors(rng) -> tuple[tuple, tuple]:
-    """A background and an ink that differ enough to be read, dark on light as often as light on dark in use."""
+    """A background and an ink that differ enough to be read, dark on light as often as light on dark in use.
+
+    One in ten differs in hue more than in light, as yellow on turquoise does.
+    """
+    colorful = rng.random() < 0.1
     while True:
         dark_plate = rng.random() < 0.4
-        background, ink = _color(rng, dark_plate), _color(rng, not dark_plate)
-        if abs(np.dot(np.subtract(background, ink), (0.3, 0.6, 0.1))) > 60:
+        background, ink = _color(rng, dark_plate), _color(rng, dark_plate if colorful else not dark_plate)
+        apart = np.subtract(background, ink)
+        light = abs(np.dot(apart, (0.3, 0.6, 0.1)))
+        if np.linalg.norm(apart) > 110 and light > 20 if colorful else light > 60:
             return background, ink
 
 
@@ -82,6 +90,41 @@ def _rows(rng, width: float, height: float) -> tuple[Row, ...]:
     return tuple(rows)
 
 
+def _emblems(rng, width: float, rows, ink) -> tuple[tuple[Row, ...], tuple[Piece, ...]]:
+    """A figure or small stacked letters as tall as the characters, beside them or in a gap between them."""
+    row = rows[0]
+    color = ink if rng.random() < 0.4 else _color(rng, rng.random() < 0.6)
+    wide = row.height * rng.uniform(0.4, 1.0)
+    n = len(row.pattern)
+    if " " in row.pattern:
+        row = row.model_copy(update={"space": wide + 0.1 * row.cell})
+    squeeze = min(1.0, (0.97 * width - wide) / (n * (row.cell + row.gap) + (row.space if " " in row.pattern else 0)))
+    sizes = {"cell": row.cell * squeeze, "gap": row.gap * squeeze}
+    long = n * (row.cell + row.gap) * squeeze
+    if " " in row.pattern:
+        before = row.pattern.index(" ")
+        long = (n - 1) * (row.cell + row.gap) * squeeze + row.space
+        x = (width - long) / 2 + before * (row.cell + row.gap) * squeeze
+    elif rng.random() < 0.6:
+        x = (width - long - wide) / 2
+        sizes["center"] = x + wide + long / 2
+    else:
+        x = (width + long - wide) / 2
+        sizes["center"] = x - long / 2
+    top, tall = row.top + rng.uniform(-0.1, 0.1) * row.height, row.height * rng.uniform(0.6, 1.1)
+    if rng.random() < 0.25:
+        letters = rng.choice(list(LETTERS), 2)
+        pieces = tuple(
+            Piece(
+                kind="text", box=(x, row.top + i * 0.53 * row.height, 0.3 * wide, 0.45 * row.height), color=ink, text=t
+            )
+            for i, t in enumerate(letters)
+        )
+    else:
+        pieces = (Piece(kind="emblem", box=(x + 0.05 * wide, top, 0.9 * wide, tall), color=color),)
+    return (row.model_copy(update=sizes), *rows[1:]), pieces
+
+
 def _captions(rng, width: float, height: float, rows, ink) -> tuple[Piece, ...]:
     """Small print and stickers above and below the characters, which no edit may touch."""
     pieces = []
@@ -117,7 +160,9 @@ def wild_layout(rng: np.random.Generator) -> Layout:
     height = 100.0
     width = height * float(np.exp(rng.uniform(np.log(1.25), np.log(4.8))))
     background, ink = _colors(rng)
-    rows = _rows(rng, width, height)
+    rows, pieces = _rows(rng, width, height), ()
+    if len(rows) == 1 and rng.random() < 0.3:
+        rows, pieces = _emblems(rng, width, rows, ink)
     return Layout(
         name="wild",
         country="XX",
@@ -130,7 +175,7 @@ def wild_layout(rng: np.random.Generator) -> Layout:
         border=float(rng.uniform(1, 4)) if rng.random() < 0.5 else 0.0,
         fonts=(_font(rng),),
         slant=float(rng.normal(0, 0.04)),
-        pieces=_captions(rng, width, height, rows, ink),
+        pieces=_captions(rng, width, height, rows, ink) + pieces,
     )
 
 
@@ -153,6 +198,9 @@ def vary(layout: Layout, rng: np.random.Generator) -> Layout:
     )
     fonts = (_font(rng),) if rng.random() < 0.5 else layout.fonts
     pieces = tuple(p for p in layout.pieces if rng.random() > 0.15)
+    if len(rows) == 1 and rng.random() < 0.12:
+        rows, more = _emblems(rng, layout.size[0], rows, layout.ink[0])
+        pieces += more
     return layout.model_copy(
         update={
             "rows": rows,
@@ -163,6 +211,27 @@ def vary(layout: Layout, rng: np.random.Generator) -> Layout:
             "slant": float(rng.normal(0, 0.02)),
         }
     )
+
+
+def longer_or_shorter(layout: Layout, rng: np.random.Generator) -> tuple[Row, ...] | None:
+    """The layout's rows with one or two characters more or fewer, as far apart and around the same middle.
+
+    None where something printed between the characters would have to move, or where there is no room.
+    """
+    row = layout.rows[0]
+    if len(layout.rows) > 1 or set(row.pattern) & set("-·.") or any(p.kind == "emblem" for p in layout.pieces):
+        return None
+    pattern = row.pattern
+    for _ in range(rng.integers(1, 3)):
+        i = int(rng.choice([i for i, letter in enumerate(pattern) if letter != " "]))
+        pattern = pattern[:i] + (pattern[i] * 2 if rng.random() < 0.5 else "") + pattern[i + 1 :]
+    plain = len(pattern.replace(" ", ""))
+    wide = plain * (row.cell + row.gap) + pattern.count(" ") * (row.space + row.gap)
+    squeeze = min(1.0, 0.97 * layout.size[0] / wide)
+    if plain == len(row.pattern.replace(" ", "")) or plain < 3 or len(pattern) > LONGEST or squeeze < 0.8:
+        return None
+    sizes = {name: getattr(row, name) * squeeze for name in ("cell", "gap", "space")}
+    return (row.model_copy(update={"pattern": pattern, **sizes}),)
 
 
 def random_text(positions: tuple[str, ...] | list[str], rng: np.random.Generator) -> str:

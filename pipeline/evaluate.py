@@ -1,0 +1,507 @@
+"""evaluate: how good edits are, on rendered pairs whose true target is known and on real plates, which have none.
+
+Every figure stands beside that of a "copy": the edit replaced by its unedited source. What a copy reaches is no merit.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TextIO
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.reader import decode
+from models.spg import region
+from pipeline import write
+from pipeline.corpora import Corpus, read_corpus, table
+from pipeline.draw import draw_targets
+from pipeline.edit import QUALITY, autocast, batched, choose_device, contact_sheet, load_network, network_input
+from pipeline.filter import likelihood
+from pipeline.metrics import (
+    colour_difference,
+    distance,
+    edited_region,
+    ink_colour,
+    likeness,
+    outside_change,
+    overlap,
+    stroke_width,
+    unit,
+    within_one,
+)
+from pipeline.plate import Plate, Readings, same_reading, spell_like
+from pipeline.progress import Progress
+from pipeline.recipe import Edit, GenerateRecipe, Source
+from pipeline.render import Layout, Photo, load_layouts, photograph, random_text
+from pipeline.render.layout import FOLDER as LAYOUTS
+from pipeline.shard import Stages
+
+STAGE = int.from_bytes(b"eval")  # keeps these random numbers apart from other stages' of the same seed
+HEIGHTS = (24, 400)  # pixels, of rendered pairs
+CLASSES = (24, 48, 96, 192)  # least height of each class of sizes that pairs are grouped by
+SHOWN = 40  # plates on a sheet of the worst
+THUMBNAIL = (192, 64)  # width and height there, as `contact_sheet` has them
+KINDS = ("source", "country", "layout", "group")  # columns of a corpus's table that may say what kind of plate it is
+MOST_KINDS = 20  # a column of more values names the pictures, not their kinds
+
+# ------------------------------------------------------------------------------------------------ what is printed
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure in the table. badness: how bad a value is, for the sheets of the worst; None: there is no sheet."""
+
+    title: str
+    places: int
+    badness: Callable[[float], float] | None = None
+    largest: bool = False  # over the plates, instead of the mean
+
+
+@dataclass(frozen=True)
+class Section:
+    """Figures of one kind of source. by_group: (figure, column) of the short table by group. prefix: of sheets."""
+
+    title: str
+    columns: tuple[str, ...]
+    figures: dict[str, Figure]
+    by_group: tuple[tuple[str, str], ...]
+    prefix: str = ""
+
+
+def _low(value: float) -> float:
+    return -value
+
+
+def _high(value: float) -> float:
+    return value
+
+
+SECTIONS = {
+    "pairs": Section(
+        "rendered pairs, layouts and fonts not in training",
+        ("edit", "copy", "truth"),
+        {
+            "mse": Figure("MSE, 0..1", 5),
+            "psnr": Figure("PSNR, dB", 2, _low),
+            "ssim": Figure("SSIM as MOSTEL reports it", 4, _low),
+            "ms_ssim": Figure("MS-SSIM", 4, _low),
+            "distance": Figure("distance in the reader's features", 4, _high),
+            "region_mse": Figure("MSE inside the edited region", 5),
+            "region_psnr": Figure("PSNR inside the edited region, dB", 2, _low),
+            "iou_source": Figure("IoU of B_s", 4, _low),
+            "iou_target": Figure("IoU of B_t", 4, _low),
+            "likelihood": Figure("likelihood of the target text", 4, _low),
+            "read": Figure("read as the target text", 4),
+        },
+        (
+            ("read", "edit"),
+            ("read", "truth"),
+            ("region_psnr", "edit"),
+            ("region_psnr", "copy"),
+            ("distance", "edit"),
+            ("iou_target", "edit"),
+        ),
+    ),
+    "corpus": Section(
+        "real plates",
+        ("edit", "copy", "untouched"),  # untouched: by the text it has
+        {
+            "read": Figure("read as the text it shall have", 4),
+            "likelihood": Figure("likelihood of that text", 4, _low),
+            "leak": Figure("read as the source's text or one off", 4),
+            "outside_mean": Figure("change outside the region, 0..255", 4),
+            "outside_max": Figure("largest change there", 0, largest=True),
+            "area": Figure("share of the picture in the region", 4),
+            "ink": Figure("ink's colour difference, delta E 76", 2, _high),
+            "stroke": Figure("stroke width, target / source", 4, lambda ratio: abs(np.log(max(ratio, 1e-6)))),
+        },
+        (("read", "edit"), ("read", "untouched"), ("leak", "edit"), ("ink", "edit"), ("stroke", "edit")),
+        "corpus-",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One edit and what was measured on it.
+
+    figures: {figure: {column: value}}, nan where it has none. groups: what it is counted under. facts: for edits.json.
+    """
+
+    plate: Plate | None
+    figures: dict[str, dict[str, float]]
+    groups: tuple[str, ...]
+    facts: dict
+
+
+def summary(judged: Sequence[Judged], section: Section) -> dict:
+    """{"count", "figures": {figure: {column: mean}}}; None where no plate has a value."""
+    figures = {}
+    for name, figure in section.figures.items():
+        columns = [c for c in section.columns if c in judged[0].figures[name]]
+        figures[name] = {c: _combined([j.figures[name][c] for j in judged], figure) for c in columns}
+    return {"count": len(judged), "figures": figures}
+
+
+def _combined(values: list[float], figure: Figure) -> float | None:
+    there = [value for value in values if value == value]
+    if not there:
+        return None
+    return float(max(there) if figure.largest else np.mean(there))
+
+
+def summarise(judged: Sequence[Judged], section: Section) -> dict:
+    """`summary` of all, and under "groups" of every group, in the order of their names."""
+    names = sorted({name for j in judged for name in j.groups})
+    groups = {name: summary([j for j in judged if name in j.groups], section) for name in names}
+    return summary(judged, section) | {"groups": groups}
+
+
+def as_text(report: dict) -> str:
+    """A report of `evaluate` for people: a table a section, then its groups."""
+    lines = [f"{report['checkpoint']} judged by {report['reader']}, seed {report['seed']}, {report['device']}"]
+    for kind, section in SECTIONS.items():
+        if kind in report:
+            lines += ["", *_block(report[kind], section), "", *_groups(report[kind]["groups"], section)]
+    return "\n".join(lines)
+
+
+def _block(part: dict, section: Section) -> list[str]:
+    aside = [f"set aside: {reason}: {count:,}" for reason, count in part.get("set_aside", {}).items()]
+    heading = f"{part['count']:,} {section.title}{part.get('of', '')}"
+    lines = [heading, *aside, " " * 38 + "".join(f"{column:>11}" for column in section.columns)]
+    for name, figure in section.figures.items():
+        values = part["figures"][name]
+        cells = (_cell(values[c], figure) if c in values else "" for c in section.columns)
+        lines.append(f"{figure.title:38}{''.join(f'{cell:>11}' for cell in cells)}".rstrip())
+    return lines
+
+
+def _groups(groups: dict[str, dict], section: Section) -> list[str]:
+    wide = max(map(len, groups))
+    titles = [f"{figure} {column}" for figure, column in section.by_group]
+    lines = [f"{'':{wide}}  plates  " + "  ".join(titles)]
+    for name, part in groups.items():
+        values = (_cell(part["figures"][f][c], section.figures[f]) for f, c in section.by_group)
+        cells = "  ".join(f"{value:>{len(title)}}" for value, title in zip(values, titles))
+        lines.append(f"{name:{wide}}  {part['count']:6,}  {cells}")
+    return lines
+
+
+def _cell(value: float | None, figure: Figure) -> str:
+    return "-" if value is None else f"{value:.{figure.places}f}"
+
+
+# ------------------------------------------------------------------------------------------------- rendered pairs
+
+
+def held_out_layouts() -> list[Layout]:
+    """The layouts that `load_layouts` does not know by name and training never sees, in fonts it never sees."""
+    return list(load_layouts([str(path) for path in sorted((LAYOUTS / "held-out").glob("*.yaml"))]).values())
+
+
+def rendered_pair(layouts: Sequence[Layout], seed: int, number: int) -> tuple[Photo, Photo]:
+    """Pair `number`, a function of layouts, seed and number alone: source and true target, different in text only.
+
+    Layouts take turns. Texts have equal length and read differently; three pairs in ten spell separators out. Heights
+    are log-uniform over HEIGHTS, severities uniform over 0.2..1. Layouts are not loosened as in training.
+    """
+    rng = np.random.default_rng([seed, STAGE, number])
+    layout = layouts[number % len(layouts)]
+    texts = [random_text(layout.positions, rng) for _ in range(2)]
+    while same_reading(*texts):
+        texts[1] = random_text(layout.positions, rng)
+    if rng.random() < 0.3:
+        texts = [spell_like(text, layout.pattern) for text in texts]
+    height = int(np.exp(rng.uniform(*np.log(HEIGHTS))))
+    source, target = photograph(layout, texts, height, rng.uniform(0.2, 1.0), rng)
+    return source, target
+
+
+class Judge:
+    """Our reader: what pictures are to it."""
+
+    def __init__(self, options: Edit):
+        self.device, self.dtype = choose_device(options)
+        self.reader = load_network(options.reader, "reader", options)
+        self.alphabet = self.reader.config.alphabet
+
+    @torch.inference_mode()
+    def __call__(self, pictures: list[np.ndarray]) -> tuple[list[Tensor], Tensor]:
+        """Features, levels of (B, C, h, w), and log-probabilities (B, T, 1 + alphabet) on the CPU.
+
+        pictures: uint8 (h, w, 3) RGB of any size.
+        """
+        config = self.reader.config
+        with autocast(self.device, self.dtype):
+            features = self.reader.features(network_input(pictures, config.height, config.width, self.device))
+            return features, self.reader.read_features(features).cpu()
+
+
+def judge_pairs(pairs: list[tuple[Photo, Photo]], edit: Callable, judge: Judge) -> list[Judged]:
+    """Edits every pair's source to its target's text, and compares with the target."""
+    edited = edit([Plate(s.image, s.text, s.layout, target=t.text) for s, t in pairs])
+    truths, texts = [t.image for _, t in pairs], [t.text for _, t in pairs]
+    true_features, _ = seen_truth = judge(truths)
+    seen = {"edit": judge([p.image for p in edited]), "copy": judge([s.image for s, _ in pairs]), "truth": seen_truth}
+    apart = {column: distance(seen[column][0], true_features) for column in ("edit", "copy")}
+    readings = {column: decode(read, judge.alphabet) for column, (_, read) in seen.items()}
+    likely = {column: likelihood(read, texts, judge.alphabet) for column, (_, read) in seen.items()}
+    return [
+        Judged(
+            plate,
+            _pair_figures(plate, source, target)
+            | {
+                "distance": {column: apart[column][i] for column in apart},
+                "likelihood": {column: likely[column][i] for column in likely},
+                "read": {column: float(same_reading(readings[column][i], target.text)) for column in readings},
+            },
+            (source.layout, _size_class(source.image.shape[0])),
+            {
+                "layout": source.layout,
+                "height": source.image.shape[0],
+                "source": source.text,
+                "target": target.text,
+                "reading": readings["edit"][i],
+            },
+        )
+        for i, (plate, (source, target)) in enumerate(zip(edited, pairs))
+    ]
+
+
+def _pair_figures(plate: Plate, source: Photo, target: Photo) -> dict[str, dict[str, float]]:
+    """The figures of one pair that need no reader."""
+    edited = edited_region(source.mask, target.mask)
+    edit, copy = (likeness(picture, target.image, edited) for picture in (plate.image, source.image))
+    return {name: {"edit": edit[name], "copy": copy[name]} for name in edit} | {
+        "iou_source": {"edit": overlap(plate.source_mask, source.mask)},
+        "iou_target": {"edit": overlap(plate.target_mask, target.mask), "copy": overlap(source.mask, target.mask)},
+    }
+
+
+def _size_class(height: int) -> str:
+    low = max(least for least in CLASSES if least <= height)
+    high = min([least - 1 for least in CLASSES if least > height], default=HEIGHTS[1])
+    return f"{low:3} to {high:3} px high"
+
+
+# ----------------------------------------------------------------------------------------------------- real plates
+
+
+def judge_plates(plates: list[Plate], groups: list[tuple[str, ...]], edit: Callable, judge: Judge) -> list[Judged]:
+    """Edits plates to their targets and judges the edits beside the untouched pictures."""
+    edited = edit(plates)
+    seen = {"edit": judge([p.image for p in edited])[1], "copy": judge([p.image for p in plates])[1]}
+    seen["untouched"] = seen["copy"]
+    wanted = {"edit": [p.target for p in plates], "copy": [p.target for p in plates]}
+    wanted["untouched"] = [p.text for p in plates]
+    readings = {column: decode(read, judge.alphabet) for column, read in seen.items()}
+    likely = {column: likelihood(seen[column], wanted[column], judge.alphabet) for column in seen}
+    return [
+        Judged(
+            plate,
+            _plate_figures(plate)
+            | {
+                "read": {c: float(same_reading(readings[c][i], wanted[c][i])) for c in seen},
+                "likelihood": {c: likely[c][i] for c in seen},
+                "leak": {c: float(_leaks(readings[c][i], plate)) for c in ("edit", "copy")},
+            },
+            groups[i],
+            {"source": plate.source, "target": plate.text, "reading": readings["edit"][i]},
+        )
+        for i, plate in enumerate(edited)
+    ]
+
+
+def _leaks(reading: str, plate: Plate) -> bool:
+    """Whether a reading gives the source's text away; a target may itself lie one character off it, by chance."""
+    return within_one(reading, plate.original_text) and not same_reading(reading, plate.text)
+
+
+def _plate_figures(plate: Plate) -> dict[str, dict[str, float]]:
+    """The figures of an edited plate that need no reader. The copy's ink is what lies under the target's mask."""
+    mean, most = outside_change(plate)
+    was = ink_colour(plate.original, plate.source_mask)
+    ink = {"edit": plate.image, "copy": plate.original}
+    widths = [stroke_width(mask) for mask in (plate.target_mask, plate.source_mask)]
+    return {
+        "outside_mean": {"edit": mean, "copy": 0.0},
+        "outside_max": {"edit": most, "copy": 0.0},
+        "area": {"edit": float((region(unit(plate.source_mask), unit(plate.target_mask)) > 0).float().mean())},
+        "ink": {c: colour_difference(ink_colour(ink[c], plate.target_mask), was) for c in ink},
+        "stroke": {"edit": widths[0] / widths[1]},
+    }
+
+
+def kinds_of(source: Path) -> dict[Path, str]:
+    """{picture: its kind} as a corpus's table of labels says in a column of KINDS; {} where it does not."""
+    files = [source] if source.is_file() else sorted(source.iterdir())
+    for file in files:
+        if file.suffix.lower() in table.SUFFIXES and table.fits(file):
+            rows = [row for _, row in table.rows(file)]
+            path = next(name for name in table.PATH if name in rows[0])
+            for column in KINDS:
+                if 1 < len({row.get(column) for row in rows}) <= MOST_KINDS:
+                    return {file.parent.absolute() / str(row[path]): str(row.get(column) or "") for row in rows}
+    return {}
+
+
+def split_to_measure(corpus: Corpus, split: str | None) -> str:
+    """The split asked for; where none is, val if the corpus has one, else "", which is all."""
+    return split if split is not None else "val" if any(label.split == "val" for label in corpus.labels) else ""
+
+
+# ------------------------------------------------------------------------------------------------------ the whole
+
+
+class Edits:
+    """What `evaluate edits` measures: networks, rendered pairs and, where a corpus is given, real plates.
+
+    count: of pairs; and of plates, each photograph taken once at most. split: of the corpus, None for val or else all.
+    Raises PlatemintError for a network, a corpus or a split that is not there, and where texts do not suffice.
+    """
+
+    def __init__(
+        self, options: Edit, source: Path | None = None, split: str | None = None, count: int = 200, seed: int = 0
+    ):
+        self.count, self.layouts, self.plates = count, held_out_layouts(), 0
+        wanted = Source(path=str(source), split=split_to_measure(read_corpus(source), split)) if source else Source()
+        self.stages = Stages(GenerateRecipe(seed=seed, edit=options, source=wanted))
+        _ = self.stages.checkpoints, self.stages.edit
+        self.judge = Judge(options)
+        if source:
+            self._draw(source)
+
+    def _draw(self, source: Path) -> None:
+        """Chooses photographs and targets as a run does."""
+        recipe, sources = self.stages.recipe, self.stages.sources
+        self.plates = min(self.count, sum(group.sources for group in sources.groups))
+        forbidden = Readings(sources.texts)
+        self.targets = draw_targets(sources.groups, self.plates, recipe.seed, forbidden, recipe.draw.reserved)
+        kinds = kinds_of(source)
+        self.kinds = {photo.source: kinds.get(photo.path, "") for photos in sources.photos for photo in photos}
+
+    def pairs(self) -> Iterator[list[Judged]]:
+        """The rendered pairs, judged, in batches."""
+        recipe = self.stages.recipe
+        for numbers in batched(range(self.count), recipe.edit.batch):
+            pairs = [rendered_pair(self.layouts, recipe.seed, number) for number in numbers]
+            yield judge_pairs(pairs, self.stages.edit, self.judge)
+
+    def corpus(self) -> Iterator[list[Judged]]:
+        """The real plates, judged, in batches; none without a corpus."""
+        sources = self.stages.sources
+        for places in batched(range(self.plates), self.stages.recipe.edit.batch):
+            plates, names = [], []
+            for place in places:
+                group = int(self.targets.group[place])
+                plate = sources.get(group, int(self.targets.group_index[place]), 0)
+                plates.append(replace(plate, target=str(self.targets.text[place]), index=place))
+                names.append((self.kinds[plate.source] or sources.groups[group].name,))
+            yield judge_plates(plates, names, self.stages.edit, self.judge)
+
+
+def evaluate(edits: Edits, progress: TextIO | None = None, out: Path | None = None) -> dict:
+    """Measures everything; returns what `as_text` prints, and writes it to out with the worst of each score.
+
+    out: folder for edits.json (all figures, with those of each plate), worst-SCORE.png (rows of source, B_s, B_t and
+    edit, the worst first) and, with a corpus, set_aside.csv. The sheets show the corpus's plates. progress: a stream.
+    """
+    if out:
+        out.mkdir(parents=True, exist_ok=True)  # before the work, since it may fail
+    recipe, reporter, sheets = edits.stages.recipe, _Count(edits.count + edits.plates, progress), {}
+    report = {
+        "checkpoint": recipe.edit.checkpoint,
+        "reader": recipe.edit.reader,
+        "sha256": edits.stages.checkpoints,
+        "device": edits.stages.device,
+        "seed": recipe.seed,
+    }
+    rows = {}
+    for kind, batches in {"pairs": edits.pairs, "corpus": edits.corpus}.items():
+        judged = list(_watched(batches(), reporter, Worst(SECTIONS[kind], sheets) if out else None))
+        if judged:
+            report[kind] = summarise(judged, SECTIONS[kind])
+            rows[kind] = [j.facts | {"figures": _without_nan(j.figures)} for j in judged]
+    if edits.plates:
+        aside = edits.stages.sources.set_aside
+        report["corpus"]["set_aside"] = dict(Counter(item["reason"] for item in aside).most_common())
+        split = recipe.source.split
+        report["corpus"]["of"] = f" of {recipe.source.path}" + (f", split {split}" if split else "")
+        rows["set_aside"] = aside
+    reporter.close()
+    if out:
+        _store(out, report, rows, sheets)
+    return report
+
+
+class _Count(Progress):
+    """Progress without talk of acceptance. In a pipe nothing is said of what takes less than five seconds."""
+
+    def __init__(self, total: int, stream: TextIO | None):
+        super().__init__(total, stream, every=5.0)
+
+    def line(self) -> str:
+        return f"{self.accepted:,} of {self.total:,} plates judged"
+
+    def close(self) -> None:
+        if self.told > self.start:
+            self.tell(end=True)
+
+
+def _watched(batches: Iterable[list[Judged]], reporter: Progress, worst: Worst | None) -> Iterator[Judged]:
+    """Each judged plate, without its pictures once the sheets have seen them: thousands would not fit in memory."""
+    number = 0
+    for batch in batches:
+        for judged in batch:
+            if worst:
+                worst.see(judged, number)
+            number += 1
+            yield replace(judged, plate=None)
+        reporter.add(len(batch), 0)
+
+
+class Worst:
+    """Keeps the worst plates of each score of a section in sheets, {sheet: [(badness, number, small plate)]}."""
+
+    def __init__(self, section: Section, sheets: dict[str, list[tuple[float, int, Plate]]]):
+        self.section, self.sheets = section, sheets
+
+    def see(self, judged: Judged, number: int) -> None:
+        layers = ("image", "original", "source_mask", "target_mask")
+        small = replace(judged.plate, **{k: cv2.resize(getattr(judged.plate, k), THUMBNAIL) for k in layers})
+        for name, figure in self.section.figures.items():
+            value = judged.figures[name]["edit"]
+            if figure.badness and value == value:
+                sheet = self.sheets.setdefault(self.section.prefix + name, [])
+                sheet.append((figure.badness(value), number, small))
+                sheet.sort(key=lambda entry: (-entry[0], entry[1]))
+                del sheet[SHOWN:]
+
+
+def _without_nan(figures: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
+    return {n: {c: value if value == value else None for c, value in columns.items()} for n, columns in figures.items()}
+
+
+def _store(out: Path, report: dict, rows: dict[str, list[dict]], sheets: dict) -> None:
+    aside = rows.pop("set_aside", None)
+    data = {k: part | {"rows": rows[k]} if k in rows else part for k, part in report.items()}
+    for name, sheet in sheets.items():
+        picture = contact_sheet([plate for _, _, plate in sheet])
+        write.replace(out / f"worst-{name}.png", write.encode(picture, "png", QUALITY))
+    if aside is not None:
+        text = io.StringIO()
+        lines = csv.DictWriter(text, ["path", "row", "reason"])
+        lines.writeheader()
+        lines.writerows(aside)
+        write.replace(out / "set_aside.csv", text.getvalue())
+    write.replace(out / "edits.json", json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

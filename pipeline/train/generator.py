@@ -1,0 +1,207 @@
+"""The generator's task. Phase 1: rendered pairs with true masks. Phase 2: mixed with real plates, which have none.
+
+A real plate is edited to a drawn text and back again, the plate itself being the truth of the way back; the reader says
+whether the way there can be read. Without the reader the cycle falls into copying (RS-STE, CVPR 2025).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models import checkpoint, losses
+from models.reader import ctc, decode
+from models.spg import SIZES, SPG, D_t, SPGConfig, encode_texts, region
+from pipeline.edit import autocast
+from pipeline.plate import ALPHABET, DIGITS, LETTERS, PROVINCES, READABLE, characters, same_reading
+from pipeline.recipe import TrainRecipe
+from pipeline.train.pairs import Batch, shrink, unit
+from pipeline.train.reading import disturb, rare_first
+
+HELD_BACK = 64  # real crops at most that tell how phase 2 is doing, and are not learned
+
+
+class SPGTask:
+    """Masks and slots first; from `generator_from` on also the picture, judged by reader and discriminator."""
+
+    def __init__(self, recipe: TrainRecipe, device, dtype, crops: list[tuple[np.ndarray, str]]):
+        self.recipe, self.device, self.dtype = recipe, device, dtype
+        if recipe.start:
+            self.network = checkpoint.load(recipe.start, "spg").train()
+        else:
+            self.network = SPG(SPGConfig(ALPHABET, **SIZES[recipe.size]))
+            prime_glyphs(self.network)
+        config = self.network.config
+        self.size = config.height, config.width
+        self.critic = D_t(config) if recipe.adversarial else None
+        self.reader = (
+            checkpoint.load(recipe.reader, "reader").requires_grad_(False).to(device) if recipe.reader else None
+        )
+        for network in filter(None, (self.network, self.critic)):
+            network.to(device=device, memory_format=torch.channels_last)
+        self.held_back = crops[::16][:HELD_BACK]
+        self.crops = [crop for i, crop in enumerate(crops) if i % 16 or i // 16 >= HELD_BACK]
+        self.chances = rare_first([text for _, text in self.crops])
+        self._seen = None
+
+    def _texts(self, *texts: list[str]) -> list[Tensor]:
+        return [encode_texts(some, ALPHABET).to(self.device) for some in texts]
+
+    def loss(self, batch: Batch, step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        with autocast(self.device, self.dtype):
+            parts, overlaps = self._rendered(batch, painting=step >= self.recipe.generator_from)
+            if self.crops:
+                parts |= self._real(rng)
+        return sum(parts.values()), {k: float(v.detach()) for k, v in (parts | overlaps).items()}
+
+    def _rendered(self, batch: Batch, painting: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        source = unit(batch.source, self.device)
+        texts = self._texts(batch.source_text, batch.target_text)
+        truth = [unit(m, self.device) for m in (batch.source_mask, batch.target_mask)]
+        if painting:
+            edit = self.network(source, *texts, attached=bool(self.crops))
+            logits, slots, pointer = (
+                (edit.source_logits, edit.target_logits),
+                (edit.source_slots, edit.target_slots),
+                edit.pointer,
+            )
+        else:
+            *logits, source_slots, target_slots, pointer = self.network.masks(source, *texts)
+            slots = source_slots, target_slots
+        true_slots = batch.source_slots.to(self.device), batch.target_slots.to(self.device)
+        height, width = self.size
+        parts = {
+            "mask_s": losses.mask_loss(logits[0], truth[0]),
+            "mask_t": losses.mask_loss(logits[1], truth[1]),
+            "slots": 40 * sum(losses.slot_loss(s, t, x) for s, t, x in zip(slots, true_slots, texts)),
+            "pointer": losses.pointer_loss(pointer, true_slots[0], texts[0], height // 8, width // 8),
+        }
+        if painting:
+            target = unit(batch.target, self.device)
+            parts["l1"] = 30 * losses.region_l1(edit.O_t, target, region(*truth))
+            parts |= self._judged(edit.O_t, target, batch.target_text, source)
+        overlaps = {
+            name: losses.iou(logit.detach().sigmoid(), mask).mean()
+            for name, logit, mask in zip(("iou_s", "iou_t"), logits, truth)
+        }
+        return parts, overlaps
+
+    def _judged(self, picture: Tensor, target: Tensor, texts: list[str], source: Tensor) -> dict[str, Tensor]:
+        """What reader and discriminator say of a picture whose truth is known."""
+        parts = {}
+        if self.reader is not None:
+            ours = self.reader.features(self._to_reader(picture))
+            with torch.no_grad():
+                theirs = self.reader.features(self._to_reader(target))
+            parts["perceptual"] = losses.perceptual(ours, theirs)
+            parts["recognition"] = self.recipe.recognition * self._unread(ours, texts).mean()
+        if self.critic is not None:
+            self.critic.requires_grad_(False)
+            parts["adversarial"] = -self.recipe.adversarial * self.critic(picture, source).float().mean()
+            self.critic.requires_grad_(True)
+            self._seen = picture.detach(), target, source
+        return parts
+
+    def _to_reader(self, picture: Tensor) -> Tensor:
+        size = self.reader.config.height, self.reader.config.width
+        return picture if picture.shape[2:] == size else F.interpolate(picture, size, mode="bilinear", antialias=True)
+
+    def _unread(self, features: list[Tensor], texts: list[str]) -> Tensor:
+        """CTC loss per character of each picture (B,), at most 4: what cannot be read at all teaches nothing."""
+        codes = encode_texts([characters(t) for t in texts], READABLE).to(self.device)
+        return ctc(self.reader.read_features(features), codes).clamp(max=4)
+
+    def _read(self, picture: Tensor, texts: list[str]) -> Tensor:
+        return self._unread(self.reader.features(self._to_reader(picture)), texts)
+
+    def _real(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Real crops to a drawn text and back. An edit need not be easier to read than its photograph is."""
+        chosen = [self.crops[i] for i in rng.choice(len(self.crops), self.recipe.real, p=self.chances)]
+        source = unit(torch.stack([shrink(disturb(image, rng), self.size) for image, _ in chosen]), self.device)
+        texts = [text for _, text in chosen]
+        targets = [another_text(text, rng) for text in texts]
+        x, y = self._texts(texts, targets)
+        with torch.no_grad():
+            legible = torch.exp(-self._read(source, texts))
+            theirs = self.reader.features(self._to_reader(source))
+        there = self.network(source, x, y, attached=True)
+        back = self.network(there.O_t.detach(), y, x, attached=True)
+        unread = self._read(there.O_t, targets)
+        unread_masks = self._read(_bare(there.B_s), texts) + self._read(_bare(there.B_t), targets)
+        B_s, B_t = there.B_s.detach(), there.B_t.detach()
+        weight = legible / legible.sum().clamp(min=1e-3)
+        return {
+            "real_read": self.recipe.recognition * (weight * unread).sum(),
+            "real_masks": 0.5 * self.recipe.recognition * (weight * unread_masks).sum(),
+            "real_l1": 30 * losses.region_l1(back.O_t, source, region(B_s, B_t)),
+            "real_perceptual": losses.perceptual(self.reader.features(self._to_reader(back.O_t)), theirs),
+            "real_cycle": 0.3 * (losses.mask_loss(back.source_logits, B_t) + losses.mask_loss(back.target_logits, B_s)),
+        }
+
+    def critic_loss(self) -> Tensor | None:
+        """D_t's loss on the pictures of the last `loss`; None while nothing is painted."""
+        if self._seen is None:
+            return None
+        fake, real, source = self._seen
+        with autocast(self.device, self.dtype):
+            return losses.hinge_real_fake(self.critic(real, source).float(), self.critic(fake, source).float())
+
+    @torch.no_grad()
+    def score(self, network: nn.Module, batch: Batch) -> float:
+        """On rendered pairs the target mask's overlap with the truth, less the error inside the edited region; with a
+        corpus, plus the share of its held back crops whose edits are read."""
+        source, target = unit(batch.source, self.device), unit(batch.target, self.device)
+        truth = [unit(m, self.device) for m in (batch.source_mask, batch.target_mask)]
+        with autocast(self.device, self.dtype):
+            edit = network(source, *self._texts(batch.source_text, batch.target_text))
+        score = float(losses.iou(edit.B_t, truth[1]).mean() - losses.region_l1(edit.O_t, target, region(*truth)))
+        return score + (self._reading_rate(network) if self.held_back else 0.0)
+
+    def _reading_rate(self, network: nn.Module) -> float:
+        rng = np.random.default_rng(0)
+        source = unit(torch.stack([shrink(image, self.size) for image, _ in self.held_back]), self.device)
+        texts = [text for _, text in self.held_back]
+        targets = [another_text(text, rng) for text in texts]
+        with autocast(self.device, self.dtype):
+            edit = network(source, *self._texts(texts, targets))
+            read = decode(self.reader(self._to_reader(edit.O_t)), READABLE)
+        return float(np.mean([same_reading(a, b) for a, b in zip(read, targets)]))
+
+    @torch.no_grad()
+    def sheet(self, network: nn.Module, batch: Batch) -> list[Tensor]:
+        """Source, B_s, B_t, edit and truth: pictures (B, 3, H, W) in 0..1, a column each."""
+        source = unit(batch.source, self.device)
+        with autocast(self.device, self.dtype):
+            edit = network(source, *self._texts(batch.source_text, batch.target_text))
+        masks = (mask.expand(-1, 3, -1, -1) for mask in (edit.B_s, edit.B_t))
+        return [source, *masks, edit.O_t.float(), unit(batch.target, self.device)]
+
+
+def _bare(mask: Tensor) -> Tensor:
+    """A mask as the reader knows bare masks: dark on white."""
+    return (1 - mask).expand(-1, 3, -1, -1)
+
+
+def another_text(text: str, rng: np.random.Generator) -> str:
+    """A text of the same pattern: a digit for a digit, a letter for a letter, a province for a province."""
+    alphabets = {c: alphabet for alphabet in (DIGITS, LETTERS, PROVINCES) for c in alphabet}
+    return "".join(str(rng.choice(list(alphabets[c]))) if c in alphabets else c for c in text)
+
+
+def prime_glyphs(network: SPG) -> None:
+    """Starts C_d's learned glyphs from three typefaces: training refines letters instead of discovering them."""
+    from pipeline.render.photo import Cell, stamp_cell
+
+    channels, height, width = network.config.glyph
+    fonts = [("Saira Condensed", 500), ("Barlow Condensed", 600), ("Fjalla One", 400)]
+    with torch.no_grad():
+        for number, character in enumerate(network.config.alphabet, start=1):
+            for channel in range(channels):
+                canvas = np.zeros((4 * height, 4 * width), np.uint8)
+                cell = Cell(character, 0, 0, 4 * width, 4 * height, True)
+                stamp_cell(canvas, cell, fonts[channel % len(fonts)], 0, 1.0, 0.0)
+                small = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
+                network.C_d.glyphs[number, channel] = torch.from_numpy(small).float() / 255

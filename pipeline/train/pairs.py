@@ -1,0 +1,99 @@
+"""Rendered pairs for training: pair number i of a run is a pure function of (seed, i), in whatever process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.edit import resize
+from pipeline.recipe import TrainRecipe
+from pipeline.render import Photo, load_layouts, render_pair
+
+
+@dataclass(slots=True)
+class Batch:
+    """Pairs, stacked: pictures uint8 (B, 3, H, W), masks uint8 (B, 1, H, W), texts, true slots float32 (B, N, 3, 2)."""
+
+    source: Tensor
+    target: Tensor
+    source_mask: Tensor
+    target_mask: Tensor
+    source_text: list[str]
+    target_text: list[str]
+    source_slots: Tensor
+    target_slots: Tensor
+
+
+def shrink(picture: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """Any (h, w[, c]) picture at a network's size (H, W), channels first."""
+    small = resize(picture, *size).reshape(*size, -1)
+    return torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1)))
+
+
+def unit(pictures: Tensor, device) -> Tensor:
+    """uint8 pictures -> float 0..1 on a device, channels_last."""
+    return pictures.to(device).float().div_(255).contiguous(memory_format=torch.channels_last)
+
+
+def slots_of(boxes: np.ndarray) -> np.ndarray:
+    """Corners (n, 4, 2) -> slots (n, 3, 2): centre, half width vector, half height vector."""
+    ul, ur, lr, ll = boxes.transpose(1, 0, 2)
+    return np.stack([boxes.mean(1), (ur + lr - ul - ll) / 4, (ll + lr - ul - ur) / 4], 1)
+
+
+class Pairs(torch.utils.data.Dataset):
+    """Rendered pairs by number."""
+
+    def __init__(self, recipe: TrainRecipe):
+        self.recipe = recipe
+        self.layouts = list(load_layouts(recipe.layouts).values())
+
+    def __len__(self) -> int:
+        return self.recipe.steps * self.recipe.batch
+
+    def __getitem__(self, number: int) -> tuple[Photo, Photo]:
+        cv2.setNumThreads(1)
+        return render_pair(self.layouts, np.random.default_rng([self.recipe.seed, number]), self.recipe.wild)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Stacks pairs at a network's size (H, W)."""
+
+    size: tuple[int, int]
+
+    def __call__(self, pairs: list[tuple[Photo, Photo]]) -> Batch:
+        sides = list(zip(*pairs))
+        pictures = [torch.stack([shrink(p.image, self.size) for p in side]) for side in sides]
+        masks = [torch.stack([shrink(p.mask, self.size) for p in side]) for side in sides]
+        texts = [[p.text for p in side] for side in sides]
+        slots = []
+        for side in sides:
+            stacked = torch.zeros(len(side), max(len(p.text) for p in side), 3, 2)
+            for row, photo in zip(stacked, side):
+                row[: len(photo.text)] = torch.from_numpy(slots_of(photo.boxes))
+            slots.append(stacked)
+        return Batch(*pictures, *masks, *texts, *slots)
+
+
+def batches(recipe: TrainRecipe, size: tuple[int, int], first_step: int, rank: int = 0, world: int = 1):
+    """This process's share of every batch from a step on, rendered ahead by recipe.workers processes."""
+    numbers = range(first_step * recipe.batch + rank, recipe.steps * recipe.batch, world)
+    # spawned, since a forked child inherits OpenCV's and torch's thread pools without their threads, and hangs
+    ahead = (
+        dict(num_workers=recipe.workers, multiprocessing_context="spawn", prefetch_factor=4) if recipe.workers else {}
+    )
+    return torch.utils.data.DataLoader(
+        Pairs(recipe), recipe.batch // world, sampler=numbers, collate_fn=Stack(size), **ahead
+    )
+
+
+def validation(recipe: TrainRecipe, size: tuple[int, int], count: int) -> Batch:
+    """Pairs of a seed that no run trains on, the same for every run of the same layouts."""
+    never = recipe.model_copy(update={"seed": 2**63 - 1})
+    pairs = Pairs(never)
+    return Stack(size)([pairs[number] for number in range(count)])
