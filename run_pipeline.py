@@ -15,7 +15,7 @@ EXAMPLES = {
     "generate": "generate quickstart --count 200",
     "train": "train train-phase1 --set steps=1000",
     "edit": "edit --input_dir photos/i_s --input_text photos/gt.txt --out outputs/edited",
-    "inspect": "inspect photos/labels.csv",
+    "inspect": "inspect outputs/mine --against photos/labels.csv --picture balance.png",
     "verify": "verify outputs/quickstart",
     "evaluate": "evaluate edits",
 }
@@ -162,17 +162,36 @@ def edit(input_dir, input_text, source_text, checkpoint, out) -> None:
 
 @main.command(name="inspect")
 @click.argument("corpus", type=click.Path(exists=True, path_type=Path))
+@click.option("--against", metavar="OTHER", type=click.Path(exists=True, path_type=Path), help="Another one: before.")
+@click.option(
+    "--picture", metavar="FILE.png", type=click.Path(dir_okay=False, path_type=Path), help="Draw the balance."
+)
+@click.option(
+    "--target", metavar="uniform|FILE.csv", default="uniform", show_default=True, help="Shares of characters wanted."
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
-def inspect(corpus, as_json) -> None:
+def inspect(corpus, against, picture, target, as_json) -> None:
     """Count characters, lengths and layouts.
 
-    Says how even they are, too. CORPUS is a folder of labelled plates, its file of labels, or the folder of a run.
+    Says how even they are, too, and which labels stand in two splits. CORPUS is a folder of labelled plates, its file
+    of labels, or the folder of a run; so is OTHER. FILE.csv has the columns position,character,share (positions count
+    from 0), or character,share for all positions.
     """
     import json
 
     from pipeline.inspect import inspect, table
+    from pipeline.shares import read_target
 
-    report = inspect(corpus)
+    if picture and picture.suffix.lower() != ".png":
+        raise click.BadParameter(f"{picture}: the picture is a PNG, its name ends in .png", param_hint="--picture")
+    with _faults(WrongUse):
+        target = read_target(target)
+    report = inspect(corpus, against, target)
+    if picture:
+        from pipeline.heatmap import draw
+        from pipeline.write import encode, replace
+
+        replace(picture, encode(draw(report), "png", 0))
     click.echo(json.dumps(report, ensure_ascii=False, indent=1) if as_json else table(report))
 
 

@@ -82,22 +82,46 @@ def count_table(texts: Sequence[str] | np.ndarray) -> tuple[np.ndarray, str]:
     return table.reshape(-1, len(seen)).astype(np.int64), "".join(map(chr, seen))
 
 
-def evenness(counts: Sequence[int] | np.ndarray) -> dict[str, float]:
+def evenness(counts: Sequence[int] | np.ndarray, even: Sequence[float] | np.ndarray | None = None) -> dict[str, float]:
     """How evenly `counts` (n,) are spread over their n classes; a class with count 0 counts as one.
 
+    even (n,), each above 0: how an even spread stands to each other; without it, all alike.
     max_min: largest over smallest, 1 when even, inf where a class has none. entropy: Shannon's, over that of an even
     spread, 0..1, 1 when even. gini: 0..1, 0 when even. kl: divergence from an even spread in bits, 0 when even.
     All are those of an even spread where there is nothing to compare: fewer than two classes, or all counts 0.
     """
-    counts = np.sort(np.asarray(counts, dtype=np.float64))
-    n, total = len(counts), counts.sum()
-    if n < 2 or total == 0:
+    counts = np.asarray(counts, dtype=np.float64)
+    even = np.ones(len(counts)) if even is None else np.asarray(even, dtype=np.float64)
+    if len(counts) < 2 or counts.sum() == 0:
         return {"max_min": 1.0, "entropy": 1.0, "gini": 0.0, "kl": 0.0}
-    p = counts[counts > 0] / total
-    bits = float(-(p * np.log2(p)).sum())
+    ascending = np.argsort(counts / even, kind="stable")
+    counts, even = counts[ascending], even[ascending]
+    p, q = counts / counts.sum(), even / even.sum()
+    least = counts[0] / even[0]
     return {
-        "max_min": float(counts[-1] / counts[0]) if counts[0] else math.inf,
-        "entropy": min(1.0, bits / math.log2(n)),
-        "gini": max(0.0, float(((2 * np.arange(1, n + 1) - n - 1) * counts).sum() / (n * total))),
-        "kl": max(0.0, math.log2(n) - bits),
+        "max_min": float(counts[-1] / even[-1] / least) if least else math.inf,
+        "entropy": min(1.0, _bits(p) / _bits(q)),
+        "gini": max(0.0, 1 - float((q * (2 * np.cumsum(p) - p)).sum())),  # twice the area over the Lorenz curve, less 1
+        "kl": divergence(counts, even),
     }
+
+
+def divergence(counts: Sequence[int] | np.ndarray, target: Sequence[float] | np.ndarray) -> float:
+    """How far `counts` (n,) are from standing to each other as `target` (n,) does: Kullback-Leibler's, in bits.
+
+    0 where they do, and where all counts are 0; inf where something occurs of which the target has none.
+    """
+    counts, target = np.asarray(counts, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    seen = counts > 0
+    if not seen.any():
+        return 0.0
+    if (target[seen] <= 0).any():
+        return math.inf
+    p, q = counts[seen] / counts.sum(), target[seen] / target.sum()
+    return max(0.0, float((p * np.log2(p / q)).sum()))
+
+
+def _bits(p: np.ndarray) -> float:
+    """Shannon's entropy of probabilities, float64 (n,), that add up to 1."""
+    p = p[p > 0]
+    return abs(float((p * np.log2(p)).sum()))

@@ -1,40 +1,63 @@
-"""How even a corpus or a finished run is: characters per position, lengths, layouts, as a dict and as a table."""
+"""How even a corpus or a finished run is: characters per position, lengths, layouts, as a dict and as a table.
+
+The dict holds every figure that the table prints and `pipeline.heatmap` draws.
+"""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from unicodedata import east_asian_width
 
 import numpy as np
 
-from pipeline.balance import count_table, evenness
+from pipeline.balance import count_table, divergence, evenness
 from pipeline.corpora import read_corpus
 from pipeline.plate import DIGITS, LETTERS, PROVINCES, SEPARATORS, PlatemintError
+from pipeline.shares import UNIFORM, Target, read_target, shared_by_class
+from pipeline.twins import twins
 
 CLASSES = {"letters": LETTERS, "digits": DIGITS, "provinces": PROVINCES, "separators": SEPARATORS}
 PATTERN = str.maketrans({c: kind for kind, alphabet in zip("LDP", CLASSES.values()) for c in alphabet})
 BARS = "▁▂▃▄▅▆▇█"
+FIGURES = ("count", "absent", "max/min", "entropy", "gini", "kl")  # of a row of a balance
 LISTED = 8  # layouts or patterns a table names
 
 
-def inspect(path: str | Path) -> dict:
+def inspect(path: str | Path, against: str | Path | None = None, target: Target | str | Path = UNIFORM) -> dict:
     """Counts and evenness of a corpus in any form `read_corpus` knows, or of the accepted rows of a run folder.
 
     Ready for JSON: path, kind ("corpus" or "run"), plates, distinct (different texts); {name: plates} of splits,
     layouts, lengths, patterns (L letter, D digit, P province) and set_aside (reasons; corpus only), most frequent
     first; positions: for each position (from 0, separators included) and class of characters seen there, a dict of
     position, class, plates, counts {character: n}, and max_min, entropy, gini and kl (see `evenness`) over the
-    characters seen; overall: the same over all positions. Raises PlatemintError where nothing can be read.
+    characters seen; overall: the same over all positions; near: see `twins`.
+
+    target: a table of shares (see `pipeline.shares`), or its file. It is named in `target`. `balance` compares with
+    it, digits, letters and provinces together: see `_balance`; `characters` are those it looks for, in order.
+    against: another corpus or run, in `against` all the above of it, both judged by the same characters.
+    Raises PlatemintError where nothing can be read.
     """
-    path = Path(path)
+    target = target if isinstance(target, Target) else read_target(target)
+    columns, report = _report(Path(path), target)
+    if against is None:
+        return report | _balance(columns, _in_use([columns], target), target)
+    other_columns, other = _report(Path(against), target)
+    in_use = _in_use([columns, other_columns], target)
+    report |= _balance(columns, in_use, target)
+    return report | {"against": other | _balance(other_columns, in_use, target)}
+
+
+def _report(path: Path, target: Target) -> tuple[list[str], dict]:
+    """The texts of a corpus or a run, and its report without balance."""
     is_run = (path / "plan.json").is_file() or any(path.glob("data/*.parquet"))
     read = _read_run if is_run else _read_corpus
     columns, set_aside = read(path)
     texts = columns["text"]
     table, seen = count_table(texts)
-    return {
+    return texts, {
         "path": str(path),
         "kind": "run" if is_run else "corpus",
         "plates": len(texts),
@@ -48,20 +71,131 @@ def inspect(path: str | Path) -> dict:
             {"position": position} | cell for position, row in enumerate(table) for cell in _by_class(row, seen)
         ],
         "overall": list(_by_class(table.sum(axis=0), seen)),
+        "near": twins(texts, columns["split"]),
+        "target": target.name,
     }
+
+
+def _in_use(corpora: Iterable[list[str]], target: Target) -> str:
+    """The characters whose balance is judged, digits, letters and provinces in this order, each kind where it occurs.
+
+    Of the letters I, O and Q those that occur: many countries leave some of them out, as too like 1 and 0.
+    """
+    seen = target.characters.union(*(set("".join(texts)) for texts in corpora))
+    alphabets = [alphabet for alphabet in (DIGITS, LETTERS, PROVINCES) if seen & set(alphabet)]
+    return "".join(c for c in "".join(alphabets) if c in seen or c not in "IOQ")
+
+
+def _balance(texts: list[str], characters: str, target: Target) -> dict:
+    """`characters`, and `balance`: positions, a dict for each, and overall, one for all of them.
+
+    plates: with one of the characters there. counts: {character: n} of the position's alphabet, 0 for one that is
+    absent; expected: {character: n} as the target has it. absent: number of zeros. max_min, entropy, gini: see
+    `evenness`, an even spread having as many digits, letters and provinces as there are; kl: bits from the target.
+    None stands for infinite. overall has kl_mean, too: the mean of the positions' kl, each as often as it has plates.
+    """
+    table, seen = count_table(texts)
+    counts = np.zeros((len(table), len(characters)), dtype=np.int64)
+    for number, c in enumerate(characters):
+        if c in seen:
+            counts[:, number] = table[:, seen.index(c)]
+    expected = np.array([target.expected(row, p, characters) for p, row in enumerate(counts)]).reshape(counts.shape)
+    alphabets = ((counts > 0) | (expected > 0)).astype(np.float64)
+    even = np.array([shared_by_class(n, characters, a) for n, a in zip(counts, alphabets)]).reshape(counts.shape)
+    rows = [_figures(*row, characters) for row in zip(counts, expected, even)]
+    weighted = [divergence(n, e) * n.sum() for n, e in zip(counts, expected) if n.any()]
+    overall = _figures(counts.sum(axis=0), expected.sum(axis=0), even.sum(axis=0), characters)
+    overall["kl_mean"] = _finite(sum(weighted) / max(1, counts.sum()))
+    positions = [{"position": position} | row for position, row in enumerate(rows)]
+    return {"characters": characters, "balance": {"positions": positions, "overall": overall}}
+
+
+def _figures(counts: np.ndarray, expected: np.ndarray, even: np.ndarray, characters: str) -> dict:
+    """A row of the balance. counts: int64, expected and even float64, (characters,)."""
+    alphabet, spread = (counts > 0) | (expected > 0), even > 0
+    figures = evenness(counts[spread], even[spread]) | {"kl": divergence(counts, expected)}
+    return {
+        "plates": int(counts.sum()),
+        "counts": {c: int(n) for c, n, there in zip(characters, counts, alphabet) if there},
+        "expected": {c: float(n) for c, n, there in zip(characters, expected, alphabet) if there},
+        "absent": int((alphabet & (counts == 0)).sum()),
+    } | {name: _finite(figure) for name, figure in figures.items()}
+
+
+def _finite(figure: float) -> float | None:
+    return figure if math.isfinite(figure) else None
 
 
 def table(report: dict) -> str:
     """A report of `inspect` for people: under each character a bar, full for the most frequent one of its row."""
+    lines = _headlines(report)
+    for overall in report["overall"]:
+        rows = [row for row in report["positions"] if row["class"] == overall["class"]]
+        lines += ["", *_block(overall, rows)]
+    if "against" not in report:
+        return "\n".join([*lines, "", *_balance_lines([report])])
+    before = _headlines(report["against"])
+    return "\n".join([*lines, "", "before:", *before, "", *_balance_lines([report["against"], report])])
+
+
+def _headlines(report: dict) -> list[str]:
+    """What it is, its most frequent names of each kind, and texts that stand in two splits."""
     distinct = f"{report['distinct']:,} different texts"
     lines = [f"{report['path']}: {report['kind']} of {report['plates']:,} plates, {distinct}"]
     for key in ("splits", "layouts", "lengths", "patterns", "set_aside"):
         if report[key]:
             lines.append(f"{key.replace('_', ' '):10} {_listed(report[key])}")
-    for overall in report["overall"]:
-        rows = [row for row in report["positions"] if row["class"] == overall["class"]]
-        lines += ["", *_block(overall, rows)]
-    return "\n".join(lines)
+    return lines + (_near_lines(report["near"]) if len(report["splits"]) > 1 else [])
+
+
+def _near_lines(near: dict) -> list[str]:
+    same, apart = near["same"], near["one_apart"]
+    lines = []
+    for said, sign, found in (
+        (f"texts that read the same in two splits: {same['texts']:,}", "=", same),
+        (f"pairs of texts from two splits that are one character apart: {apart['pairs']:,}", "~", apart),
+    ):
+        plates = ", ".join(f"{split} {n:,}" for split, n in found["plates"].items())
+        lines.append(f"{'near':10} {said}" + (f" (plates: {plates})" if plates else ""))
+        for example in found["examples"]:
+            lines.append(f"{'':10} " + f" {sign} ".join(f"{split} {text}" for split, text in example.items()))
+    return lines
+
+
+def _balance_lines(reports: list[dict]) -> list[str]:
+    """The evenness of whole positions, a line for each and one for all of them; two reports side by side."""
+    balances = [report["balance"] for report in reports]
+    longest = max((b["positions"] for b in balances), key=len)
+    rows = [[b["positions"][p] if p < len(b["positions"]) else None for b in balances] for p in range(len(longest))]
+    titles = ["before", "after"] if len(reports) > 1 else []
+    return [
+        *([_beside("", titles)] if titles else []),
+        _beside("balance", [_aligned(FIGURES)] * len(reports)),
+        *(_beside(f"position {p}", [_aligned(figures(row)) for row in both]) for p, both in enumerate(rows)),
+        _beside("all", [_aligned(figures(b["overall"])) for b in balances]),
+        _beside("mean", [_aligned(["", "", "", "", "", figure(b["overall"]["kl_mean"])]) for b in balances]),
+        f"{'':12} kl: bits from {reports[0]['target']}; mean: a character's, over positions",
+    ]
+
+
+def _aligned(cells: Sequence[str]) -> str:
+    return " ".join(f"{cell:>{width}}" for cell, width in zip(cells, (9, 6, 8, 7, 6, 7)))
+
+
+def _beside(name: str, parts: list[str]) -> str:
+    return f"{name:12} " + "  |  ".join(f"{part:48}" for part in parts).rstrip()
+
+
+def figures(row: dict | None) -> list[str]:
+    """A row of a balance in print, as FIGURES names its cells; "-" where there is nothing to tell."""
+    if not row or not row["plates"]:
+        return ["0", *["-"] * 5]
+    max_min = figure(row["max_min"], 2)
+    return [f"{row['plates']:,}", f"{row['absent']}", max_min, *(figure(row[k]) for k in ("entropy", "gini", "kl"))]
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    return "∞" if value is None else f"{value:,.{digits}f}"
 
 
 def _read_corpus(path: Path) -> tuple[dict[str, list[str]], list[str]]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.balance import count_table, deck, evenness, largest_remainder, lattice, water_fill
+from pipeline.balance import count_table, deck, divergence, evenness, largest_remainder, lattice, water_fill
 
 counts = st.lists(st.integers(0, 1000), min_size=1, max_size=30)
 sizes = st.lists(st.integers(1, 12), min_size=1, max_size=4)
@@ -101,3 +101,24 @@ def test_evenness_by_hand():
     )
     assert evenness([0, 4])["max_min"] == math.inf
     assert evenness([0, 4])["entropy"] == 0 and evenness([0, 4])["kl"] == 1
+
+
+@given(counts=st.lists(st.integers(0, 10**6), max_size=40), times=st.integers(1, 50))
+def test_an_even_spread_may_be_any(counts, times):
+    assert evenness(counts, [times] * len(counts)) == pytest.approx(evenness(counts), abs=1e-9)
+    even = [2**-n for n in range(len(counts))]
+    assert evenness([times / q for q in even], [1 / q for q in even]) == pytest.approx(evenness([times] * len(counts)))
+
+
+def test_evenness_of_an_uneven_wish_by_hand():
+    figures = evenness([2, 2], [3, 1])  # of four, three and one are wanted
+    assert figures["max_min"] == pytest.approx(3)  # twice as often as wanted, two thirds as often
+    assert figures["kl"] == pytest.approx(0.5 * math.log2(2 / 3) + 0.5 * math.log2(2))
+    assert figures["entropy"] == 1 and figures["gini"] == pytest.approx(0.25)
+
+
+def test_divergence_by_hand():
+    assert divergence([1, 3], [1, 1]) == pytest.approx(1 - 0.811278, abs=1e-6)
+    assert divergence([4, 0], [1, 1]) == 1 and divergence([3, 1], [0.75, 0.25]) == 0
+    assert divergence([4, 1], [1, 0]) == math.inf and divergence([4, 0], [1, 0]) == divergence([0, 0], [1, 0]) == 0
+    assert divergence([], []) == 0
