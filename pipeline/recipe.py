@@ -123,7 +123,7 @@ class TrainRecipe(Strict):
     seed: int = Field(0, ge=0, lt=2**63, description="Pair number i is a function of seed and i alone.")
     out: str = Field("", description="Run folder; empty is outputs/NAME.")
     start: str = Field("", description="Checkpoint to start from; empty starts afresh.")
-    reader: str = Field("", description="Reader for recognition and perceptual loss; empty leaves both out.")
+    reader: str = Field("", description="Reader that judges edits and checks a corpus's labels; empty: neither.")
     layouts: Names = Field((), description="Layouts to render, loosened; empty takes all.")
     wild: Share = Field(0.5, description="Share of made-up layouts: the way to plates never seen.")
     source: str = Field("", description="Corpus of labelled crops to learn too; only its split train is used.")

@@ -176,7 +176,7 @@ def _open_corpus(recipe: GenerateRecipe) -> CorpusSources:
     layout = next(iter(load_layouts([recipe.source.layout]).values())) if recipe.source.layout else None
     letters = _letters_in_use(texts)
     members: dict[tuple[str, tuple[str, ...]], list[Photo]] = {}
-    for label, photo in usable_photos(corpus, _of_split(_split_apart(corpus), recipe)):
+    for label, photo in usable_photos(corpus, _of_split(split_apart(corpus.labels, corpus.labels, corpus), recipe)):
         positions = fitted(label.text, layout.positions) if layout else grammar(label.text, letters)
         if positions:
             members.setdefault((label.split, positions), []).append(photo)
@@ -204,16 +204,16 @@ def _sources(members: dict, layout: str, seed: int, texts: frozenset[str], set_a
     return CorpusSources(tuple(groups), tuple(photos), texts, set_aside, fingerprint)
 
 
-def _split_apart(corpus: Corpus) -> list[Label]:
-    """The labels, without those whose text also stands in an earlier label's split: a plate stays in its split."""
-    home: dict[str, str] = {}
-    kept = []
-    for label in corpus.labels:
-        if home.setdefault(label.text, label.split) == label.split:
-            kept.append(label)
-        else:
-            corpus.put_aside(label.name, label.row, f"its text is also in the split {home[label.text]}")
-    return kept
+def split_apart(labels: list[Label], among: list[Label], aside: Corpus) -> list[Label]:
+    """The labels whose text stood in no other split first, among all of a corpus: a plate stays in its split.
+
+    The others are set aside in `aside`.
+    """
+    home = {label.text: label.split for label in reversed(among)}
+    for label in labels:
+        if home[label.text] != label.split:
+            aside.put_aside(label.name, label.row, f"its text is also in the split {home[label.text]}")
+    return [label for label in labels if home[label.text] == label.split]
 
 
 def _of_split(labels: list[Label], recipe: GenerateRecipe) -> list[Label]:

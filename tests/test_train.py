@@ -239,3 +239,7 @@ def test_two_processes_train_as_one_does(tmp_path):
     moved = torch.cat([(one[k] - start[k]).flatten() for k in one])
     apart = torch.cat([(one[k] - two[k]).flatten() for k in one])
     assert apart.norm() < 0.25 * moved.norm()
+
+
+def test_every_recipe_that_takes_a_corpus_checks_its_labels():
+    assert all(load_recipe(name, (), "train").reader == "reader" for name in ("train-reader", "train-phase2"))

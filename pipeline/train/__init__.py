@@ -99,7 +99,8 @@ class Run:
         self.recipe, self.folder, self.step, self.best, self.stale = recipe, folder, 0, -1e9, 0
         self.peers = Peers.join(recipe)
         device, dtype = choose_device(recipe)
-        crops = _crops(recipe, say if self.peers.rank == 0 else lambda line: None) if recipe.source else []
+        self.say = _silent if self.peers.rank else say
+        crops = _crops(recipe, self.say) if recipe.source else []
         self.task = TASKS[recipe.network](recipe, device, dtype, crops)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.task.network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema)
@@ -225,11 +226,9 @@ def train(recipe: TrainRecipe, resume: bool = False, say=print) -> Path:
         raise PlatemintError(f"start or reader: {fault}") from None
     if resume:
         run.load()
-    if run.peers.rank:
-        say = _silent
-    else:
+    if run.peers.rank == 0:
         (folder / "recipe.yaml").write_text(dump(recipe), encoding="utf8")
-    _loop(run, say)
+    _loop(run)
     return folder / f"{recipe.name}.safetensors"
 
 
@@ -237,8 +236,8 @@ def _silent(line: str) -> None:
     """What all processes of a run but the first say."""
 
 
-def _loop(run: Run, say) -> None:
-    recipe, board, pending = run.recipe, _Board(run), []
+def _loop(run: Run) -> None:
+    recipe, say, board, pending = run.recipe, run.say, _Board(run), []
     since = saved = time.monotonic()
     for batch in run.batches():
         pending.append(run.advance(batch))
