@@ -190,7 +190,7 @@ def load_recipe(
 
 def dump(recipe: Recipe) -> str:
     """The whole recipe as YAML, defaults included; `load_recipe` of it gives an equal recipe."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    return yaml.dump(recipe.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False)
 
 
 def recipe_hash(recipe: Recipe) -> str:
@@ -229,7 +229,13 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 # YAML 1.1 takes 1e-4 for text, since it lacks a point; in a recipe it is the usual way to write a learning rate.
-_UniqueKeys.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
+# The dumper has to know it too, so that it quotes a text such as 0E0.
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_UniqueKeys` reads back as it was."""
+
+
+for _yaml in (_UniqueKeys, _Dumper):
+    _yaml.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
 
 
 def _parse(text: str, origin: str) -> Any:

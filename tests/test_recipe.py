@@ -18,6 +18,12 @@ def fault(tmp_path, text=None, sets=(), **more):
     return str(caught.value)
 
 
+def test_a_reserved_text_that_looks_like_a_number_stays_a_text(tmp_path):
+    path = tmp_path / "dumped.yaml"
+    path.write_text(dump(GenerateRecipe(draw={"reserved": ["0E0", "1e5"]})), encoding="utf8")
+    assert load_recipe(path).draw.reserved == GenerateRecipe(draw={"reserved": ["0E0", "1e5"]}).draw.reserved
+
+
 @given(
     st.integers(0, 2**63 - 1),
     st.floats(0, 1),

@@ -32,7 +32,7 @@ LEAST_CONTRAST = (
 MOST_UNSPELLABLE = 0.01  # of all labels: a letter in more of them belongs to the plates, it is no slip
 MOST_ASIDE = 0.5
 
-# Measured with the shipped reader on 2,147 real crops: at these 3 right labels are suspected; of 20 % that were shuffled,
+# Measured with the shipped reader on 2,147 real crops: at these 3 right labels are suspected, and of 20 % shuffled ones
 # 98 % are (97 % in the split that the reader has not learned).
 SURE = 0.8  # probability per character from which on a reading counts
 FAR = 0.5  # share of the characters in which a label differs from what the picture says
