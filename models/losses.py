@@ -52,6 +52,16 @@ def pointer_loss(logits: Tensor, truth: Tensor, text: Tensor, height: int, width
     return sum(F.cross_entropy(look[there], token[there]) for look in logits) / len(logits)
 
 
+def pointed_near(logits: Tensor, near: Tensor, text: Tensor) -> Tensor:
+    """Minus the log-probability that a pointer picks one of the tokens `near`, bool (B, N, tokens), per picture (B,).
+
+    logits: (looks, B, N, tokens); looks and characters count alike.
+    """
+    there = text > 0
+    missed = logits.logsumexp(-1) - logits.masked_fill(~near, -1e4).logsumexp(-1)
+    return (missed.mean(0) * there).sum(1) / there.sum(1).clamp(min=1)
+
+
 def region_l1(picture: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     """Mean absolute difference inside the edited region."""
     return ((picture - truth).abs() * weight).sum() / (3 * weight.sum()).clamp(min=1)

@@ -69,6 +69,37 @@ def decode(log_probabilities: Tensor, alphabet: str) -> list[str]:
     return texts
 
 
+def align(log_probabilities: Tensor, texts: Tensor) -> Tensor:
+    """Where each character of known texts stands: its place (B, N) among the time steps, float, 0 where there is none.
+
+    The middle of its stretch on the likeliest path that spells the text (forced alignment: Viterbi over the states of
+    Graves et al., Connectionist temporal classification, 2006). texts int64 (B, N), 0-padded, N at least 1.
+    """
+    b, steps, _ = log_probabilities.shape
+    n = texts.shape[1]
+    states = texts.new_zeros(b, 2 * n + 1)  # a blank before, between and after the characters
+    states[:, 1::2] = texts
+    score = log_probabilities.gather(2, states[:, None].expand(-1, steps, -1))
+    skips = torch.zeros_like(states, dtype=torch.bool)
+    skips[:, 3::2] = texts[:, 1:] != texts[:, :-1]  # over the blank, which only equal neighbours need
+    best = score.new_full(states.shape, -1e9)
+    best[:, :2] = score[:, 0, :2]
+    came_from = []
+    for step in range(1, steps):
+        two = F.pad(best, (2, 0), value=-1e9)[:, :-2].masked_fill(~skips, -1e9)
+        reached, back = torch.stack([best, F.pad(best, (1, 0), value=-1e9)[:, :-1], two]).max(0)
+        best = reached + score[:, step]
+        came_from.append(back)
+    last = 2 * (texts > 0).sum(1, keepdim=True)
+    ends = best.gather(1, torch.cat([last, (last - 1).clamp(min=0)], 1))
+    path = [last - ends.argmax(1, keepdim=True)]
+    for back in reversed(came_from):
+        path.append(path[-1] - back.gather(1, path[-1]))
+    at = torch.cat(path[::-1], 1)[:, :, None] == 2 * torch.arange(n, device=texts.device) + 1
+    places = torch.arange(steps, device=texts.device, dtype=torch.float)[:, None]
+    return (at * places).sum(1) / at.sum(1).clamp(min=1)
+
+
 def ctc(log_probabilities: Tensor, texts: Tensor) -> Tensor:
     """CTC loss per image (B,), per character; texts int64 (B, N), 0-padded."""
     lengths = (texts > 0).sum(1)

@@ -10,7 +10,13 @@ import numpy as np
 CAP = 96  # height in pixels at which glyphs are kept: twice the tallest character a plate crop usually shows
 
 # Families with an open licence (OFL-1.1), installed as packages: relatives of plate typefaces, none of which is free.
-FONTS = ("Barlow Condensed", "Saira Condensed", "Saira", "Fjalla One", "Bebas Neue", "Oswald", "Share Tech", "Teko")
+FONTS = (
+    "Barlow Condensed", "Saira Condensed", "Saira", "Fjalla One", "Bebas Neue", "Oswald", "Share Tech", "Teko",
+    # What follows is for training alone: a letter of a font never seen is guessed from the fonts that were.
+    "Overpass", "Rajdhani", "Dosis", "Encode Sans", "IBM Plex Sans Condensed", "Yanone Kaffeesatz", "Anton",
+    "Titillium Web", "Chakra Petch", "Exo 2", "Sofia Sans", "Alumni Sans", "Inconsolata", "JetBrains Mono",
+    "Libre Franklin", "Viga",
+)  # fmt: skip
 HELD_OUT_FONTS = ("Roboto Condensed", "Archivo Narrow", "PT Sans Narrow")  # for measuring: never drawn in training
 
 
@@ -52,20 +58,35 @@ def _hanzi(character: str, weight: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=8192)
-def glyph(character: str, family: str, weight: int, swell: int = 0) -> np.ndarray:
+def _upright(character: str, family: str, weight: int) -> np.ndarray:
+    """Coverage of a character as its font has it: uint8 (CAP, W), trimmed at the sides, cap height filling the rows."""
+    if ord(character) > 0x2E80:
+        return cv2.resize(_hanzi(character, weight), (CAP, CAP), interpolation=cv2.INTER_AREA)
+    raw = _latin(character, family, weight)
+    return cv2.resize(raw, (max(1, round(raw.shape[1] * CAP / raw.shape[0])), CAP), interpolation=cv2.INTER_AREA)
+
+
+@lru_cache(maxsize=8192)
+def glyph(
+    character: str, family: str, weight: int, swell: int = 0, waist: float = 0.0, rounding: int = 0
+) -> np.ndarray:
     """Coverage of a character: uint8 (CAP, W), trimmed at the sides, cap height filling the rows.
 
     swell: pixels (at CAP) by which strokes are thickened (> 0) or thinned (< 0), as embossing and dirt do.
+    waist: how far what stands in the middle is lifted, as a share of the height. rounding: radius of corners, pixels.
     """
-    raw = _hanzi(character, weight) if ord(character) > 0x2E80 else _latin(character, family, weight)
-    if ord(character) > 0x2E80:
-        raw = cv2.resize(raw, (CAP, CAP), interpolation=cv2.INTER_AREA)
-    else:
-        raw = cv2.resize(raw, (max(1, round(raw.shape[1] * CAP / raw.shape[0])), CAP), interpolation=cv2.INTER_AREA)
+    raw = _upright(character, family, weight)
     if swell:
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (abs(swell) * 2 + 1,) * 2)
         pad = cv2.copyMakeBorder(raw, 0, 0, abs(swell), abs(swell), cv2.BORDER_CONSTANT)
         raw = cv2.dilate(pad, kernel) if swell > 0 else cv2.erode(pad, kernel)
+    if waist:
+        x, y = np.meshgrid(np.arange(raw.shape[1], dtype=np.float32), np.arange(CAP, dtype=np.float32))
+        high = y / (CAP - 1)
+        raw = cv2.remap(raw, x, y + np.float32(4 * waist * CAP) * high * (1 - high), cv2.INTER_LINEAR)
+    if rounding:
+        soft = cv2.GaussianBlur(raw, (0, 0), rounding / 2, borderType=cv2.BORDER_CONSTANT).astype(np.float32)
+        raw = np.clip((soft - 128) * rounding + 128, 0, 255).astype(np.uint8)
     return np.ascontiguousarray(raw)
 
 

@@ -71,6 +71,8 @@ class Layout(_Strict):
     border: float = Field(0.0, ge=0)  # width of a printed edge line in the ink's colour
     fonts: tuple[str, ...] = Field(min_length=1)  # 'Family:weight'
     slant: float = 0.0  # horizontal shift of a character's top over its height
+    waist: float = Field(0.0, ge=-0.2, le=0.2)  # lift of what stands in a character's middle, over its height
+    rounding: int = Field(0, ge=0, le=8)  # radius of a stroke's corners, in 96ths of the height
     pieces: tuple[Piece, ...] = ()
 
     @field_validator("fonts")

@@ -91,7 +91,22 @@ def _stamp(
     np.maximum(canvas[y0:y1, x0:x1], placed, out=canvas[y0:y1, x0:x1])
 
 
-def stamp_cell(canvas, cell: Cell, font: tuple[str, int], swell: int, scale: float, slant: float) -> None:
+@dataclass(frozen=True, slots=True)
+class Lettering:
+    """How a plate's characters look. For swell, waist and rounding see `glyph`, for slant Layout."""
+
+    family: str
+    weight: int
+    swell: int = 0
+    slant: float = 0.0
+    waist: float = 0.0
+    rounding: int = 0
+
+    def glyph(self, character: str) -> np.ndarray:
+        return glyph(character, self.family, self.weight, self.swell, self.waist, self.rounding)
+
+
+def stamp_cell(canvas, cell: Cell, lettering: Lettering, scale: float) -> None:
     """Prints a cell's character on a coverage canvas, uint8 (H, W), at scale pixels per millimetre."""
     if cell.character == " ":
         return
@@ -104,8 +119,8 @@ def stamp_cell(canvas, cell: Cell, font: tuple[str, int], swell: int, scale: flo
             bitmap = cv2.circle(np.zeros((16, 16), np.uint8), (8, 8), 7, 255, -1)
         _stamp(canvas, bitmap, (cell.x + (cell.width - wide) / 2) * scale, y * scale, wide * scale, high * scale, 0.0)
         return
-    bitmap = glyph(cell.character, *font, swell)
-    stretch = cell.width / (cap_width(*font) * cell.height)
+    bitmap = lettering.glyph(cell.character)
+    stretch = cell.width / (cap_width(lettering.family, lettering.weight) * cell.height)
     if ord(cell.character) > 0x2E80:
         stretch = cell.width / cell.height
     width = min(bitmap.shape[1] / CAP * cell.height * stretch, 1.12 * cell.width)
@@ -116,7 +131,7 @@ def stamp_cell(canvas, cell: Cell, font: tuple[str, int], swell: int, scale: flo
         cell.y * scale,
         width * scale,
         cell.height * scale,
-        slant,
+        lettering.slant,
     )
 
 
@@ -413,14 +428,15 @@ def photograph(
     family, _, weight = str(rng.choice(layout.fonts)).partition(":")
     font, choice = (family, int(weight)), int(rng.integers(len(layout.background)))
     swell = int(np.clip(round(rng.normal(0, 1.5 * severity)), -2, 4))
+    lettering = Lettering(*font, swell, layout.slant, layout.waist, layout.rounding)
     blank = _blank(layout, rng, scale, choice, font)
     ink = np.float32(layout.ink[choice % len(layout.ink)]) + np.float32(rng.normal(0, 8 * severity, 3))
     depth, angle = (rng.uniform(0, 0.22) if rng.random() < 0.5 else 0.0), rng.uniform(0, 2 * np.pi)
     exposure = _expose(layout, (blank.shape[1], blank.shape[0]), height, severity, rng)
-    return [_photo(k, text, blank, ink, font, swell, scale, depth, angle, exposure) for k, text in zip(kinds, texts)]
+    return [_photo(k, text, blank, ink, lettering, scale, depth, angle, exposure) for k, text in zip(kinds, texts)]
 
 
-def _photo(layout, text, blank, ink, font, swell, scale, depth, angle, exposure) -> Photo:
+def _photo(layout, text, blank, ink, lettering, scale, depth, angle, exposure) -> Photo:
     plate = blank.copy()
     mask, owner = (np.zeros(plate.shape[:2], np.uint8) for _ in range(2))
     fixed = np.zeros(plate.shape[:2], np.uint8)
@@ -428,11 +444,11 @@ def _photo(layout, text, blank, ink, font, swell, scale, depth, angle, exposure)
     number = 0
     for cell in placed:
         if not cell.printed:
-            stamp_cell(fixed, cell, font, swell, scale, layout.slant)
+            stamp_cell(fixed, cell, lettering, scale)
             continue
         number += 1
         one = np.zeros_like(mask)
-        stamp_cell(one, cell, font, swell, scale, layout.slant)
+        stamp_cell(one, cell, lettering, scale)
         owner[one > mask] = number
         np.maximum(mask, one, out=mask)
     everything = np.maximum(mask, fixed)

@@ -25,6 +25,7 @@ _PATTERNS = (
     "AAAA",
     "AAAAAAAA",
 )
+_LONG = ("LLDDLLDDDD", "LLDDLDDDD", "AAAAAAAAA")  # where there are two rows or a wide one
 _SEPARATORS = ("", "", " ", " ", "-", "·", ".")
 
 
@@ -48,8 +49,8 @@ def _colors(rng) -> tuple[tuple, tuple]:
             return background, ink
 
 
-def _pattern(rng) -> str:
-    plain = str(rng.choice(_PATTERNS))
+def _pattern(rng, roomy: bool) -> str:
+    plain = str(rng.choice(_PATTERNS + 2 * _LONG if roomy else _PATTERNS))
     separator = str(rng.choice(_SEPARATORS))
     if not separator:
         return plain
@@ -61,10 +62,19 @@ def _font(rng) -> str:
     return f"{rng.choice(FONTS)}:{rng.choice((300, 400, 500, 600, 700))}"
 
 
+def _lettering(rng) -> dict:
+    """Letters between those of the fonts: bars higher or lower, corners sharp or round."""
+    return {
+        "waist": round(float(np.clip(rng.normal(0, 0.04), -0.1, 0.1)), 2) if rng.random() < 0.5 else 0.0,
+        "rounding": int(rng.integers(2, 8)) if rng.random() < 0.3 else 0,
+    }
+
+
 def _rows(rng, width: float, height: float) -> tuple[Row, ...]:
-    pattern = _pattern(rng)
-    if height / width > 0.55 or (height / width > 0.42 and rng.random() < 0.2):
-        cut = int(rng.integers(2, 4))
+    two_rows = height / width > 0.55 or (height / width > 0.42 and rng.random() < 0.2)
+    pattern = _pattern(rng, roomy=two_rows or width / height > 3.5)
+    if two_rows:
+        cut = int(rng.integers(2, 4 if len(pattern) < 9 else 6))
         parts = [p.strip(" -·.") or "AA" for p in (pattern[:cut], pattern[cut:])]
     else:
         parts = [pattern]
@@ -175,6 +185,7 @@ def wild_layout(rng: np.random.Generator) -> Layout:
         border=float(rng.uniform(1, 4)) if rng.random() < 0.5 else 0.0,
         fonts=(_font(rng),),
         slant=float(rng.normal(0, 0.04)),
+        **_lettering(rng),
         pieces=_captions(rng, width, height, rows, ink) + pieces,
     )
 
@@ -209,6 +220,7 @@ def vary(layout: Layout, rng: np.random.Generator) -> Layout:
             "background": tuple(shade(c) for c in layout.background),
             "ink": tuple(shade(c) for c in layout.ink),
             "slant": float(rng.normal(0, 0.02)),
+            **_lettering(rng),
         }
     )
 

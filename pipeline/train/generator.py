@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import checkpoint, losses
-from models.reader import ctc, decode
-from models.spg import SIZES, SPG, D_t, SPGConfig, encode_texts, region
+from models.reader import align, ctc, decode
+from models.spg import SIZES, SPG, D_t, SPGConfig, encode_texts, region, token_places
 from pipeline.edit import autocast
 from pipeline.plate import ALPHABET, DIGITS, LETTERS, PROVINCES, READABLE, characters, same_reading
 from pipeline.recipe import TrainRecipe
@@ -125,8 +125,9 @@ class SPGTask:
         targets = [another_text(text, rng) for text in texts]
         x, y = self._texts(texts, targets)
         with torch.no_grad():
-            legible = torch.exp(-self._read(source, texts))
             theirs = self.reader.features(self._to_reader(source))
+            legible = torch.exp(-self._unread(theirs, texts))
+            near = self._near(theirs, texts)
         there = self.network(source, x, y, attached=True)
         back = self.network(there.O_t.detach(), y, x, attached=True)
         unread = self._read(there.O_t, targets)
@@ -138,8 +139,30 @@ class SPGTask:
             "real_masks": 0.5 * self.recipe.recognition * (weight * unread_masks).sum(),
             "real_l1": 30 * losses.region_l1(back.O_t, source, region(B_s, B_t)),
             "real_perceptual": losses.perceptual(self.reader.features(self._to_reader(back.O_t)), theirs),
+            "real_pointer": (weight * losses.pointed_near(there.pointer, near, x)).sum(),
             "real_cycle": 0.3 * (losses.mask_loss(back.source_logits, B_t) + losses.mask_loss(back.target_logits, B_s)),
         }
+
+    def _near(self, features: list[Tensor], texts: list[str]) -> Tensor:
+        """The image tokens around the place where the reader finds each character: bool (B, N, tokens).
+
+        It finds the characters of a text it knows beside emblems and side letters too. A separator may be anywhere.
+        """
+        steps = self.reader.config.width // 4  # a row
+        codes = encode_texts([characters(t) for t in texts], READABLE).to(self.device)
+        found = align(self.reader.read_features(features), codes)
+        row, x = found.div(steps, rounding_mode="floor"), (found % steps + 0.5) / steps
+        height, width = (side // 8 for side in self.size)
+        places = token_places(height, width, self.device)
+        near = (places[:, 0] - x[..., None]).abs() * width < 1.2
+        two_rows = row.max(1, keepdim=True).values[..., None] > 0
+        upper = places[:, 1] < 0.5
+        near &= ~two_rows | (upper == (row[..., None] == 0))
+        everywhere = torch.ones(len(texts), max(map(len, texts)), height * width, dtype=torch.bool, device=self.device)
+        for kept, text, rows in zip(everywhere, texts, near):
+            at = [i for i, c in enumerate(text) if c in READABLE]
+            kept[at] = rows[: len(at)]
+        return everywhere
 
     def critic_loss(self) -> Tensor | None:
         """D_t's loss on the pictures of the last `loss`; None while nothing is painted."""
@@ -193,7 +216,7 @@ def another_text(text: str, rng: np.random.Generator) -> str:
 
 def prime_glyphs(network: SPG) -> None:
     """Starts C_d's learned glyphs from three typefaces: training refines letters instead of discovering them."""
-    from pipeline.render.photo import Cell, stamp_cell
+    from pipeline.render.photo import Cell, Lettering, stamp_cell
 
     channels, height, width = network.config.glyph
     fonts = [("Saira Condensed", 500), ("Barlow Condensed", 600), ("Fjalla One", 400)]
@@ -202,6 +225,6 @@ def prime_glyphs(network: SPG) -> None:
             for channel in range(channels):
                 canvas = np.zeros((4 * height, 4 * width), np.uint8)
                 cell = Cell(character, 0, 0, 4 * width, 4 * height, True)
-                stamp_cell(canvas, cell, fonts[channel % len(fonts)], 0, 1.0, 0.0)
+                stamp_cell(canvas, cell, Lettering(*fonts[channel % len(fonts)]), 1.0)
                 small = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
                 network.C_d.glyphs[number, channel] = torch.from_numpy(small).float() / 255
