@@ -98,7 +98,7 @@ def generate(recipe, sets, source, count, out, seed, dry_run) -> None:
     given = {"source.path": source, "count": count, "out": out, "seed": seed}
     with _faults(WrongUse):
         stages = Stages(load_recipe(recipe, sets, "generate", {k: v for k, v in given.items() if v is not None}))
-        plan = run.plan(stages.recipe, stages.sources)  # a source or a count that cannot be is a fault of the recipe
+        plan = run.plan(stages)  # a source or a count that cannot be is a fault of the recipe
         stages.ready()  # and so is a network or a device
     if dry_run:
         _preview(stages, plan)

@@ -8,6 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 
+class Infeasible(ValueError):
+    """Totals that cannot be had. missed: {column: (wanted, nearest that can be)} of those that cannot have theirs."""
+
+    def __init__(self, missed: dict[int, tuple[float, float]]):
+        super().__init__(f"no table has these totals; the nearest: {missed}")
+        self.missed = missed
+
+
 def largest_remainder(shares: Sequence[float] | np.ndarray, total: int) -> np.ndarray:
     """Whole numbers, int64 (n,), that add up to `total` and stand to each other as `shares` do.
 
@@ -24,18 +32,139 @@ def largest_remainder(shares: Sequence[float] | np.ndarray, total: int) -> np.nd
     return whole
 
 
-def water_fill(have: Sequence[int] | np.ndarray, n: int) -> np.ndarray:
+def water_fill(have: Sequence[int] | np.ndarray, n: int, weights: Sequence[float] | np.ndarray = ()) -> np.ndarray:
     """How to share `n` new ones over classes that already `have` some so that the lowest rise to one level.
 
-    int64 (classes,), sum n. Classes above the level get none; no other way of adding n leaves a larger minimum.
+    int64 (classes,), sum n. weights: how high the classes' levels shall stand to each other; without them, all alike;
+    a class of weight 0 gets none. Classes above the level get none; no other way of adding n leaves a larger minimum
+    of (have + new) / weight.
     """
     have = np.asarray(have, dtype=np.float64)
+    weights = np.ones(len(have)) if len(weights) == 0 else np.asarray(weights, dtype=np.float64)
     if n == 0:
         return np.zeros(len(have), dtype=np.int64)
-    ascending = np.sort(have)
-    levels = (n + np.cumsum(ascending)) / np.arange(1, len(have) + 1)  # if only the i + 1 lowest are raised
-    level = levels[np.flatnonzero(levels >= ascending)[-1]]
-    return largest_remainder(np.maximum(0, level - have), n)
+    wanted = np.flatnonzero(weights)
+    ascending = wanted[np.argsort(have[wanted] / weights[wanted], kind="stable")]
+    height = have[ascending] / weights[ascending]
+    levels = (n + np.cumsum(have[ascending])) / np.cumsum(weights[ascending])  # if only the i + 1 lowest are raised
+    level = levels[np.flatnonzero(levels >= height)[-1]]
+    return largest_remainder(np.maximum(0, level * weights - have), n)
+
+
+def rake(start: np.ndarray, rows: np.ndarray, columns: np.ndarray, rounds: int = 10_000) -> np.ndarray:
+    """The table, float64 (R, C), nearest to `start` in Kullback-Leibler's sense whose rows and columns sum as asked.
+
+    Iterative proportional fitting (Deming and Stephan, 1940); zeros of start stay zeros. It converges where there is
+    such a table: quickly, unless an entry has to vanish; then it stops after so many rounds, a little off.
+    """
+    table = np.asarray(start, dtype=np.float64).copy()
+    for _ in range(rounds):
+        table *= (rows / np.maximum(table.sum(1), 1e-300))[:, None]
+        table *= columns / np.maximum(table.sum(0), 1e-300)
+        if np.abs(table.sum(1) - rows).sum() <= 1e-9 * max(1.0, float(np.sum(rows))):
+            break
+    return table
+
+
+def whole(table: np.ndarray) -> np.ndarray:
+    """A table of whole numbers, int64 (R, C), with the row and column sums of the float one, which are whole.
+
+    Every entry is rounded up or down, mostly to the nearer (controlled rounding; Cox, 1987). That is a transportation
+    problem, and the corners that linear programming finds are whole.
+    """
+    low = np.floor(table + 1e-6)
+    up = table - low
+    entries = np.argwhere(up > 1e-6)
+    if len(entries):
+        over = np.r_[up.sum(1), up.sum(0)].round()
+        rounded_up = _solve(-up[tuple(entries.T)], _sums(entries, table.shape), over, most=1)
+        low[tuple(entries.T)] += rounded_up.round()
+    return low.astype(np.int64)
+
+
+def apportion(sizes: np.ndarray, allowed: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """What rows of these `sizes` (R,) hold of columns of which there shall be `wanted` (C,) in all: int64 (R, C).
+
+    allowed: bool (R, C), the columns a row may hold. Of all such tables the evenest (of the largest entropy), rounded.
+    sizes and wanted are whole and have one sum. Raises Infeasible where there is no such table.
+    """
+    entries = np.argwhere(allowed)
+    nearest = np.bincount(
+        entries[:, 1], weights=_nearest(_sums(entries, allowed.shape), np.r_[sizes, wanted], len(sizes)),
+        minlength=len(wanted),
+    )  # fmt: skip
+    _refuse(wanted, nearest.round())
+    return whole(rake(allowed, sizes, wanted))
+
+
+def reweigh(weights: np.ndarray, shares: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """The weights (n,) as little changed as can be so that kinds have their shares: float64 (n,), sum 1.
+
+    shares: for every way of sorting the n into kinds, (of (n,), the kind's number; share (kinds,), sum 1). By iterative
+    proportional fitting. Raises Infeasible, its columns counted through all kinds, where the shares contradict.
+    """
+    there = np.flatnonzero(weights)
+    kinds = [(of[there], share) for of, share in shares]
+    starts = np.cumsum([0, *(len(share) for _, share in kinds)])
+    rows = np.concatenate([start + of for start, (of, _) in zip(starts, kinds)])
+    sums = _sparse(rows, np.tile(np.arange(len(there)), len(kinds)), (starts[-1], len(there)))
+    wanted = np.concatenate([share for _, share in kinds])
+    _refuse(wanted, sums @ _nearest(sums, wanted, 0))
+    fitted = np.asarray(weights, dtype=np.float64)[there]
+    for _ in range(10_000):
+        before = fitted
+        for of, share in kinds:
+            fitted = fitted * (share / np.maximum(np.bincount(of, fitted, len(share)), 1e-300))[of]
+        if np.abs(fitted - before).sum() < 1e-12:
+            break
+    whole_weights = np.zeros(len(weights))
+    whole_weights[there] = fitted
+    return whole_weights
+
+
+def _refuse(wanted: np.ndarray, nearest: np.ndarray) -> None:
+    missed = np.flatnonzero(np.abs(wanted - nearest) > 1e-6)
+    if len(missed):
+        raise Infeasible({int(c): (wanted[c].item(), nearest[c].item()) for c in missed})
+
+
+def _sums(entries: np.ndarray, shape: tuple[int, int]):
+    """Which row sums, and then which column sums, of a table each of some `entries` (n, 2) counts in: sparse."""
+    n = np.arange(len(entries))
+    return _sparse(np.r_[entries[:, 0], shape[0] + entries[:, 1]], np.r_[n, n], (sum(shape), len(n)))
+
+
+def _sparse(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]):
+    from scipy.sparse import csr_array
+
+    return csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
+
+
+def _nearest(sums, wanted: np.ndarray, exact: int) -> np.ndarray:
+    """Entries whose sums miss `wanted` by the least in all; the first `exact` of them by nothing."""
+    from scipy.sparse import hstack
+
+    n, soft = sums.shape[1], np.arange(exact, len(wanted))
+    short = _sparse(soft, np.arange(len(soft)), (len(wanted), len(soft)))
+    cost = np.r_[np.zeros(n), np.ones(2 * len(soft))]
+    return _solve(cost, hstack([sums, short, -short]), wanted)[:n]
+
+
+def _solve(cost: np.ndarray, sums, wanted: np.ndarray, most: float | None = None) -> np.ndarray:
+    from scipy.optimize import linprog
+
+    found = linprog(cost, A_eq=sums, b_eq=wanted, bounds=(0, most), method="highs-ds")
+    if found.status:
+        raise ValueError(f"no table has these row and column sums: {found.message}")
+    return found.x
+
+
+def spread(counts: Sequence[int] | np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """So many of each class, shuffled so that any stretch holds about each one's share: int64 (sum of counts,)."""
+    counts = np.asarray(counts, dtype=np.int64)
+    of = np.repeat(np.arange(len(counts)), counts)
+    number = np.arange(len(of)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return of[np.argsort((number + rng.random(len(of))) / counts[of], kind="stable")]
 
 
 def deck(alphabet: Sequence[str] | np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:

@@ -20,6 +20,7 @@ _COLUMNS = {
     "index": "number of the planned text",
     "round": "attempt at which it was accepted, from 0",
     "reading": "what our reader reads on the finished plate",
+    "origin": "synthetic, or real for a plate of the corpus as it is",
     "digital_source_type": "IPTC digital source type",
 }
 
@@ -46,9 +47,14 @@ def _header(recipe: GenerateRecipe, plan: dict, manifest: dict) -> dict:
 def _body(recipe: GenerateRecipe, manifest: dict) -> str:
     columns = {name: _COLUMNS.get(name, "score of the checks, 0..1") for name in write.schema(recipe).names}
     kind = _EDITED if recipe.source.path else _RENDERED
+    real = (
+        f"\n\nBeside them {manifest['real']:,} plates of the corpus as they are (origin real)."
+        if manifest["real"]
+        else ""
+    )
     return f"""# {recipe.name}
 
-{manifest["accepted"]:,} labelled license plates, minted by platemint: {kind}
+{manifest["accepted"]:,} labelled license plates, minted by platemint: {kind}{real}
 
 - seed {recipe.seed}, recipe sha256 `{manifest["recipe_sha256"]}`; the whole recipe is in `recipe.yaml`
 - {sum(manifest["rejected"].values()):,} rejected plates, with reason and scores, are in `dropped/`
@@ -60,7 +66,7 @@ def _body(recipe: GenerateRecipe, manifest: dict) -> str:
 
 ## Balance
 
-How often each character stands at a position, 0 the first; an even spread has max/min and entropy 1.
+How often each character stands at a position of the new plates, 0 the first; an even spread has max/min and entropy 1.
 
 {_table(("position", "characters", "plates", "max/min", "entropy"), _evenness(manifest["counts"]))}
 """
@@ -77,13 +83,13 @@ were rendered, and whose characters were then replaced. No photograph and no rea
 def _evenness(counts: dict[str, dict[str, int]]) -> list[tuple[str, ...]]:
     rows = []
     for key, table in counts.items():
-        position, alphabet = key.split("/", 1)
+        position, alphabet, *scope = key.split("/", 2)
         figures = evenness(list(table.values()))
         if len(alphabet) > 1:
             rows.append(
                 (
                     position,
-                    alphabet,
+                    " ".join([alphabet, *scope]),
                     f"{sum(table.values()):,}",
                     f"{figures['max_min']:.3f}",
                     f"{figures['entropy']:.5f}",

@@ -1,9 +1,10 @@
-"""Target strings: rows of shuffled columns, so that every position holds each character of its alphabet equally often.
+"""Target strings: rows of shuffled columns, so that every position holds each character as often as is wished.
 
-A deck is all the characters that one position takes from one alphabet, over the whole run: LLLDDDD and LLDDDD share the
-decks of their first two positions. Each character comes floor or ceil of n / len(alphabet) times. The decks are dealt
-to the patterns (groups whose strings look alike), and texts that come twice or must not be drawn are then mended by
-trading single characters inside a deck, which leaves every count as it was.
+A deck is all the characters that one position takes from one alphabet: LLLDDDD and LLDDDD share the decks of their
+first two positions. Each character comes floor or ceil of n / len(alphabet) times, or as often as `pipeline.quotas` has
+it. The decks are dealt to the patterns (groups whose strings look alike), and texts that come twice or must not be
+drawn are then mended by trading single characters inside a deck, which leaves every count as it was; where pairs of
+neighbours are even too, by trading all that follows a character that two texts share, which leaves the pairs as well.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.balance import count_table, deck, largest_remainder, lattice
-from pipeline.plate import PlatemintError
+from pipeline.balance import count_table, deck, largest_remainder, lattice, spread, whole
+from pipeline.plate import PlatemintError, characters
+from pipeline.quotas import Deck, Wish, group_weights
 
 if TYPE_CHECKING:
     from pipeline.sample import Group
@@ -49,28 +51,38 @@ class Targets:
 
 
 def draw_targets(
-    groups: Sequence[Group], count: int, seed: int, forbidden: Container[str], reserved: Iterable[str] = ()
+    groups: Sequence[Group],
+    count: int,
+    seed: int,
+    forbidden: Container[str],
+    reserved: Iterable[str] = (),
+    wish: Wish | None = None,
 ) -> Targets:
     """`count` different strings, none in `forbidden` or `reserved`, shared over the groups by weight.
 
-    Raises PlatemintError, naming group, asked and possible, where the strings do not suffice or where no arrangement
-    is found within a bounded search.
+    wish: how often characters, layouts and lengths shall come; None: every character of a position alike. Raises
+    PlatemintError, naming group, asked and possible, where the strings do not suffice, where no arrangement is found
+    within a bounded search, and where what is wished cannot be had.
     """
+    wish = wish or Wish()
     if not groups:
         raise PlatemintError("source: no group of plates to draw texts for: see that the source holds labelled plates")
     rng = np.random.default_rng([seed, STAGE])
-    asked = largest_remainder([group.weight for group in groups], count)
+    asked = largest_remainder(group_weights(groups, wish.balance), count)
     taken = _Taken(forbidden, frozenset(reserved))
-    patterns = _patterns(groups, asked)
+    patterns = _patterns(groups, asked, wish)
     _check_room(patterns, groups, asked, count, taken)
-    mender = _Mender(*_deal(patterns, rng), patterns, taken, Random(int(rng.integers(2**62))))
+    texts, decks = _deal(patterns, wish, rng)
+    mending = _PairMender if wish.balance.pairs else _Mender
+    mender = mending(texts, decks, patterns, taken, Random(int(rng.integers(2**62))))
     if faults := mender.mend():
         raise _unmended(faults, patterns, groups, asked, count, taken)
     return _take_turns(mender.texts, patterns, groups, asked, rng)
 
 
-def quotas(targets: Targets, groups: Sequence[Group]) -> dict[str, dict[str, int]]:
-    """{"position/alphabet": {character: count}} of these targets, zeros included; positions count from 0."""
+def quotas(targets: Targets, groups: Sequence[Group], wish: Wish | None = None) -> dict[str, dict[str, int]]:
+    """{deck's name: {character: count}} of these targets, zeros included (see `pipeline.quotas.Deck`)."""
+    wish = wish or Wish()
     present = np.bincount(targets.group, minlength=len(groups))
     texts = targets.text[np.argsort(targets.group, kind="stable")]
     parts = np.split(texts, np.cumsum(present)[:-1])
@@ -78,7 +90,8 @@ def quotas(targets: Targets, groups: Sequence[Group]) -> dict[str, dict[str, int
     for group, part in zip(groups, parts):
         table, seen = count_table(part)
         for position, alphabet in enumerate(group.positions if len(part) else ()):
-            counts = found.setdefault(f"{position}/{alphabet}", dict.fromkeys(alphabet, 0))
+            name = Deck(position, alphabet, wish.scope(group)).name
+            counts = found.setdefault(name, dict.fromkeys(alphabet, 0))
             for character, n in zip(seen, table[position].tolist()):
                 if n:
                     counts[character] += n
@@ -98,9 +111,14 @@ class _Taken:
 
 @dataclass
 class _Pattern:
-    """Groups that draw from the same strings. Its texts are the rows from `start` on, `size` of them."""
+    """Groups that draw from the same strings and decks. Its texts are the rows from `start` on, `size` of them.
+
+    scope: of its decks. blocked: words that none of its texts may hold.
+    """
 
     positions: tuple[str, ...]
+    scope: str
+    blocked: tuple[str, ...]
     groups: list[int]
     size: int
     start: int = 0
@@ -114,17 +132,25 @@ class _Pattern:
         """Positions that have a choice."""
         return [p for p, alphabet in enumerate(self.positions) if len(alphabet) > 1]
 
+    def decks(self) -> list[Deck]:
+        return [Deck(position, alphabet, self.scope) for position, alphabet in enumerate(self.positions)]
+
+    def blocks(self, text: str) -> bool:
+        """Whether a text holds a word that is not to be seen, separators inside it or not."""
+        plain = characters(text) if self.blocked else ""
+        return any(word in plain for word in self.blocked)
+
     def free_texts(self, taken: Container[str]) -> list[str]:
         """Its strings that are not taken."""
         alphabets = [np.array(list(alphabet)) for alphabet in self.positions]
         rows = lattice([len(alphabet) for alphabet in alphabets], self.space)
         texts = _joined([alphabet[column] for alphabet, column in zip(alphabets, rows.T)])
-        return [text for text in texts if text not in taken]
+        return [text for text in texts if text not in taken and not self.blocks(text)]
 
 
 @dataclass
-class _Deck:
-    """One position's characters of one alphabet. spare: those dealt once less than others, which may replace these."""
+class _Hands:
+    """What a deck is dealt to. order: an alphabet, whose first come once more where it cannot be even. spare: those dealt once less than others, which may replace these."""
 
     order: np.ndarray
     hands: list[_Pattern]
@@ -140,11 +166,12 @@ class _Deck:
         return hand.start + card - (self.ends[bisect_right(self.ends, card)] - hand.size)
 
 
-def _patterns(groups: Sequence[Group], asked: np.ndarray) -> list[_Pattern]:
+def _patterns(groups: Sequence[Group], asked: np.ndarray, wish: Wish) -> list[_Pattern]:
     """Patterns that are asked for, those with the fewest strings first: they have the least choice."""
-    found: dict[tuple[str, ...], _Pattern] = {}
+    found: dict[tuple, _Pattern] = {}
     for g in np.flatnonzero(asked).tolist():
-        pattern = found.setdefault(tuple(groups[g].positions), _Pattern(tuple(groups[g].positions), [], 0))
+        key = tuple(groups[g].positions), wish.scope(groups[g]), tuple(groups[g].blocked)
+        pattern = found.setdefault(key, _Pattern(*key, [], 0))
         pattern.groups.append(g)
         pattern.size += int(asked[g])
     patterns = sorted(found.values(), key=lambda pattern: pattern.space)
@@ -153,23 +180,50 @@ def _patterns(groups: Sequence[Group], asked: np.ndarray) -> list[_Pattern]:
     return patterns
 
 
-def _deal(patterns: list[_Pattern], rng: np.random.Generator) -> tuple[list[str], dict[tuple[int, str], _Deck]]:
-    """All rows' texts, pattern by pattern, not yet mended, and the decks their characters came from."""
-    decks: dict[tuple[int, str], _Deck] = {}
+def _deal(patterns: list[_Pattern], wish: Wish, rng: np.random.Generator) -> tuple[list[str], dict[Deck, _Hands]]:
+    """All rows' texts, pattern by pattern, not yet mended, and what each deck was dealt to."""
+    decks: dict[Deck, _Hands] = {}
     for pattern in patterns:
-        for key in enumerate(pattern.positions):
-            decks.setdefault(key, _Deck(rng.permutation(list(key[1])), [], set())).hands.append(pattern)
+        for key in pattern.decks():
+            decks.setdefault(key, _Hands(rng.permutation(list(key.alphabet)), [], set())).hands.append(pattern)
+    wished = wish.counts({key: sum(hand.size for hand in cards.hands) for key, cards in decks.items()})
     columns: dict[tuple[int, int], np.ndarray] = {}
-    for (position, _), cards in decks.items():
+    for key, cards in decks.items():
+        counts = wished.get(key)
+        pile = np.array(list(counts))[spread(list(counts.values()), rng)] if counts else None
         begin = 0
         for k in rng.permutation(len(cards.hands)).tolist():  # at random, so that decks do not run in step
             hand = cards.hands[k]
-            columns[hand.start, position] = _hand(hand, position, np.roll(cards.order, -begin), rng)
+            columns[hand.start, key.position] = (
+                _hand(hand, key.position, np.roll(cards.order, -begin), rng) if pile is None else pile[: hand.size]
+            )
+            pile = None if pile is None else pile[hand.size :]
             begin += hand.size
-        over = begin % len(cards.order)
+        over = 0 if counts else begin % len(cards.order)
         cards.spare = set(cards.order[over:].tolist()) if over else set()
-    rows = (_joined([columns[q.start, p] for p in range(len(q.positions))]) for q in patterns)
-    return [text for part in rows for text in part], decks
+    rows = ([columns[q.start, p] for p in range(len(q.positions))] for q in patterns)
+    texts = (_joined(_with_even_pairs(part, rng) if wish.balance.pairs else part) for part in rows)
+    return [text for part in texts for text in part], decks
+
+
+def _with_even_pairs(columns: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+    """Columns of characters, each str (n,), reordered so that neighbours' pairs come as evenly as the columns allow.
+
+    Fixed positions are passed over: a separator between two characters makes them no strangers.
+    """
+    columns, before = [column.copy() for column in columns], None
+    for column in columns:
+        seen, codes = np.unique(column, return_inverse=True)
+        if len(seen) == 1:
+            continue
+        if before is not None:
+            n, m = np.bincount(before), np.bincount(codes)
+            table = whole(np.outer(n, m) / len(column))
+            for code, row in enumerate(table):
+                column[before == code] = seen[spread(row, rng)]
+            codes = np.searchsorted(seen, column)
+        before = codes
+    return columns
 
 
 def _hand(pattern: _Pattern, position: int, order: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -195,7 +249,14 @@ class _Mender:
     A trade stands unless it leaves more faults than it found; so the fault may move on, and ends where there is room.
     """
 
-    def __init__(self, texts: list[str], decks: dict, patterns: list[_Pattern], taken: Container[str], random: Random):
+    def __init__(
+        self,
+        texts: list[str],
+        decks: dict[Deck, _Hands],
+        patterns: list[_Pattern],
+        taken: Container[str],
+        random: Random,
+    ):
         self.texts, self.decks, self.patterns, self.taken = texts, decks, patterns, taken
         self.random = random.random  # the one method that gives the same numbers in every Python
         self.starts = [pattern.start for pattern in patterns]
@@ -221,7 +282,7 @@ class _Mender:
     def _trade(self, row: int, pattern: _Pattern, wide: bool) -> bool:
         """Tries one trade and says whether it mended a fault. wide: with other patterns and spare characters too."""
         position = self._below(pattern.free)  # of a pattern without any, the one text is settled before all others
-        cards = self.decks[position, pattern.positions[position]]
+        cards = self.decks[Deck(position, pattern.positions[position], pattern.scope)]
         if wide and cards.spare and self.random() < 0.3:
             return self._trade_spare(row, position, cards)
         if wide and self.random() < 0.5:
@@ -231,11 +292,16 @@ class _Mender:
         old, old_other = self.texts[row], self.texts[other]
         if old[position] == old_other[position]:
             return False
-        sound = other not in self.faults
+        new, new_other = (_with(old, position, old_other[position]), _with(old_other, position, old[position]))
+        return self._swap(row, new, other, new_other)
+
+    def _swap(self, row: int, new: str, other: int, new_other: str) -> bool:
+        """Gives a row at fault and another one new texts, unless that makes more faults; says whether it made fewer."""
+        old_other, sound = self.texts[other], other not in self.faults
         if sound:
             self.used.remove(old_other)
-        new, new_other = (_with(old, position, old_other[position]), _with(old_other, position, old[position]))
-        good, good_other = self._is_free(new), new != new_other and self._is_free(new_other)
+        good = self._is_free(row, new)
+        good_other = new != new_other and self._is_free(other, new_other)
         if good + good_other < sound:
             self.used.add(old_other)
             return False
@@ -243,7 +309,7 @@ class _Mender:
         self._settle(row, new)
         return good + good_other > sound
 
-    def _trade_spare(self, row: int, position: int, cards: _Deck) -> bool:
+    def _trade_spare(self, row: int, position: int, cards: _Hands) -> bool:
         """Takes a spare character for one that came once more, and says whether that mended the row."""
         old, new = self.texts[row][position], self._below(sorted(cards.spare))
         if old in cards.spare:
@@ -255,17 +321,30 @@ class _Mender:
     def _settle(self, row: int, text: str) -> None:
         """Gives a row its text, and notes whether it is at fault. The text it had must not be in `used` any more."""
         self.texts[row] = text
-        if self._is_free(text):
+        if self._is_free(row, text):
             self.used.add(text)
             self.faults.pop(row, None)
         else:
             self.faults[row] = None
 
-    def _is_free(self, text: str) -> bool:
-        return text not in self.used and text not in self.taken
+    def _is_free(self, row: int, text: str) -> bool:
+        return text not in self.used and text not in self.taken and not self.pattern(row).blocks(text)
 
     def _below(self, items: list):
         return items[int(self.random() * len(items))]
+
+
+class _PairMender(_Mender):
+    """Trades what follows a character that two rows of a pattern share: no count of a character or a pair changes."""
+
+    def _trade(self, row: int, pattern: _Pattern, wide: bool) -> bool:
+        cut = self._below(pattern.free)
+        for _ in range(PER_FAULT):
+            other = pattern.start + int(self.random() * pattern.size)
+            a, b = self.texts[row], self.texts[other]
+            if other != row and a[cut] == b[cut] and a[cut:] != b[cut:]:
+                return self._swap(row, a[:cut] + b[cut:], other, b[:cut] + a[cut:])
+        return False
 
 
 def _with(text: str, position: int, character: str) -> str:

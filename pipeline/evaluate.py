@@ -404,7 +404,7 @@ class Edits:
             plates, names = [], []
             for place in places:
                 group = int(self.targets.group[place])
-                plate = sources.get(group, int(self.targets.group_index[place]), 0)
+                plate = sources.get(group, sources.turn(group, int(self.targets.group_index[place]), 0))
                 plates.append(replace(plate, target=str(self.targets.text[place]), index=place))
                 names.append((self.kinds[plate.source] or sources.groups[group].name,))
             yield judge_plates(plates, names, self.stages.edit, self.judge)

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from pipeline.plate import PlatemintError
 
@@ -26,6 +34,13 @@ NOT_IN_HASH = {"out": True, "engine": True}  # where a run lands and who compute
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML gives lists; a frozen recipe holds tuples
 Share = Annotated[float, Field(ge=0, le=1)]
+# In YAML a mapping {name: share}; a frozen recipe holds it as pairs. Lengths are numbers there and names here.
+Shares = Annotated[
+    tuple[tuple[str, Share], ...],
+    Field(strict=False),
+    BeforeValidator(lambda given: tuple((str(k), v) for k, v in given.items()) if isinstance(given, dict) else given),
+    PlainSerializer(dict),
+]
 
 
 class Strict(BaseModel):
@@ -55,7 +70,32 @@ class Source(Strict):
         return self
 
 
+class Balance(Strict):
+    per: Literal["position", "layout", "character"] = Field(
+        "position",
+        description="What is counted: a position over all layouts, or of each layout, or a character wherever it is.",
+    )
+    target: str = Field("uniform", description="A CSV of position,character,share or character,share; or uniform.")
+    pairs: bool = Field(False, description="Even pairs of neighbours too, so that no reader learns one from the other.")
+    layouts: Shares = Field((), description="Shares of layouts, parts of 1; others share what is left.")
+    lengths: Shares = Field((), description="Shares of texts by their number of characters, likewise.")
+    top_up: bool = Field(False, description="Add to what the corpus has, split by split: its rare characters first.")
+
+    @model_validator(mode="after")
+    def _what_goes_together(self) -> Balance:
+        if self.top_up and (self.pairs or self.per == "character"):
+            raise ValueError("top_up adds to single positions: it goes with neither pairs nor per: character")
+        return self
+
+
 class Draw(Strict):
+    forbid: str = Field(
+        "", description="Texts never drawn: a file with one a line, or a corpus, whose labels they are."
+    )
+    blocked: Names = Field(
+        ("ASS", "CUM", "FAG", "FKU", "FUC", "FUK", "FUX", "KKK", "NGR", "NIG", "SEX", "SHT", "TIT"),
+        description="Words no text may hold; a layout may name more. Agencies block these and the like.",
+    )
     reserved: Names = Field(
         ("NULL", "NA", "NAN", "NONE", "N/A", "NIL", "TRUE", "FALSE"),
         description="Texts never drawn: common table readers turn them into missing values or booleans.",
@@ -84,6 +124,7 @@ class Write(Strict):
     format: Literal["jpeg", "png", "webp"] = Field("jpeg", description="jpeg: what cameras and LPR datasets hold.")
     quality: int = Field(95, ge=1, le=100, description="Of jpeg and webp; 95 leaves no trace a recogniser would learn.")
     masks: bool = Field(False, description="Also store the mask of the new characters (PNG).")
+    real: bool = Field(False, description="Also write the corpus's own plates, as they are: rows of origin real.")
     shard_rows: int = Field(1000, ge=1, le=100_000, description="Rows a shard: the most that a kill costs.")
     dropped_pixels: bool = Field(True, description="Keep rejected pictures too, so that a threshold can be looked at.")
 
@@ -101,11 +142,19 @@ class GenerateRecipe(Strict):
     count: int = Field(500, ge=1, le=100_000_000, description="Accepted plates; 500 takes minutes on two CPU cores.")
     out: str = Field("", description="Run folder; empty is outputs/NAME.")
     source: Source = Source()
+    balance: Balance = Balance()
     draw: Draw = Draw()
     edit: Edit = Edit()
     filter: Filter = Filter()
     write: Write = Write()
     engine: Engine = Engine()
+
+    @model_validator(mode="after")
+    def _needs_a_corpus(self) -> GenerateRecipe:
+        wanted = [name for name, on in (("balance.top_up", self.balance.top_up), ("write.real", self.write.real)) if on]
+        if wanted and not self.source.path:
+            raise ValueError(f"{wanted[0]} is about a corpus's own plates: give one as source.path")
+        return self
 
     @property
     def folder(self) -> Path:

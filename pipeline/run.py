@@ -22,6 +22,7 @@ import numpy as np
 from pipeline import engines, write
 from pipeline.card import card
 from pipeline.draw import Targets, draw_targets, quotas
+from pipeline.forbid import forbidden_texts
 from pipeline.plate import PlatemintError, Readings
 from pipeline.progress import Progress
 from pipeline.recipe import NOT_IN_HASH, GenerateRecipe, dump, recipe_hash
@@ -40,12 +41,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to. shortfall: quotas that could not be filled, {position: {character: missing}}."""
+    """What a run came to. shortfall: quotas that could not be filled, {position: {character: missing}}.
+
+    reasons: why, {position: {character: {reason: plates dropped for it}}}.
+    """
 
     folder: Path
     accepted: int
     missing: int
     shortfall: dict[str, dict[str, int]]
+    reasons: dict[str, dict[str, dict[str, int]]]
 
     @property
     def exit_code(self) -> int:
@@ -60,7 +65,7 @@ def generate(recipe: GenerateRecipe, progress: TextIO | None = None, stages: Sta
     """
     stages = stages or Stages(recipe)
     folder = recipe.folder
-    the_plan = plan(recipe, stages.sources)
+    the_plan = plan(stages)
     stages.ready()
     facts = the_plan.facts | {"checkpoints": stages.checkpoints, "device": stages.device}
     _open_folder(folder, recipe, facts, stages.sources.set_aside)
@@ -79,12 +84,18 @@ def generate(recipe: GenerateRecipe, progress: TextIO | None = None, stages: Sta
     return _finish(folder, recipe, facts, [commits[number] for number in sorted(commits)])
 
 
-def plan(recipe: GenerateRecipe, sources=None) -> Plan:
-    """Draws every target of the run and cuts it into shards. Raises PlatemintError where the strings do not suffice."""
-    sources = sources or Stages(recipe).sources
-    forbidden = Readings(sources.texts)
-    targets = draw_targets(sources.groups, recipe.count, recipe.seed, forbidden, recipe.draw.reserved)
+def plan(stages: Stages) -> Plan:
+    """Draws every target of the run and cuts it into shards.
+
+    Raises PlatemintError where the strings do not suffice, and for a balance that cannot be.
+    """
+    recipe, sources, wish = stages.recipe, stages.sources, stages.wish
+    given = forbidden_texts(recipe.draw.forbid)
+    forbidden = Readings(sources.texts | given)
+    targets = draw_targets(sources.groups, recipe.count, recipe.seed, forbidden, recipe.draw.reserved, wish)
     shards = _cut(targets, [group.split for group in sources.groups], recipe.write.shard_rows)
+    if recipe.write.real:
+        shards += _real_shards(sources, len(shards), recipe.write.shard_rows)
     planned = np.bincount(targets.group, minlength=len(sources.groups)).tolist()
     facts = {
         "recipe_sha256": recipe_hash(recipe),
@@ -93,7 +104,10 @@ def plan(recipe: GenerateRecipe, sources=None) -> Plan:
         "sources": sources.fingerprint,
         "set_aside": len(sources.set_aside),
         "groups": [asdict(group) | {"targets": n} for group, n in zip(sources.groups, planned)],
-        "quotas": quotas(targets, sources.groups),
+        "forbidden": {"texts": len(given), "sha256": write.sha256("\n".join(sorted(given)))},
+        "target": {"by_character": wish.target.by_character, "by_position": wish.target.by_position},
+        "have": wish.have,
+        "quotas": quotas(targets, sources.groups, wish),
         "shards": [_promise(shard) for shard in shards],
     }
     return Plan(json.loads(json.dumps(facts)), shards)
@@ -107,6 +121,7 @@ def _promise(shard: Shard) -> dict:
         "split": shard.split,
         "targets": len(shard.index),
         "targets_sha256": write.sha256("\n".join(shard.targets.text)),
+        "real": len(shard.real),
     }
 
 
@@ -134,6 +149,24 @@ def _cut(targets: Targets, splits: Sequence[str], rows: int) -> list[Shard]:
         for k, piece in enumerate(pieces):
             data = f"data/{name}-{k:05d}-of-{len(pieces):05d}.parquet"
             shards.append(Shard(len(shards), name, data, piece, take(targets, piece)))
+    return shards
+
+
+def _real_shards(sources, number: int, rows: int) -> list[Shard]:
+    """Shards of the corpus's own plates, numbered from `number` on."""
+    plates: dict[str, list[tuple[int, int, int]]] = {}
+    for group, photos in enumerate(sources.photos):
+        for photo in range(len(photos)):
+            some = plates.setdefault(sources.groups[group].split, [])
+            some.append((len(some), group, photo))
+    nothing = np.zeros(0, dtype=np.int64)
+    shards = []
+    for split, some in plates.items():
+        pieces = [tuple(some[start : start + rows]) for start in range(0, len(some), rows)]
+        for k, piece in enumerate(pieces):
+            data = f"data/{split}-real-{k:05d}-of-{len(pieces):05d}.parquet"
+            targets = Targets(nothing.astype(np.int32), nothing.astype(str), nothing)
+            shards.append(Shard(number + len(shards), split, data, nothing, targets, piece))
     return shards
 
 
@@ -197,7 +230,7 @@ def _finish(folder: Path, recipe: GenerateRecipe, facts: dict, commits: list[dic
     total = {"plan_sha256": write.sha256((folder / "plan.json").read_bytes())} | manifest(commits)
     write.replace(folder / "README.md", card(recipe, facts, total))
     write.replace(folder / "manifest.json", _json(total))
-    return Result(folder, total["accepted"], total["missing"], by_position(total["shortfall"]))
+    return Result(folder, total["accepted"], total["missing"], by_position(total["shortfall"]), total["reasons"])
 
 
 def manifest(commits: list[dict]) -> dict:
@@ -206,10 +239,12 @@ def manifest(commits: list[dict]) -> dict:
     return {
         "recipe_sha256": commits[0]["recipe_sha256"],
         "accepted": sum(commit["accepted"] for commit in commits),
+        "real": sum(commit["real"] for commit in commits),
         "missing": sum(len(commit["missing"]) for commit in commits),
         "rejected": dict(sorted(rejected.items())),
         "counts": add_quotas(commit["counts"] for commit in commits),
         "shortfall": add_quotas(commit["shortfall"] for commit in commits),
+        "reasons": _add_reasons(commit["reasons"] for commit in commits),
         "files": [file for commit in commits for file in commit["files"]],
         "commits": [fingerprint(commit) for commit in commits],
     }
@@ -231,6 +266,15 @@ def add_quotas(tables: Iterable[dict[str, dict[str, int]]]) -> dict[str, dict[st
     return {
         key: dict(sorted(total[key].items())) for key in sorted(total, key=lambda key: (int(key.split("/")[0]), key))
     }
+
+
+def _add_reasons(tables: Iterable[dict]) -> dict[str, dict[str, dict[str, int]]]:
+    """The sum of tables {position: {character: {reason: count}}}, in order of positions and characters."""
+    total: dict[str, dict[str, Counter]] = {}
+    for position, table in (item for table in tables for item in table.items()):
+        for character, counts in table.items():
+            total.setdefault(position, {}).setdefault(character, Counter()).update(counts)
+    return {p: {c: dict(sorted(total[p][c].items())) for c in sorted(total[p])} for p in sorted(total, key=int)}
 
 
 def by_position(table: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from pipeline.balance import spread
 from pipeline.corpora import Corpus, Label, read_corpus
 from pipeline.plate import DIGITS, LETTERS, PROVINCES, SEPARATORS, Plate, PlatemintError
 from pipeline.recipe import GenerateRecipe, nearest
@@ -30,7 +31,8 @@ class Group:
     """Sources whose new texts are drawn together: one layout, one split, one grammar.
 
     positions: the alphabet of each character; one character alone is fixed, such as a separator. weight: the group's
-    share of the run, 0..1. sources: number of photographs, 0 for endless (rendered).
+    share of the run, 0..1. sources: number of photographs, 0 for endless (rendered). blocked: words that no text may
+    hold.
     """
 
     layout: str
@@ -38,6 +40,7 @@ class Group:
     positions: tuple[str, ...]
     weight: float
     sources: int
+    blocked: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -56,16 +59,18 @@ def pattern(positions: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One usable photograph of a corpus. source: the first 16 hex digits of its file's sha256."""
+    """One usable photograph of a corpus. source: the first 16 hex digits of its file's sha256. style: see `style_of`."""
 
     path: Path
     text: str
     source: str
+    style: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class CorpusSources:
-    """Photographs of a corpus. photos: of each group, in the order of their use. fingerprint: changes with the corpus.
+    """Photographs of a corpus. photos: of each group, in the order of their use: any stretch shows all kinds of them,
+    light and dark, small and large, level and tilted. fingerprint: changes with the corpus.
 
     texts: every text of the corpus, which no target may equal. set_aside: {"path", "row", "reason"} of unused pictures.
     """
@@ -76,14 +81,17 @@ class CorpusSources:
     set_aside: list[dict[str, str]]
     fingerprint: str
 
-    def get(self, group: int, index: int, round: int) -> Plate:
-        """The photograph for a group's index-th target at its round-th attempt: the same for the same numbers.
+    def turn(self, group: int, index: int, round: int) -> int:
+        """Which photograph is for a group's index-th target at its round-th attempt.
 
         Targets take photographs in turn, so that all are used alike, and an attempt takes one far from the last.
-        Raises PlatemintError if the file is no longer what it was.
         """
-        photos = self.photos[group]
-        photo = photos[(index + round * _stride(len(photos))) % len(photos)]
+        n = len(self.photos[group])
+        return (index + round * _stride(n)) % n
+
+    def get(self, group: int, turn: int) -> Plate:
+        """A group's photograph by its number. Raises PlatemintError if the file is no longer what it was."""
+        photo = self.photos[group][turn]
         try:
             image, source = read_picture(photo.path)
         except ValueError as fault:
@@ -104,7 +112,7 @@ class RenderedSources:
         self.layouts = load_layouts(recipe.source.layouts)
         shares = {"train": 1 - recipe.source.val_share, "val": recipe.source.val_share}
         self.groups = tuple(
-            Group(layout.name, split, layout.positions, share / len(self.layouts), 0)
+            Group(layout.name, split, layout.positions, share / len(self.layouts), 0, _blocked(recipe, layout))
             for split, share in shares.items()
             if share
             for layout in self.layouts.values()
@@ -113,12 +121,16 @@ class RenderedSources:
         self.set_aside: list[dict[str, str]] = []
         self.fingerprint = _sha256("\n".join(repr(layout) for layout in self.layouts.values()).encode())
 
-    def get(self, group: int, index: int, round: int) -> Plate:
+    def turn(self, group: int, index: int, round: int) -> tuple[int, int]:
+        """Every attempt at a target has a plate of its own."""
+        return index, round
+
+    def get(self, group: int, turn: tuple[int, int]) -> Plate:
         """A plate with a random text of the group's grammar: the same for the same numbers."""
         from pipeline.render import random_text, render_plate
 
         belongs = self.groups[group]
-        rng = np.random.default_rng([self.seed, STAGE, group, index, round])
+        rng = np.random.default_rng([self.seed, STAGE, group, *turn])
         plate = render_plate(self.layouts[belongs.layout], random_text(belongs.positions, rng), rng)
         plate.source, plate.split = _sha256(plate.image.tobytes())[:16], belongs.split
         return plate
@@ -189,19 +201,51 @@ def _open_corpus(recipe: GenerateRecipe) -> CorpusSources:
             f"{recipe.source.path}: source.path: not one usable plate; {len(corpus.set_aside)} set aside, "
             f"the first: {first['path']}: {first['reason']}"
         )
-    return _sources(members, layout.name if layout else "", recipe.seed, texts, corpus.set_aside)
+    return _sources(members, layout, recipe, texts, corpus.set_aside)
 
 
-def _sources(members: dict, layout: str, seed: int, texts: frozenset[str], set_aside: list) -> CorpusSources:
+def _sources(members: dict, layout, recipe: GenerateRecipe, texts: frozenset[str], set_aside: list) -> CorpusSources:
     total = sum(map(len, members.values()))
+    name, blocked = layout.name if layout else "", _blocked(recipe, layout)
     groups, photos = [], []
     for number, ((split, positions), group) in enumerate(sorted(members.items())):
-        order = np.random.default_rng([seed, STAGE, number]).permutation(len(group))
-        groups.append(Group(layout, split, positions, len(group) / total, len(group)))
+        order = _varied([photo.style for photo in group], np.random.default_rng([recipe.seed, STAGE, number]))
+        groups.append(Group(name, split, positions, len(group) / total, len(group), blocked))
         photos.append(tuple(group[i] for i in order))
     used = "\n".join(f"{photo.source} {photo.text}" for group in photos for photo in group)
     fingerprint = _sha256("\n".join([used, *sorted(texts)]).encode())
     return CorpusSources(tuple(groups), tuple(photos), texts, set_aside, fingerprint)
+
+
+def _blocked(recipe: GenerateRecipe, layout) -> tuple[str, ...]:
+    return (*recipe.draw.blocked, *(layout.blocked if layout else ()))
+
+
+def _varied(styles: list[tuple[float, float, float]], rng: np.random.Generator) -> np.ndarray:
+    """An order, int64 (n,), of which any stretch shows each kind of style about as often as there is.
+
+    A kind is a third of the plates by brightness, of these a third by height, and likewise by tilt.
+    """
+    ranks = np.argsort(np.argsort(np.array(styles), axis=0, kind="stable"), axis=0)
+    _, kind = np.unique(3 * ranks // len(styles) @ (9, 3, 1), return_inverse=True)
+    turns, order = spread(np.bincount(kind), rng), np.empty(len(styles), dtype=np.int64)
+    for k in range(kind.max() + 1):
+        order[turns == k] = rng.permutation(np.flatnonzero(kind == k))
+    return order
+
+
+def style_of(image: np.ndarray) -> tuple[float, float, float]:
+    """What makes photographs differ: mean brightness 0..255, height in pixels, and tilt in degrees, clockwise.
+
+    image: uint8 (H, W, 3). The tilt is that of the edges that lie nearly level, the stronger ones counting more.
+    """
+    gray = image.mean(2, dtype=np.float32)
+    across, down = np.gradient(gray, axis=1), np.gradient(gray, axis=0)
+    level = np.abs(down) > 2 * np.abs(across)
+    slope = np.arctan2(
+        -(across * np.sign(down))[level].sum(dtype=np.float64), np.abs(down[level]).sum(dtype=np.float64)
+    )
+    return float(gray.mean()), float(image.shape[0]), float(np.degrees(slope))
 
 
 def split_apart(labels: list[Label], among: list[Label], aside: Corpus) -> list[Label]:
@@ -231,24 +275,25 @@ def usable_photos(corpus: Corpus, labels: list[Label]) -> list[tuple[Label, Phot
         warnings.simplefilter("ignore")  # a picture's oddities matter only where it cannot be decoded
         checked = pool.map(lambda label: _check(label, root), labels)
     kept, first = [], {}
-    for label, (source, reason) in zip(labels, checked):
+    for label, (source, style, reason) in zip(labels, checked):
         if not reason and first.setdefault(source, label) is not label:
             reason = f"the same picture as {first[source].name}"
         if reason:
             corpus.put_aside(label.name, label.row, reason)
         else:
-            kept.append((label, Photo(label.path, label.text, source)))
+            kept.append((label, Photo(label.path, label.text, source, style)))
     return kept
 
 
-def _check(label: Label, root: Path) -> tuple[str, str]:
-    """The source id of a label's picture, and the reason it cannot be used ("" for none)."""
+def _check(label: Label, root: Path) -> tuple[str, tuple[float, float, float], str]:
+    """Source id and style of a label's picture, and the reason it cannot be used ("" for none)."""
     try:
         if not label.path.resolve().is_relative_to(root):
-            return "", "outside the corpus folder"
-        return read_picture(label.path)[1], ""
+            return "", (0, 0, 0), "outside the corpus folder"
+        image, source = read_picture(label.path)
+        return source, style_of(image), ""
     except (OSError, RuntimeError, ValueError) as fault:  # links in a circle are either of the first two
-        return "", str(fault)
+        return "", (0, 0, 0), str(fault)
 
 
 def grammar(text: str, letters: str = LETTERS) -> tuple[str, ...]:

@@ -20,9 +20,12 @@ import numpy as np
 from pipeline import write
 from pipeline.draw import Targets, quotas
 from pipeline.plate import Plate, PlatemintError, same_reading
+from pipeline.quotas import Wish, had
 from pipeline.recipe import GenerateRecipe, recipe_hash
+from pipeline.shares import read_target
 
 THREADS = 4  # that fetch sources and encode results beside the network
+MOST_OFTEN = 2  # times its share that a photograph may serve in a shard: easy ones shall not stand in for hard ones
 
 Tick = Callable[[int, int], None]  # told accepted and rejected plates of every batch
 
@@ -38,6 +41,15 @@ class Stages:
         from pipeline.sample import open_sources
 
         return open_sources(self.recipe)
+
+    @cached_property
+    def wish(self) -> Wish:
+        """How often characters shall come. Raises PlatemintError for a table that cannot be read."""
+        balance, have = self.recipe.balance, {}
+        if balance.top_up:
+            texts = [[photo.text for photo in photos] for photos in self.sources.photos]
+            have = had(self.sources.groups, texts, balance)
+        return Wish(balance, read_target(balance.target), have)
 
     @cached_property
     def checkpoints(self) -> dict[str, str]:
@@ -84,13 +96,18 @@ class Stages:
 
 @dataclass(frozen=True)
 class Shard:
-    """The targets one transaction serves, all of one split. index: int64 (n,), their places among the run's targets."""
+    """What one transaction writes, all of one split: edited plates, or the corpus's own ones as they are.
+
+    index: int64 (n,), places of its targets among the run's. real: (number in the run, group, photograph) of each plate
+    that is written as it is.
+    """
 
     number: int
     split: str
     data: str
     index: np.ndarray
     targets: Targets
+    real: tuple[tuple[int, int, int], ...] = ()
 
     @property
     def dropped(self) -> str:
@@ -116,24 +133,48 @@ def run_shard(shard: Shard, stages: Stages, tick: Tick | None = None) -> dict:
     seconds = Counter()
     kept, dropped, missing = mint(shard, stages, seconds, tick)
     with _timed(seconds, "write"):
+        kept += [_real_row(stages, *plate) for plate in shard.real]
+    with _timed(seconds, "write"):
         files = [
             _store(recipe.folder, shard.data, kept, write.schema(recipe)),
             _store(recipe.folder, shard.dropped, dropped, write.schema(recipe, dropped=True)),
         ]
     served = np.setdiff1d(np.arange(len(shard.index)), missing)
+    absent = {str(shard.index[place]): str(shard.targets.text[place]) for place in missing}
     commit = {
         "shard": shard.number,
         "recipe_sha256": recipe_hash(recipe),
         "files": files,
-        "accepted": len(kept),
+        "accepted": len(kept) - len(shard.real),
+        "real": len(shard.real),
         "rejected": dict(sorted(Counter(row["reason"] for row in dropped).items())),
-        "missing": {str(shard.index[place]): str(shard.targets.text[place]) for place in missing},
-        "counts": quotas(take(shard.targets, served), groups),
-        "shortfall": quotas(take(shard.targets, missing), groups),
+        "missing": absent,
+        "counts": quotas(take(shard.targets, served), groups, stages.wish),
+        "shortfall": quotas(take(shard.targets, missing), groups, stages.wish),
+        "reasons": why_missing(absent, dropped),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
     }
     write.replace(recipe.folder / shard.commit, json.dumps(commit, indent=1, ensure_ascii=False) + "\n")
     return commit
+
+
+def why_missing(missing: dict[str, str], dropped: list[dict]) -> dict[str, dict[str, dict[str, int]]]:
+    """Why characters are missing: {position: {character: {reason: plates dropped for it}}}.
+
+    missing: {place among the run's targets: text}. dropped: rows of dropped plates.
+    """
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for row in dropped:
+        for position, character in enumerate(missing.get(str(row["index"]), "")):
+            counts = found.setdefault(str(position), {}).setdefault(character, {})
+            counts[row["reason"]] = counts.get(row["reason"], 0) + 1
+    return found
+
+
+def _real_row(stages: Stages, number: int, group: int, photo: int) -> dict:
+    """The row of a corpus's own plate."""
+    plate = stages.sources.get(group, photo)
+    return write.real_row(replace(plate, index=number), stages.sources.photos[group][photo].path, stages.recipe)
 
 
 def mint(
@@ -143,17 +184,19 @@ def mint(
 
     A target whose plate is rejected goes back as a whole and is tried on another source in the next round.
     """
-    kept, dropped = [], []
+    kept, dropped, uses = [], [], Counter()
     pending = np.arange(len(shard.index))
     with ThreadPoolExecutor(THREADS) as pool:
         for attempt in range(stages.recipe.filter.rounds):
             served = []
-            batches = _batches(pool, partial(_source, stages.sources, shard, attempt), pending, stages, seconds)
+            turns = _turns(stages.sources, shard, attempt, pending, uses)
+            batches = _batches(pool, partial(_source, stages.sources, shard, attempt, turns), pending, stages, seconds)
             for plates in _judged(batches, stages, seconds):
                 for plate in plates:
                     (dropped if plate.reason else kept).append(pool.submit(write.row, plate, stages.recipe))
                 good = [plate.index for plate in plates if not plate.reason]
                 served += good
+                uses.update(turns[place] for place in np.flatnonzero(np.isin(shard.index, good)).tolist())
                 if tick:
                     tick(len(good), len(plates) - len(good))
             pending = pending[~np.isin(shard.index[pending], served)]
@@ -161,10 +204,27 @@ def mint(
             return _in_order(kept), _in_order(dropped), pending
 
 
-def _source(sources, shard: Shard, attempt: int, place: int) -> Plate:
+def _turns(sources, shard: Shard, attempt: int, places: np.ndarray, uses: Counter) -> dict[int, tuple]:
+    """For each target at these places its group and the photograph to try, as `sources.get` takes them.
+
+    A photograph that has served `MOST_OFTEN` times its share is passed over. uses: how often each one has served.
+    """
+    asked, planned, turns = np.bincount(shard.targets.group), uses.copy(), {}
+    for place in places.tolist():
+        group, index = int(shard.targets.group[place]), int(shard.targets.group_index[place])
+        turn, there = sources.turn(group, index, attempt), sources.groups[group].sources
+        if there:
+            most = -(-MOST_OFTEN * int(asked[group]) // there)
+            turn = next(t for step in range(there) if planned[group, t := (turn + step) % there] < most)
+        planned[group, turn] += 1
+        turns[place] = group, turn
+    return turns
+
+
+def _source(sources, shard: Shard, attempt: int, turns: dict[int, tuple], place: int) -> Plate:
     """The photograph that shall show the target at this place of the shard."""
     targets = shard.targets
-    plate = sources.get(int(targets.group[place]), int(targets.group_index[place]), attempt)
+    plate = sources.get(*turns[place])
     return replace(
         plate, target=str(targets.text[place]), index=int(shard.index[place]), round=attempt, split=shard.split
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.balance import largest_remainder
 from pipeline.corpora import table
 from pipeline.plate import DIGITS, LETTERS, PROVINCES, READABLE, PlatemintError, normalise
 
@@ -45,6 +46,17 @@ class Target:
             if not weights[belongs].any():
                 weights[belongs] = 1
         return shared_by_class(counts, characters, weights)
+
+    def whole(self, counts: np.ndarray, position: int, characters: str) -> np.ndarray:
+        """The same in whole numbers, int64 (characters,), each at most one off; a class keeps its size if it is whole."""
+        expected, total = self.expected(counts, position, characters), round(float(counts.sum()))
+        if position in self.by_position:
+            return largest_remainder(expected, total)
+        found, classes = np.zeros(len(characters), dtype=np.int64), _classes(characters)
+        for belongs, n in zip(classes, largest_remainder([counts[belongs].sum() for belongs in classes], total)):
+            if n:
+                found[belongs] = largest_remainder(expected[belongs], int(n))
+        return found
 
 
 def shared_by_class(counts: np.ndarray, characters: str, weights: np.ndarray) -> np.ndarray:

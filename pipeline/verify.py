@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,12 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from pipeline import write
-from pipeline.plate import PlatemintError
+from pipeline.plate import PlatemintError, Readings
+from pipeline.quotas import Wish
 from pipeline.recipe import GenerateRecipe, load_recipe, recipe_hash
 from pipeline.run import add_quotas, by_position, fingerprint, manifest, read_json
+from pipeline.shard import why_missing
+from pipeline.shares import Target
 
 
 @dataclass
@@ -27,12 +31,14 @@ class Report:
     faults: list[str] = field(default_factory=list)
     files: int = 0
     plates: int = 0
+    real: int = 0
     dropped: int = 0
 
     @property
     def summary(self) -> str:
         found = f"{len(self.faults)} faults" if self.faults else "no fault"
-        return f"{self.files} files, {self.plates:,} plates, {self.dropped:,} dropped plates: {found}"
+        real = f"{self.real:,} real plates, " if self.real else ""
+        return f"{self.files} files, {self.plates:,} plates, {real}{self.dropped:,} dropped plates: {found}"
 
 
 def verify(run: str | Path) -> Report:
@@ -56,6 +62,7 @@ class _Verifier:
         self.recipe = GenerateRecipe.model_validate(plan["recipe"])
         self.commits = [shard["commit"] for shard in plan["shards"]]
         self.texts: set[str] = set()
+        self.real_texts: list[str] = []
         self.split_of: dict[str, str] = {}  # by source
         self.served = np.zeros(self.recipe.count, bool)  # planned targets that have their plate
         self.patterns: dict[tuple[str, str], list[list[str]]] = {}  # positions by layout and split
@@ -113,7 +120,13 @@ class _Verifier:
     def data_file(self, file: dict, split: str, commit: dict) -> dict[int, dict]:
         """Checks a file of accepted plates; gives text and round of each, by index."""
         labels, kept = Counter(), {}
-        for where, row in self.rows(file, commit["accepted"], write.schema(self.recipe)):
+        for where, row in self.rows(file, commit["accepted"] + commit["real"], write.schema(self.recipe)):
+            if row["origin"] == "real":
+                self.report.real += 1
+                self.real_texts.append(row["text"])
+                for what in self.common(row, split):
+                    self.fault(where, what)
+                continue
             self.report.plates += 1
             for what in [*self.common(row, split, row["image"]["path"]), *self.accepted(row)]:
                 self.fault(where, what)
@@ -127,7 +140,7 @@ class _Verifier:
         return kept
 
     def dropped_file(self, file: dict, split: str, commit: dict, kept: dict[int, dict]) -> None:
-        reasons, tries = Counter(), set()
+        reasons, tries, missed = Counter(), set(), []
         for where, row in self.rows(file, sum(commit["rejected"].values()), write.schema(self.recipe, dropped=True)):
             self.report.dropped += 1
             for what in self.common(row, split):
@@ -137,6 +150,10 @@ class _Verifier:
                 self.fault(where, f"is one plate too many for target {row['index']} in round {row['round']}")
             tries.add(attempt)
             reasons[row["reason"]] += 1
+            if str(row["index"]) in commit["missing"]:
+                missed.append({"index": row["index"], "reason": row["reason"]})
+        if why_missing(commit["missing"], missed) != commit["reasons"]:
+            self.fault(file["path"], "its commit says of missing characters that they were dropped for other reasons")
         if "" in reasons or reasons != commit["rejected"]:
             self.fault(file["path"], f"drops for {dict(reasons)}, its commit says {commit['rejected']}")
 
@@ -170,14 +187,14 @@ class _Verifier:
                 self.fault(name, f"rows {first} to {after - 1} cannot be read ({error})")
             else:
                 for place, row in enumerate(rows, first):
-                    if None in row.values():
+                    if any(value is None and not _may_lack(row, column) for column, value in row.items()):
                         self.fault(f"{name}, row {place}", "has an empty field")
                     else:
                         yield f"{name}, row {place}", row
             first = after
 
     def common(self, row: dict, split: str, path: str = "") -> Iterator[str]:
-        """Faults of a row, kept or dropped."""
+        """Faults of a row: kept, dropped or of a corpus's own plate."""
         if row["split"] != split:
             yield f"is of split {row['split']!r} in a file of {split!r}"
         if self.split_of.setdefault(row["source"], split) != split:
@@ -185,12 +202,14 @@ class _Verifier:
         patterns = self.patterns.get((row["layout"], split), [])
         if not any(_spells(row["text"], positions) for positions in patterns):
             yield f"its text {row['text']!r} does not fit its layout {row['layout']!r}"
+        yield from self.pictures(row)
+        if row.get("origin") == "real":
+            return
         if not (0 <= row["index"] < self.recipe.count and 0 <= row["round"] < self.recipe.filter.rounds):
             yield f"its target {row['index']} or round {row['round']} was never planned"
         stem = f"{split}-{row['index']:09d}"
         if path and path != stem + write.SUFFIX[self.recipe.write.format]:
             yield f"its picture is named {path!r}"
-        yield from self.pictures(row)
         for name in write.scores(self.recipe):
             if not 0 <= row[f"score_{name}"] <= 1:
                 yield f"score_{name} is {row[f'score_{name}']}, outside 0..1"
@@ -213,7 +232,7 @@ class _Verifier:
     def pictures(self, row: dict) -> Iterator[str]:
         sizes = {}
         for column in ("image", "mask"):
-            if column in row:
+            if row.get(column):
                 try:
                     sizes[column] = _decoded_size(row[column]["bytes"])
                 except (OSError, ValueError, SyntaxError, TypeError) as error:  # what Pillow raises for damaged files
@@ -223,6 +242,7 @@ class _Verifier:
 
     def totals(self, commits: list[dict]) -> None:
         with self.reading("plan.json"):
+            self.real()
             self.quotas(add_quotas(commit[part] for commit in commits for part in ("counts", "shortfall")))
         with self.reading("manifest.json"):
             stored = self.stored("manifest.json")
@@ -234,12 +254,25 @@ class _Verifier:
             if stored != manifest(commits):
                 self.fault("manifest.json", "is not what the commits come to")
 
+    def real(self) -> None:
+        """The corpus's own plates, where they were to be written: as many as planned, and no new text reads like one."""
+        promised = sum(shard["real"] for shard in self.plan["shards"])
+        if len(self.real_texts) != promised:
+            self.fault("plan.json", f"plans {promised} real plates, the files hold {len(self.real_texts)}")
+        known = Readings(self.real_texts)
+        for text in sorted(text for text in self.texts if text in known):
+            self.fault("data", f"the text {text!r} was made, and a real plate reads like it")
+        had = by_position(self.plan["have"])
+        if promised and had and had != _by_position(self.real_texts):
+            self.fault("plan.json", "counts other characters on real plates than the files hold")
+
     def quotas(self, found: dict[str, dict[str, int]]) -> None:
         """found: what the commits have served and missed together."""
-        planned = self.plan["quotas"]
-        for key, counts in planned.items():
-            if max(counts.values()) - min(counts.values()) > 1:
-                self.fault("plan.json", f"its quotas at {key} are not even")
+        planned, table = self.plan["quotas"], self.plan["target"]
+        by_position = {int(position): shares for position, shares in table["by_position"].items()}
+        wish = Wish(self.recipe.balance, Target("", table["by_character"], by_position), self.plan["have"])
+        for what in wish.faults(planned):
+            self.fault("plan.json", what)
         cells = {(key, c) for table in (planned, found) for key, counts in table.items() for c in counts}
         for key, c in sorted(cells):
             plans, have = (table.get(key, {}).get(c, 0) for table in (planned, found))
@@ -255,6 +288,17 @@ class _Verifier:
                 continue
             if name.endswith(write.TEMPORARY) or name.startswith(("data/", "dropped/", "commits/")):
                 self.fault(name, "does not belong to the run")
+
+
+def _may_lack(row: dict, column: str) -> bool:
+    """A corpus's own plate has no scores and no mask."""
+    return row.get("origin") == "real" and column.startswith(("score_", "mask"))
+
+
+def _by_position(texts: list[str]) -> dict[str, dict[str, int]]:
+    """{position: {character: count}} of texts, in order."""
+    columns = (Counter(filter(None, column)) for column in zip_longest(*texts))
+    return {str(position): dict(sorted(counts.items())) for position, counts in enumerate(columns)}
 
 
 def _spells(text: str, positions: list[str]) -> bool:

@@ -24,6 +24,8 @@ SUFFIX = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
 _IPTC = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 EDITED_PHOTOGRAPH = _IPTC + "compositeWithTrainedAlgorithmicMedia"
 SYNTHETIC = _IPTC + "trainedAlgorithmicMedia"
+PHOTOGRAPH = _IPTC + "digitalCapture"
+AS_IT_IS = {".jpg": ".jpg", ".jpeg": ".jpg", ".png": ".png", ".webp": ".webp"}  # files that readers of shards know
 _PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
@@ -62,8 +64,28 @@ def row(plate: Plate, recipe: GenerateRecipe) -> dict:
         "round": plate.round,
         "reading": plate.reading,
         "reason": plate.reason,
+        "origin": "synthetic",
         "digital_source_type": EDITED_PHOTOGRAPH if recipe.source.path else SYNTHETIC,
         **{f"score_{name}": plate.scores[name] for name in scores(recipe)},
+    }
+
+
+def real_row(plate: Plate, path: Path, recipe: GenerateRecipe) -> dict:
+    """The row of a corpus's own plate: the very bytes of its file, where readers of shards know its format."""
+    suffix = AS_IT_IS.get(path.suffix.lower())
+    data = path.read_bytes() if suffix else encode(plate.image, "png", 0)
+    name = f"{plate.split}-real-{plate.index:09d}{suffix or '.png'}"
+    return {
+        "image": {"bytes": data, "path": name},
+        "text": plate.text,
+        "layout": plate.layout,
+        "split": plate.split,
+        "source": plate.source,
+        "index": plate.index,
+        "round": 0,
+        "reading": "",
+        "origin": "real",
+        "digital_source_type": PHOTOGRAPH,
     }
 
 
@@ -77,6 +99,7 @@ def schema(recipe: GenerateRecipe, dropped: bool = False) -> pa.Schema:
         "round": pa.int32(),
         "reading": pa.string(),
         **({"reason": pa.string()} if dropped else {}),
+        "origin": pa.string(),
         **{f"score_{name}": pa.float32() for name in scores(recipe)},
         "digital_source_type": pa.string(),
     }
@@ -98,7 +121,7 @@ def _feature(kind: pa.DataType) -> dict[str, str]:
 def parquet(rows: Sequence[dict], schema: pa.Schema) -> bytes:
     """A Parquet file of the rows: checksummed pages, `ROW_GROUP` rows a group. Equal rows give equal bytes."""
     sink = pa.BufferOutputStream()
-    repeated = ["layout", "split", "reason", "digital_source_type"]
+    repeated = ["layout", "split", "reason", "origin", "digital_source_type"]
     pq.write_table(
         pa.Table.from_pylist(list(rows), schema=schema), sink, row_group_size=ROW_GROUP, write_page_checksum=True,
         write_page_index=True, use_dictionary=[name for name in repeated if name in schema.names],

@@ -24,9 +24,11 @@ class Sources:
     set_aside = [{"path": "empty.jpg", "row": "", "reason": "empty file"}]
     fingerprint = "noise"
 
-    def get(self, group: int, index: int, round: int) -> Plate:
+    def turn(self, group: int, index: int, round: int) -> int:
+        return (index + 5 * round) % (self.groups[group].sources or 10**9)
+
+    def get(self, group: int, number: int) -> Plate:
         belongs = self.groups[group]
-        number = (index + 5 * round) % (belongs.sources or 10**9)
         image = np.random.default_rng([group, number]).integers(0, 255, (24, 72 + group, 3), np.uint8)
         return Plate(image, "AA00"[: len(belongs.positions)], belongs.layout, f"{group}/{number}", belongs.split)
 

@@ -31,7 +31,7 @@ def call(monkeypatch):
 
 
 def generate(call, out, *more):
-    return call("generate", "--count", 40, "--out", out, "--set", "filter.rounds=30", "--set", "edit.batch=8", *more)
+    return call("generate", "--count", 40, "--out", out, "--set", "filter.rounds=90", "--set", "edit.batch=8", *more)
 
 
 def test_help_answers_at_once_and_loads_nothing_heavy():

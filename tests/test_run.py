@@ -84,7 +84,7 @@ def rows_of(path: Path) -> list[dict]:
 def test_a_shard_depends_on_nothing_but_recipe_and_number(finished, tmp_path):
     made = recipe(tmp_path / "alone")
     stages = Lucky(made)
-    shard = run.plan(made, stages.sources).shards[3]
+    shard = run.plan(stages).shards[3]
     commit = run_shard(shard, stages)
     for file in commit["files"]:
         assert (tmp_path / "alone" / file["path"]).read_bytes() == (finished / file["path"]).read_bytes()
@@ -359,7 +359,7 @@ def test_what_cannot_be_filled_is_reported_by_position_and_character(tmp_path):
 def test_an_estimate_comes_near_what_the_run_takes(finished, tmp_path):
     made = recipe(tmp_path / "plates")
     stages = Lucky(made)
-    guess = run.estimate(made, run.plan(made, stages.sources), stages)
+    guess = run.estimate(made, run.plan(stages), stages)
     real = sum(file["bytes"] for file in json.loads((finished / "manifest.json").read_text())["files"])
     assert 0.5 < guess["bytes"] / real < 2 and guess["seconds"] > 0
     assert not (tmp_path / "plates").exists()

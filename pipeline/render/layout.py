@@ -74,6 +74,15 @@ class Layout(_Strict):
     waist: float = Field(0.0, ge=-0.2, le=0.2)  # lift of what stands in a character's middle, over its height
     rounding: int = Field(0, ge=0, le=8)  # radius of a stroke's corners, in 96ths of the height
     pieces: tuple[Piece, ...] = ()
+    blocked: tuple[str, ...] = ()  # words that its country issues no plate with
+
+    @field_validator("blocked")
+    @classmethod
+    def _words(cls, blocked):
+        for word in blocked:
+            if not word or set(word) - set(ALPHABET) or set(word) & set(SEPARATORS):
+                raise ValueError(f"{word!r} is not a word in capital letters and digits")
+        return blocked
 
     @field_validator("fonts")
     @classmethod
