@@ -13,6 +13,7 @@ import click
 
 EXAMPLES = {
     "generate": "generate quickstart --count 200",
+    "rebalance": "rebalance photos/labels.csv --out outputs/balanced --merge",
     "train": "train train-phase1 --set steps=1000",
     "edit": "edit --input_dir photos/i_s --input_text photos/gt.txt --out outputs/edited",
     "inspect": "inspect outputs/mine --against photos/labels.csv --picture balance.png",
@@ -85,30 +86,84 @@ def main() -> None:
 @click.option("--count", type=int, metavar="N", help="Plates to make.")
 @click.option("--out", metavar="DIR", help="Run folder.  [default: outputs/NAME]")
 @click.option("--seed", type=int, metavar="S", help="Another seed is another dataset.")
+@click.option("--forbid", metavar="FILE", help="Texts never drawn: one a line, a table, or a corpus.")
 @click.option("--dry-run", is_flag=True, help="Show recipe, quotas, shards, disk and time; write nothing.")
-def generate(recipe, sets, source, count, out, seed, dry_run) -> None:
+def generate(recipe, sets, source, count, out, seed, forbid, dry_run) -> None:
     """Make a dataset, or go on with one that was interrupted.
 
     RECIPE is a YAML file, or the name of one that ships; left out, every field has its default.
     """
-    from pipeline import run
-    from pipeline.recipe import load_recipe
     from pipeline.shard import Stages
 
-    given = {"source.path": source, "count": count, "out": out, "seed": seed}
+    given = {"source.path": source, "count": count, "out": out, "seed": seed, "draw.forbid": forbid}
     with _faults(WrongUse):
-        stages = Stages(load_recipe(recipe, sets, "generate", {k: v for k, v in given.items() if v is not None}))
+        stages = Stages(_load(recipe, sets, given))
+    _mint(stages, dry_run)
+
+
+@main.command(name="rebalance")
+@click.argument("corpus", metavar="CORPUS")
+@click.option("--out", metavar="DIR", help="Run folder.  [default: outputs/rebalanced]")
+@click.option("--count", type=click.IntRange(1), metavar="N", help="Plates to add.  [default: the knee of the curve]")
+@click.option(
+    "--until", type=click.FloatRange(0, 1), metavar="E", help="Add as few as make it so even, 0 to 1 (level)."
+)
+@click.option("--split", metavar="NAME", help="Top up this split alone.  [default: each split]")
+@click.option("--merge", is_flag=True, help="Write the corpus's own plates too: the whole, balanced corpus.")
+@click.option("--forbid", metavar="FILE", help="Texts never drawn: one a line, a table, or a corpus.")
+@click.option("--recipe", metavar="FILE", default="rebalance", show_default=True, help="Recipe to start from.")
+@click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Set a field of the recipe.")
+@click.option("--seed", type=int, metavar="S", help="Another seed is another dataset.")
+@click.option("--dry-run", is_flag=True, help="Show curve, recipe, quotas, shards, disk and time; write nothing.")
+def rebalance(corpus, out, count, until, split, merge, forbid, recipe, sets, seed, dry_run) -> None:
+    """Add to a corpus the plates it lacks, edited from its own.
+
+    Characters that are rare at a position are raised to one level, those that are frequent are left alone. CORPUS is a
+    folder of labelled plates, or its file of labels. Evenness is the mean entropy of its positions' characters, over that
+    of the evenest spread of as many plates.
+    """
+    from pipeline.rebalance import propose
+    from pipeline.shard import Stages
+
+    if count and until is not None:
+        raise click.UsageError("--count and --until: give one of them")
+    given = {"source.path": corpus, "source.split": split, "out": out, "seed": seed, "draw.forbid": forbid}
+    given |= {"balance.top_up": True} | ({"write.real": True} if merge else {})
+    with _faults(WrongUse):
+        proposal = propose(Stages(_load(recipe, sets, given)), count, until)
+        stages = Stages(_load(recipe, sets, given | {"count": proposal.count}))
+    click.echo(proposal.text)
+    _mint(stages, dry_run)
+
+
+def _load(recipe, sets, given: dict):
+    from pipeline.recipe import load_recipe
+
+    return load_recipe(recipe, sets, "generate", {k: v for k, v in given.items() if v is not None})
+
+
+def _mint(stages, dry_run: bool) -> None:
+    """Carries a recipe out, or shows what it would do, and ends the program."""
+    from pipeline import run
+
+    with _faults(WrongUse):
         plan = run.plan(stages)  # a source or a count that cannot be is a fault of the recipe
         stages.ready()  # and so is a network or a device
     if dry_run:
         _preview(stages, plan)
         return
     result = run.generate(stages.recipe, progress=sys.stderr, stages=stages)
-    click.echo(f"{result.folder}: {result.accepted:,} plates")
+    real = f", and {result.real:,} of the corpus as they are" if result.real else ""
+    click.echo(f"{result.folder}: {result.accepted:,} plates{real}")
     if result.missing:
-        click.echo(f"{result.missing:,} plates are missing, by position and character:", err=True)
+        click.echo(
+            f"{result.missing:,} plates are missing, by position and character, with what dropped them:", err=True
+        )
         for position, counts in result.shortfall.items():
-            click.echo(f"  {position}: " + " ".join(f"{c}:{n}" for c, n in counts.items()), err=True)
+            for character, n in counts.items():
+                why = result.reasons.get(position, {}).get(character, {})
+                told = ", ".join(f"{reason} {times}" for reason, times in why.items())
+                click.echo(f"  {position}: {character}:{n}" + (f" ({told})" if told else ""), err=True)
     sys.exit(result.exit_code)
 
 

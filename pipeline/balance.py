@@ -235,6 +235,12 @@ def evenness(counts: Sequence[int] | np.ndarray, even: Sequence[float] | np.ndar
     }
 
 
+def entropy(counts: Sequence[int] | np.ndarray) -> float:
+    """Shannon's entropy of counts (n,) as shares, in bits; 0 where all are 0."""
+    counts = np.asarray(counts, dtype=np.float64)
+    return _bits(counts / counts.sum()) if counts.any() else 0.0
+
+
 def divergence(counts: Sequence[int] | np.ndarray, target: Sequence[float] | np.ndarray) -> float:
     """How far `counts` (n,) are from standing to each other as `target` (n,) does: Kullback-Leibler's, in bits.
 

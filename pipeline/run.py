@@ -48,6 +48,7 @@ class Result:
 
     folder: Path
     accepted: int
+    real: int
     missing: int
     shortfall: dict[str, dict[str, int]]
     reasons: dict[str, dict[str, dict[str, int]]]
@@ -230,7 +231,9 @@ def _finish(folder: Path, recipe: GenerateRecipe, facts: dict, commits: list[dic
     total = {"plan_sha256": write.sha256((folder / "plan.json").read_bytes())} | manifest(commits)
     write.replace(folder / "README.md", card(recipe, facts, total))
     write.replace(folder / "manifest.json", _json(total))
-    return Result(folder, total["accepted"], total["missing"], by_position(total["shortfall"]), total["reasons"])
+    return Result(
+        folder, total["accepted"], total["real"], total["missing"], by_position(total["shortfall"]), total["reasons"]
+    )
 
 
 def manifest(commits: list[dict]) -> dict:

@@ -132,7 +132,7 @@ def test_dry_run_shows_the_recipe_and_writes_nothing(call, tmp_path):
     result = generate(call, tmp_path / "run", "--seed", 4, "--dry-run")
     assert result.exit_code == 0 and not any(tmp_path.iterdir())
     quota = "0/ABCDEFGHIJKLMNOPQRSTUVWXYZ: 1 to 2"
-    for said in ("seed: 4", "rounds: 30", quota, "shards: 2", "disk: about", "time: about"):
+    for said in ("seed: 4", "rounds: 90", quota, "shards: 2", "disk: about", "time: about"):
         assert said in result.output
 
 

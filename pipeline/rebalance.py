@@ -1,0 +1,156 @@
+"""rebalance: how many plates to add to a corpus. What is then added is a run of `generate` with `balance.top_up`.
+
+Evenness is 0..1: the entropy of the characters at a position over that of the evenest spread of as many plates (or of
+the spread wished for), as a mean over positions, alphabets and splits, each counting as often as it has plates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.balance import entropy, largest_remainder
+from pipeline.plate import PlatemintError
+from pipeline.quotas import Deck, group_weights
+from pipeline.shard import Stages
+
+MOST = 100_000_000  # plates that are thought of at all
+POINTS = 60  # of the curve
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """How many plates to add, and why. curve: (plates added, evenness) from none to level. least: see `least_plates`."""
+
+    count: int
+    why: str
+    curve: tuple[tuple[int, float], ...]
+    least: int
+
+    @property
+    def text(self) -> str:
+        """For people: some points of the curve, the count and its reason."""
+        shown = sorted({*np.linspace(0, len(self.curve) - 1, 9).round().astype(int).tolist()})
+        rows = [f"  {n:12,}  {even:.4f}" for n, even in (self.curve[i] for i in shown)]
+        return "\n".join(
+            [
+                "plates added  evenness",
+                *rows,
+                f"{self.count:,} plates: {self.why}",
+                f"no way of adding plates gets there with fewer than {self.least:,}",
+            ]
+        )
+
+
+class Corpus:
+    """A corpus that plates are added to: what every deck has, and what it gets when so many plates are added."""
+
+    def __init__(self, stages: Stages):
+        self.stages, self.groups = stages, stages.sources.groups
+        self.weights = group_weights(self.groups, stages.recipe.balance)
+        scopes = [stages.wish.scope(group) for group in self.groups]
+        self.decks = [
+            [Deck(position, alphabet, scope) for position, alphabet in enumerate(group.positions)]
+            for group, scope in zip(self.groups, scopes)
+        ]
+
+    def after(self, plates: int) -> dict[Deck, dict[str, int]]:
+        """Every deck's characters once so many plates are added, those that have a choice."""
+        sizes: dict[Deck, int] = {}
+        for decks, n in zip(self.decks, largest_remainder(self.weights, plates).tolist()):
+            for deck in decks:
+                sizes[deck] = sizes.get(deck, 0) + n
+        added, have = self.stages.wish.counts(sizes), self.stages.wish.have
+        return {
+            deck: {c: n + have[deck.name].get(c, 0) for c, n in counts.items()}
+            for deck, counts in added.items()
+            if len(deck.alphabet) > 1
+        }
+
+    def evenness(self, plates: int) -> float:
+        """The corpus's evenness, 0..1, once so many plates are added."""
+        decks = self.after(plates)
+        sizes = [sum(counts.values()) for counts in decks.values()]
+        return float(np.average([self._even(*deck) for deck in decks.items()], weights=sizes)) if decks else 1.0
+
+    def _even(self, deck: Deck, counts: dict[str, int]) -> float:
+        """How even a deck is, 0..1; 1 where no character could have one more of the others'."""
+        wished = self.stages.wish.target.expected(np.ones(len(deck.alphabet)), -1, deck.alphabet)
+        there = np.array([counts[c] for c in deck.alphabet])
+        best = entropy(largest_remainder(wished, int(there.sum())))
+        return min(1.0, entropy(there) / best) if best else 1.0
+
+    def plates_until(self, until: float) -> int:
+        """The fewest plates, added as `generate` adds them, that make the corpus so even."""
+        return _first(lambda n: self.evenness(n) >= until - 1e-12)
+
+    def least_plates(self, plates: int) -> int:
+        """Fewer than these cannot be added for what so many bring: one position of one split needs them by itself.
+
+        Whoever adds plates adds at most one character to a deck with each.
+        """
+        wish, before = self.stages.wish, self.after(0)
+        least = 0
+        for deck, counts in self.after(plates).items():
+            goal = self._even(deck, counts)
+            have = before.get(deck, dict.fromkeys(counts, 0))
+
+            def reached(n: int, deck: Deck = deck, have: dict = have, goal: float = goal) -> bool:
+                added = wish.counts({deck: n})[deck]
+                return self._even(deck, {c: have[c] + added[c] for c in have}) >= goal - 1e-9
+
+            least = max(least, _first(reached))
+        return least
+
+
+def _first(good: Callable[[int], bool]) -> int:
+    """The least number that is good, where all above it are: doubled until it is, then halved in between."""
+    if good(0):
+        return 0
+    high = 1
+    while not good(high):
+        high *= 2
+        if high > MOST:
+            raise PlatemintError(f"--until: not reached with {MOST:,} plates; ask for less")
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if good(middle) else (middle, high)
+    return high
+
+
+def propose(stages: Stages, count: int | None = None, until: float | None = None) -> Proposal:
+    """How many plates a corpus is topped up with: as many as are asked for, or make it so even, or the curve's knee.
+
+    The knee is where the curve of evenness over plates lies highest above its chord (Satopaa et al., Finding a
+    "kneedle" in a haystack, 2011). Raises PlatemintError where the corpus is level as it is.
+    """
+    corpus = Corpus(stages)
+    level = corpus.plates_until(1)
+    if level == 0:
+        raise PlatemintError(
+            f"{stages.recipe.source.path}: every character comes equally often; there is nothing to add"
+        )
+    places = np.unique(np.r_[0, np.geomspace(1, level, POINTS).round(), np.linspace(0, level, POINTS // 2).round()])
+    curve = tuple((n, corpus.evenness(n)) for n in places.astype(int).tolist())
+    if count is not None:
+        return Proposal(count, f"as asked for; {level:,} would make it level", curve, corpus.least_plates(count))
+    if until is not None:
+        n = max(1, corpus.plates_until(until))
+        return Proposal(n, f"the fewest for an evenness of {until:g}", curve, corpus.least_plates(n))
+    n, why = _knee(curve)
+    return Proposal(n, why, curve, corpus.least_plates(n))
+
+
+def _knee(curve: tuple[tuple[int, float], ...]) -> tuple[int, str]:
+    n, even = (np.array(column, dtype=np.float64) for column in zip(*curve))
+    knee = int(np.argmax((even - even[0]) / max(even[-1] - even[0], 1e-12) - n / n[-1]))
+    if knee in (0, len(n) - 1):
+        return int(n[-1]), "the curve has no knee: they make it level"
+    before, after = ((even[b] - even[a]) / (n[b] - n[a]) * 1000 for a, b in ((0, knee), (knee, len(n) - 1)))
+    return int(n[knee]), (
+        f"the knee of this curve: up to there 1,000 plates raise evenness by {before:.3g}, beyond it by {after:.2g}; "
+        "another --count or --until overrides it"
+    )
