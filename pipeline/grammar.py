@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pipeline.render import Layout
 
 FAKER = "faker:"
-BATCH, MOST_BATCHES = 50_000, 10  # plates of Faker, about a second each
+BATCH, MOST_BATCHES = 50_000, 10  # plates drawn of Faker; a batch takes about a second, and few need more than two
 KINDS = {"D": DIGITS, "L": LETTERS, "P": PROVINCES, "A": DIGITS + LETTERS}
 _KIND = str.maketrans({c: kind for kind in "DLP" for c in KINDS[kind]})
 
@@ -128,7 +128,7 @@ def of_labels(texts: Iterable[str], name: str = "labels") -> Grammar:
         raise PlatemintError(f"{name}: not one label that can be used, so no grammar; `inspect` says why")
     letters = letters_in_use(count)
     templates: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
-    for text, n in count.items():
+    for text, n in sorted(count.items()):  # so that ties fall the same way, whatever order the texts come in
         templates[positions_like(characters(text), letters)][_template(text)] += n
     forms = [
         Form(positions, spelled.most_common(1)[0][0], (len(positions),), spelled.total() / count.total())

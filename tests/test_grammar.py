@@ -61,7 +61,7 @@ def drawn(form, rng):
     return spell_like("".join(map(rng.choice, form.positions)), form.template)
 
 
-# ----------------------------------------------------------------------------------------------------------- any grammar
+# ---------------------------------------------------------------------------------------------------------- any grammar
 
 
 @given(forms(), st.randoms(use_true_random=False))
@@ -133,6 +133,7 @@ def test_labels_that_differ_in_separators_only_are_one_form():
         Form((letters, letters, DIGITS, DIGITS), "??-??", (4,), 0.75),
         Form((letters, DIGITS), "??", (2,), 0.25),
     )
+    assert of_labels(["AB12", "1A", "AB-12", "A1"]) == of_labels(["A1", "AB-12", "AB12", "1A"])
 
 
 def test_letters_in_use_are_told_by_plates_other_than_chinese_ones():
