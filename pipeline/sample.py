@@ -1,4 +1,4 @@
-"""Where plates come from: a corpus of labelled crops, or the renderer. Also the grammar their new texts follow."""
+"""Where plates come from: a corpus of labelled crops, or the renderer."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import hashlib
 import io
 import math
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from PIL import Image, ImageOps
 
 from pipeline.balance import spread
 from pipeline.corpora import Corpus, Label, read_corpus
-from pipeline.plate import DIGITS, LETTERS, PROVINCES, SEPARATORS, Plate, PlatemintError
+from pipeline.grammar import letters_in_use, of_layout, pattern, positions_like
+from pipeline.plate import Plate, PlatemintError
 from pipeline.recipe import GenerateRecipe, nearest
 
 STAGE = 1  # in random seeds: no two stages draw the same numbers
@@ -46,15 +47,6 @@ class Group:
     def name(self) -> str:
         """For messages: layout, split and pattern, as in "us-texas/train/LLLDDDD"."""
         return f"{self.layout or 'corpus'}/{self.split}/{pattern(self.positions)}"
-
-
-def pattern(positions: Iterable[str]) -> str:
-    """A letter per position: D digits, L letters, P provinces, A a mixture; a fixed character stands for itself."""
-    kinds = (("D", DIGITS), ("L", LETTERS), ("P", PROVINCES))
-    return "".join(
-        alphabet if len(alphabet) == 1 else next((kind for kind, all_ in kinds if set(alphabet) <= set(all_)), "A")
-        for alphabet in positions
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +178,10 @@ def _open_corpus(recipe: GenerateRecipe) -> CorpusSources:
     corpus = read_corpus(recipe.source.path)
     texts = frozenset(label.text for label in corpus.labels)
     layout = next(iter(load_layouts([recipe.source.layout]).values())) if recipe.source.layout else None
-    letters = _letters_in_use(texts)
+    positions_of = of_layout(layout).positions_of if layout else partial(positions_like, letters=letters_in_use(texts))
     members: dict[tuple[str, tuple[str, ...]], list[Photo]] = {}
     for label, photo in usable_photos(corpus, _of_split(split_apart(corpus.labels, corpus.labels, corpus), recipe)):
-        positions = fitted(label.text, layout.positions) if layout else grammar(label.text, letters)
+        positions = positions_of(label.text)
         if positions:
             members.setdefault((label.split, positions), []).append(photo)
         else:
@@ -294,29 +286,6 @@ def _check(label: Label, root: Path) -> tuple[str, tuple[float, float, float], s
         return source, style_of(image), ""
     except (OSError, RuntimeError, ValueError) as fault:  # links in a circle are either of the first two
         return "", (0, 0, 0), str(fault)
-
-
-def grammar(text: str, letters: str = LETTERS) -> tuple[str, ...]:
-    """What each character of a label may become: letters stay letters, digits digits, provinces provinces.
-
-    letters: those in use where the plate comes from. Chinese plates use neither I nor O (GA 36). Separators stay.
-    """
-    if text[0] in PROVINCES:
-        letters = LETTERS.translate(str.maketrans("", "", "IO"))
-    return tuple(next((a for a in (DIGITS, PROVINCES) if c in a), c if c in SEPARATORS else letters) for c in text)
-
-
-def fitted(text: str, positions: tuple[str, ...]) -> tuple[str, ...]:
-    """A layout's positions with the label's separators put in; () where the label is not of that layout."""
-    rest = list(positions)
-    placed = tuple(c if c in SEPARATORS else rest.pop(0) if rest else "" for c in text)
-    return placed if not rest and all(c in alphabet for c, alphabet in zip(text, placed)) else ()
-
-
-def _letters_in_use(texts: Iterable[str]) -> str:
-    """A-Z without those of I, O and Q that no label has: many countries leave some of them out, as too like 1 and 0."""
-    seen = set().union(*(text for text in texts if text[0] not in PROVINCES))
-    return "".join(c for c in LETTERS if c not in "IOQ" or c in seen)
 
 
 def _stride(n: int) -> int:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.plate import DIGITS, LETTERS, PROVINCES, PlatemintError, normalise
 from pipeline.recipe import load_recipe
-from pipeline.sample import _stride, fitted, grammar, open_sources, pattern
+from pipeline.sample import _stride, open_sources
 
 SHARED = Path(__file__).parents[2] / "shared" / "plates"
 NO_IO = LETTERS.replace("I", "").replace("O", "")
@@ -147,24 +147,6 @@ def test_letters_follow_what_the_corpus_uses(tmp_path):
     alphabets = {g.name: g.positions for g in sources.groups}
     assert alphabets["corpus/train/LLD"][0] == LETTERS.replace("I", "").replace("Q", "")
     assert alphabets["corpus/train/PLDL"] == (PROVINCES, NO_IO, DIGITS, NO_IO)
-
-
-@given(st.text(DIGITS + LETTERS + PROVINCES + "-·. ", min_size=1, max_size=12))
-def test_a_grammar_keeps_the_pattern_of_its_label(text):
-    positions = grammar(text)
-    kinds = [DIGITS, LETTERS, PROVINCES]
-    for c, alphabet in zip(text, positions, strict=True):
-        kind = next((kind for kind in kinds if c in kind), c)
-        assert set(alphabet) <= set(kind)
-        assert c in alphabet or (text[0] in PROVINCES and c in "IO")
-    assert len(pattern(positions)) == len(text)
-
-
-def test_a_label_fits_a_layout_with_and_without_separators():
-    positions = ("AB", "AB", "12")
-    assert fitted("AB1", positions) == positions
-    assert fitted("AB-1", positions) == ("AB", "AB", "-", "12")
-    assert all(fitted(text, positions) == () for text in ("AB", "AB12", "AC1", "1BA", "---"))
 
 
 def test_a_corpus_of_nothing_usable_says_why(tmp_path):

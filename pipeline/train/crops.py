@@ -18,9 +18,10 @@ from models.reader import Reader, decode
 from pipeline.corpora import Corpus, Label, read_corpus
 from pipeline.edit import autocast, batched, choose_device, network_input, resize
 from pipeline.filter import likelihood
+from pipeline.grammar import pattern, positions_like
 from pipeline.plate import DIGITS, PlatemintError, canonical
 from pipeline.recipe import Edit
-from pipeline.sample import grammar, pattern, read_picture, split_apart, usable_photos
+from pipeline.sample import read_picture, split_apart, usable_photos
 
 LEAST_CROPS, FEW_CROPS = 20, 200  # fewer are refused; fewer are warned of
 LEAST_TEXTS = 10
@@ -51,7 +52,7 @@ Say = Callable[[str], None]
 class Crop:
     """One labelled picture. image: uint8 (h, w, 3) RGB. text: normalised, separators included.
 
-    group: the kinds of its characters, as in "LLLDDDD" (see `pipeline.sample.pattern`): plates of one group can swap
+    group: the kinds of its characters, as in "LLLDDDD" (see `pipeline.grammar.pattern`): plates of one group can swap
     texts. name: how the corpus names the picture.
     """
 
@@ -152,7 +153,7 @@ def _crop(part: Corpus, label: Label) -> Crop | None:
     shrink = min(1.0, MOST_HEIGHT / image.shape[0], MOST_WIDTH / image.shape[1])
     if shrink < 1:
         image = resize(image, *(max(LEAST_HEIGHT, round(shrink * side)) for side in image.shape[:2]))
-    return Crop(image, label.text, pattern(grammar(label.text)), label.name)
+    return Crop(image, label.text, pattern(positions_like(label.text)), label.name)
 
 
 def _fault(image: np.ndarray) -> str:
