@@ -17,6 +17,7 @@ EXAMPLES = {
     "train": "train train-phase1 --set steps=1000",
     "edit": "edit --input_dir photos/i_s --input_text photos/gt.txt --out outputs/edited",
     "inspect": "inspect outputs/mine --against photos/labels.csv --picture balance.png",
+    "grammar": "grammar faker:de_DE",
     "verify": "verify outputs/quickstart",
     "evaluate": "evaluate edits",
 }
@@ -130,8 +131,9 @@ def rebalance(corpus, out, count, until, split, merge, forbid, recipe, sets, see
     given = {"source.path": corpus, "source.split": split, "out": out, "seed": seed, "draw.forbid": forbid}
     given |= {"balance.top_up": True} | ({"write.real": True} if merge else {})
     with _faults(WrongUse):
-        proposal = propose(Stages(_load(recipe, sets, given)), count, until)
-        stages = Stages(_load(recipe, sets, given | {"count": proposal.count}))
+        first = Stages(_load(recipe, sets, given))
+        proposal = propose(first, count, until)
+        stages = first.again(_load(recipe, sets, given | {"count": proposal.count}))
     click.echo(proposal.text)
     _mint(stages, dry_run)
 
@@ -248,6 +250,19 @@ def inspect(corpus, against, picture, target, as_json) -> None:
 
         replace(picture, encode(draw(report), "png", 0))
     click.echo(json.dumps(report, ensure_ascii=False, indent=1) if as_json else table(report))
+
+
+@main.command(name="grammar")
+@click.argument("spec")
+def grammar(spec) -> None:
+    """Show which texts there are.
+
+    SPEC is faker:LOCALE, the name or file of a layout, or a corpus, whose labels' patterns are read off.
+    """
+    from pipeline.grammar import read_grammar, table
+
+    with _faults(WrongUse):
+        click.echo(table(read_grammar(spec)))
 
 
 @main.command(name="verify")

@@ -13,7 +13,7 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, pairwise
 from random import Random
@@ -69,7 +69,7 @@ def draw_targets(
         raise PlatemintError("source: no group of plates to draw texts for: see that the source holds labelled plates")
     rng = np.random.default_rng([seed, STAGE])
     asked = largest_remainder(group_weights(groups, wish.balance), count)
-    taken = _Taken(forbidden, frozenset(reserved))
+    taken = Taken(forbidden, frozenset(reserved))
     patterns = _patterns(groups, asked, wish)
     _check_room(patterns, groups, asked, count, taken)
     texts, decks = _deal(patterns, wish, rng)
@@ -99,14 +99,18 @@ def quotas(targets: Targets, groups: Sequence[Group], wish: Wish | None = None) 
 
 
 @dataclass(frozen=True)
-class _Taken:
-    """Texts that may not be drawn."""
+class Taken:
+    """Texts that may not be drawn. planned: those that are drawn already, str (n,), sorted."""
 
     forbidden: Container[str]
     reserved: frozenset[str]
+    planned: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=str))
 
     def __contains__(self, text: str) -> bool:
-        return text in self.forbidden or text in self.reserved
+        if text in self.forbidden or text in self.reserved:
+            return True
+        place = int(np.searchsorted(self.planned, text)) if len(self.planned) else 0
+        return place < len(self.planned) and self.planned[place] == text
 
 
 @dataclass
@@ -383,7 +387,7 @@ def _check_room(
 
 
 def _unmended(
-    faults: list[int], patterns: list[_Pattern], groups: Sequence[Group], asked: np.ndarray, count: int, taken: _Taken
+    faults: list[int], patterns: list[_Pattern], groups: Sequence[Group], asked: np.ndarray, count: int, taken: Taken
 ) -> PlatemintError:
     """The error for rows that could not be mended, told of the pattern that has most of them."""
     starts = [pattern.start for pattern in patterns]

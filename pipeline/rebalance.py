@@ -59,8 +59,8 @@ class Corpus:
     def after(self, plates: int) -> dict[Deck, dict[str, int]]:
         """Every deck's characters once so many plates are added, those that have a choice."""
         sizes: dict[Deck, int] = {}
-        for decks, n in zip(self.decks, largest_remainder(self.weights, plates).tolist()):
-            for deck in decks:
+        for decks, n, weight in zip(self.decks, largest_remainder(self.weights, plates).tolist(), self.weights):
+            for deck in decks if weight else ():
                 sizes[deck] = sizes.get(deck, 0) + n
         added, have = self.stages.wish.counts(sizes), self.stages.wish.have
         return {

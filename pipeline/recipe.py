@@ -57,16 +57,22 @@ class Strict(BaseModel):
 class Source(Strict):
     path: str = Field("", description="Corpus of labelled plate crops; empty, so that a first run needs no data.")
     layout: str = Field("", description="Layout the corpus's plates share; empty: patterns are read off labels.")
+    grammar: str = Field("", description="What new texts follow: faker:LOCALE, a layout, or another corpus's labels.")
+    tries: int = Field(
+        0, ge=0, le=1000, description="Texts tried first on each photograph of a small group: who takes none is no use."
+    )
     layouts: Names = Field((), description="Layouts to render; empty takes all: variety is what rendering is for.")
     split: str = Field("", description="Use only this split of the corpus; empty uses all, each kept apart.")
     val_share: Share = Field(0.0, description="Share of rendered plates in split val; 0, a later split is as easy.")
 
     @model_validator(mode="after")
     def _one_kind(self) -> Source:
-        idle = ("layouts", "val_share") if self.path else ("layout", "split")
+        idle = ("layouts", "val_share") if self.path else ("layout", "split", "grammar", "tries")
         if given := [name for name in idle if getattr(self, name)]:
             here, there = ("a corpus", "rendered plates") if self.path else ("rendered plates (no path)", "a corpus")
             raise ValueError(f"{', '.join(given)} is for {there}, and this source is {here}")
+        if self.layout and self.grammar:
+            raise ValueError("layout and grammar both say what new texts follow: give one of them")
         return self
 
 

@@ -21,22 +21,27 @@ import numpy as np
 
 from pipeline import engines, write
 from pipeline.card import card
-from pipeline.draw import Targets, draw_targets, quotas
+from pipeline.draw import Taken, Targets, draw_targets, quotas
 from pipeline.forbid import forbidden_texts
 from pipeline.plate import PlatemintError, Readings
 from pipeline.progress import Progress
 from pipeline.recipe import NOT_IN_HASH, GenerateRecipe, dump, recipe_hash
 from pipeline.shard import Shard, Stages, mint, run_shard, take
+from pipeline.trade import Rules
 
 TRIAL = 8  # plates minted for an estimate
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do, decided before the first plate. facts: what plan.json tells of it."""
+    """What a run will do, decided before the first plate. facts: what plan.json tells of it.
+
+    rules: for trades of characters between texts; None where pairs are even, which trades would undo.
+    """
 
     facts: dict
     shards: list[Shard]
+    rules: Rules | None
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,8 @@ def generate(recipe: GenerateRecipe, progress: TextIO | None = None, stages: Sta
 
     todo = [shard for shard in the_plan.shards if shard.number not in commits]
     workers = min(recipe.engine.workers, len(todo))
-    work = partial(run_shard, stages=stages, tick=reporter.add if workers == 1 else None)
+    tick = reporter.add if workers == 1 else None
+    work = partial(run_shard, stages=stages, rules=the_plan.rules, tick=tick)
     for commit in engines.each(work, todo, workers):
         commits[commit["shard"]] = commit
         if workers > 1:
@@ -111,7 +117,9 @@ def plan(stages: Stages) -> Plan:
         "quotas": quotas(targets, sources.groups, wish),
         "shards": [_promise(shard) for shard in shards],
     }
-    return Plan(json.loads(json.dumps(facts)), shards)
+    taken = Taken(forbidden, frozenset(recipe.draw.reserved), np.sort(targets.text))
+    rules = None if recipe.balance.pairs else Rules(taken, len(shards), recipe.seed)
+    return Plan(json.loads(json.dumps(facts)), shards, rules)
 
 
 def _promise(shard: Shard) -> dict:
@@ -131,7 +139,8 @@ def estimate(recipe: GenerateRecipe, the_plan: Plan, stages: Stages | None = Non
     stages = stages or Stages(recipe)
     _ = stages.edit, stages.filter  # built before the clock starts
     seconds = Counter()
-    kept, dropped = mint(the_plan.shards[0].part(slice(TRIAL)), stages, seconds)[:2]
+    minted = mint(the_plan.shards[0].part(slice(TRIAL)), stages, seconds)
+    kept, dropped = minted.kept, minted.dropped
     size = len(write.parquet(kept, write.schema(recipe))) + len(write.parquet(dropped, write.schema(recipe, True)))
     scale = recipe.count / len(kept) if kept else 0.0
     workers = min(recipe.engine.workers, len(the_plan.shards))

@@ -6,7 +6,8 @@ import hashlib
 import io
 import math
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image, ImageOps
 
 from pipeline.balance import spread
 from pipeline.corpora import Corpus, Label, read_corpus
-from pipeline.grammar import letters_in_use, of_layout, pattern, positions_like
+from pipeline.grammar import letters_in_use, of_layout, pattern, positions_like, read_grammar
 from pipeline.plate import Plate, PlatemintError
 from pipeline.recipe import GenerateRecipe, nearest
 
@@ -25,6 +26,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # decoders a stranger's file i
 MOST_BYTES = 64 << 20
 MOST_PIXELS = 4_000_000  # a crop of one plate is far smaller; a scene needs its plates cut out first
 LEAST_SIDE = 8  # pixels
+FEW = 8  # photographs: among as many one will take a text that others do not
 
 
 @dataclass(frozen=True)
@@ -178,15 +180,16 @@ def _open_corpus(recipe: GenerateRecipe) -> CorpusSources:
     corpus = read_corpus(recipe.source.path)
     texts = frozenset(label.text for label in corpus.labels)
     layout = next(iter(load_layouts([recipe.source.layout]).values())) if recipe.source.layout else None
-    positions_of = of_layout(layout).positions_of if layout else partial(positions_like, letters=letters_in_use(texts))
+    rules = of_layout(layout) if layout else read_grammar(recipe.source.grammar) if recipe.source.grammar else None
+    positions_of = rules.positions_of if rules else partial(positions_like, letters=letters_in_use(texts))
     members: dict[tuple[str, tuple[str, ...]], list[Photo]] = {}
     for label, photo in usable_photos(corpus, _of_split(split_apart(corpus.labels, corpus.labels, corpus), recipe)):
         positions = positions_of(label.text)
         if positions:
             members.setdefault((label.split, positions), []).append(photo)
         else:
-            wanted = f"{layout.name}, {pattern(layout.positions)}"
-            corpus.put_aside(label.name, label.row, f"the label does not fit the layout {wanted}")
+            wanted = f"layout {layout.name}, {pattern(layout.positions)}" if layout else f"grammar {rules.name}"
+            corpus.put_aside(label.name, label.row, f"the label does not fit the {wanted}")
     if not members:
         first = corpus.set_aside[0] if corpus.set_aside else {"path": "", "reason": "no labels"}
         raise PlatemintError(
@@ -207,6 +210,35 @@ def _sources(members: dict, layout, recipe: GenerateRecipe, texts: frozenset[str
     used = "\n".join(f"{photo.source} {photo.text}" for group in photos for photo in group)
     fingerprint = _sha256("\n".join([used, *sorted(texts)]).encode())
     return CorpusSources(tuple(groups), tuple(photos), texts, set_aside, fingerprint)
+
+
+def tried(sources: CorpusSources, recipe: GenerateRecipe, judge: Callable[[list[Plate]], list[Plate]]) -> CorpusSources:
+    """The sources with weight 0 for groups of few photographs of which none takes new texts: they would never be done.
+
+    judge: edits plates and says why one is rejected. On each photograph `recipe.source.tries` texts of its group are
+    tried; one that takes a quarter of them will do. Photographs of the others are listed as set aside.
+    """
+    groups, aside = [], list(sources.set_aside)
+    for number, group in enumerate(sources.groups):
+        if group.sources < FEW and not _takes_texts(sources, number, recipe, judge):
+            reason = (
+                f"most of {recipe.source.tries} texts tried on it were rejected; so on all plates like {group.name}"
+            )
+            aside += [{"path": photo.path.name, "row": "", "reason": reason} for photo in sources.photos[number]]
+            group = replace(group, weight=0.0)
+        groups.append(group)
+    return replace(sources, groups=tuple(groups), set_aside=aside)
+
+
+def _takes_texts(sources: CorpusSources, group: int, recipe: GenerateRecipe, judge) -> bool:
+    positions, tries = sources.groups[group].positions, recipe.source.tries
+    rng = np.random.default_rng([recipe.seed, STAGE, group, 1])
+    for turn in range(len(sources.photos[group])):
+        texts = ("".join(str(rng.choice(list(alphabet))) for alphabet in positions) for _ in range(tries))
+        plate = sources.get(group, turn)
+        if sum(not p.reason for p in judge([replace(plate, target=text) for text in texts])) >= tries / 4:
+            return True
+    return False
 
 
 def _blocked(recipe: GenerateRecipe, layout) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +23,7 @@ from pipeline.plate import Plate, PlatemintError, same_reading
 from pipeline.quotas import Wish, had
 from pipeline.recipe import GenerateRecipe, recipe_hash
 from pipeline.shares import read_target
+from pipeline.trade import PATIENCE, Rules, Trader
 
 THREADS = 4  # that fetch sources and encode results beside the network
 MOST_OFTEN = 2  # times its share that a photograph may serve in a shard: easy ones shall not stand in for hard ones
@@ -36,11 +37,20 @@ class Stages:
     def __init__(self, recipe: GenerateRecipe):
         self.recipe = recipe
 
+    def again(self, recipe: GenerateRecipe) -> Stages:
+        """The same stages for a recipe of another count: sources and networks are not opened twice."""
+        other = type(self)(recipe)
+        other.__dict__.update({name: value for name, value in self.__dict__.items() if name != "recipe"})
+        return other
+
     @cached_property
     def sources(self):
-        from pipeline.sample import open_sources
+        from pipeline.sample import open_sources, tried
 
-        return open_sources(self.recipe)
+        sources = open_sources(self.recipe)
+        if not self.recipe.source.tries:
+            return sources
+        return tried(sources, self.recipe, lambda plates: self.filter(self.edit(plates)))
 
     @cached_property
     def wish(self) -> Wish:
@@ -127,20 +137,24 @@ def take(targets: Targets, places: np.ndarray | slice) -> Targets:
     return Targets(targets.group[places], targets.text[places], targets.group_index[places])
 
 
-def run_shard(shard: Shard, stages: Stages, tick: Tick | None = None) -> dict:
-    """Mints a shard, writes its files and then its commit, which it returns: without it nothing of the shard counts."""
+def run_shard(shard: Shard, stages: Stages, rules: Rules | None = None, tick: Tick | None = None) -> dict:
+    """Mints a shard, writes its files and then its commit, which it returns: without it nothing of the shard counts.
+
+    rules: for trades of characters between its texts; None: texts stay as planned.
+    """
     recipe, groups = stages.recipe, stages.sources.groups
     seconds = Counter()
-    kept, dropped, missing = mint(shard, stages, seconds, tick)
+    minted = mint(shard, stages, seconds, rules, tick)
+    kept, dropped, missing, targets = minted.kept, minted.dropped, minted.missing, minted.targets
     with _timed(seconds, "write"):
         kept += [_real_row(stages, *plate) for plate in shard.real]
-    with _timed(seconds, "write"):
         files = [
             _store(recipe.folder, shard.data, kept, write.schema(recipe)),
             _store(recipe.folder, shard.dropped, dropped, write.schema(recipe, dropped=True)),
         ]
     served = np.setdiff1d(np.arange(len(shard.index)), missing)
-    absent = {str(shard.index[place]): str(shard.targets.text[place]) for place in missing}
+    absent = {str(shard.index[place]): str(targets.text[place]) for place in missing}
+    traded = np.flatnonzero(targets.text != shard.targets.text)
     commit = {
         "shard": shard.number,
         "recipe_sha256": recipe_hash(recipe),
@@ -149,8 +163,9 @@ def run_shard(shard: Shard, stages: Stages, tick: Tick | None = None) -> dict:
         "real": len(shard.real),
         "rejected": dict(sorted(Counter(row["reason"] for row in dropped).items())),
         "missing": absent,
-        "counts": quotas(take(shard.targets, served), groups, stages.wish),
-        "shortfall": quotas(take(shard.targets, missing), groups, stages.wish),
+        "planned": {str(shard.index[place]): str(shard.targets.text[place]) for place in traded},
+        "counts": quotas(take(targets, served), groups, stages.wish),
+        "shortfall": quotas(take(targets, missing), groups, stages.wish),
         "reasons": why_missing(absent, dropped),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
     }
@@ -165,7 +180,8 @@ def why_missing(missing: dict[str, str], dropped: list[dict]) -> dict[str, dict[
     """
     found: dict[str, dict[str, dict[str, int]]] = {}
     for row in dropped:
-        for position, character in enumerate(missing.get(str(row["index"]), "")):
+        text = missing.get(str(row["index"]), "")
+        for position, character in enumerate(text if row["text"] == text else ""):
             counts = found.setdefault(str(position), {}).setdefault(character, {})
             counts[row["reason"]] = counts.get(row["reason"], 0) + 1
     return found
@@ -177,31 +193,91 @@ def _real_row(stages: Stages, number: int, group: int, photo: int) -> dict:
     return write.real_row(replace(plate, index=number), stages.sources.photos[group][photo].path, stages.recipe)
 
 
-def mint(
-    shard: Shard, stages: Stages, seconds: Counter, tick: Tick | None = None
-) -> tuple[list[dict], list[dict], np.ndarray]:
-    """The rows accepted and dropped, and the places in the shard of targets that no source could serve.
+@dataclass(frozen=True)
+class Minted:
+    """What became of a shard's targets. kept, dropped: rows, in order. missing: places of targets nothing could serve.
 
-    A target whose plate is rejected goes back as a whole and is tried on another source in the next round.
+    targets: the shard's, as trades have left them.
     """
-    kept, dropped, uses = [], [], Counter()
-    pending = np.arange(len(shard.index))
+
+    kept: list[dict]
+    dropped: list[dict]
+    missing: np.ndarray
+    targets: Targets
+
+
+def mint(
+    shard: Shard, stages: Stages, seconds: Counter, rules: Rules | None = None, tick: Tick | None = None
+) -> Minted:
+    """Tries every target on one source after the other, until it is accepted or the rounds are over.
+
+    A target whose plate is rejected goes back as a whole. When several sources have failed it, it trades characters.
+    """
+    rounds, sources = stages.recipe.filter.rounds, stages.sources
+    trader = Trader(shard, sources.groups, stages.wish, rules) if rules else None
+    kept, dropped, uses, failed, tried = {}, [], Counter(), Counter(), Counter()
+    pending, targets, tick = np.arange(len(shard.index)), shard.targets, tick or _nobody
+    patience = [min(sources.groups[g].sources or PATIENCE, PATIENCE) for g in targets.group.tolist()]
     with ThreadPoolExecutor(THREADS) as pool:
-        for attempt in range(stages.recipe.filter.rounds):
-            served = []
-            turns = _turns(stages.sources, shard, attempt, pending, uses)
-            batches = _batches(pool, partial(_source, stages.sources, shard, attempt, turns), pending, stages, seconds)
-            for plates in _judged(batches, stages, seconds):
-                for plate in plates:
-                    (dropped if plate.reason else kept).append(pool.submit(write.row, plate, stages.recipe))
-                good = [plate.index for plate in plates if not plate.reason]
-                served += good
-                uses.update(turns[place] for place in np.flatnonzero(np.isin(shard.index, good)).tolist())
-                if tick:
-                    tick(len(good), len(plates) - len(good))
-            pending = pending[~np.isin(shard.index[pending], served)]
+        for attempt in range(rounds):
+            turns = _turns(sources, shard, attempt, pending, uses)
+            source = partial(_source, sources, replace(shard, targets=targets), attempt, turns)
+            for plates in _judged(_batches(pool, source, pending, stages, seconds), stages, seconds):
+                for plate, place in zip(
+                    plates, np.searchsorted(shard.index, [plate.index for plate in plates]).tolist()
+                ):
+                    row = pool.submit(write.row, plate, stages.recipe)
+                    tried[int(targets.group[place])] += 1
+                    if plate.reason:
+                        dropped.append(row)
+                    else:
+                        kept[place] = row
+                        uses[turns[place]] += 1
+                good = sum(not plate.reason for plate in plates)
+                tick(good, len(plates) - good)
+            pending = np.array([place for place in pending.tolist() if place not in kept], dtype=np.int64)
+            failed.update(pending.tolist())
+            if trader and attempt + PATIENCE < rounds:
+                stuck = [place for place in pending.tolist() if failed[place] >= patience[place]]
+                easy = _easy_groups(uses, tried, sources.groups) if stuck else ()
+                partners = {p for p, g in enumerate(targets.group.tolist()) if g in easy or p not in kept}
+                undone = _trade(trader, stuck, partners, failed)
+                for place in undone & kept.keys():
+                    dropped.append(pool.submit(_given_up, kept.pop(place)))
+                    tick(-1, 1)
+                pending = np.union1d(pending, [*undone]).astype(np.int64)
+                targets = replace(targets, text=np.array(trader.texts))
         with _timed(seconds, "write"):
-            return _in_order(kept), _in_order(dropped), pending
+            return Minted(_in_order(kept.values()), _in_order(dropped), pending, targets)
+
+
+def _nobody(accepted: int, rejected: int) -> None:
+    """Is told how a shard gets on where nobody else is."""
+
+
+def _easy_groups(uses: Counter, tried: Counter, groups: Sequence) -> set[int]:
+    """The groups whose texts find a plate in `PATIENCE` tries, at most one for each photograph, as a rule."""
+    accepted = Counter()
+    for (group, _), times in uses.items():
+        accepted[group] += times
+    chance = {g: 1 - (1 - accepted[g] / n) ** min(groups[g].sources or PATIENCE, PATIENCE) for g, n in tried.items()}
+    return {group for group, likely in chance.items() if likely > 0.75}
+
+
+def _trade(trader: Trader, stuck: list[int], partners: set[int], failed: Counter) -> set[int]:
+    """Trades characters of stuck targets, and gives the places of the others that were traded with."""
+    undone = set()
+    for place in stuck:
+        other = trader.trade(place, partners)
+        if other is not None:
+            failed[place] = failed[other] = 0
+            undone.add(other)
+    return undone
+
+
+def _given_up(row) -> dict:
+    """The row of a plate whose text has been traded away since."""
+    return row.result() | {"reason": "traded"}
 
 
 def _turns(sources, shard: Shard, attempt: int, places: np.ndarray, uses: Counter) -> dict[int, tuple]:
@@ -264,7 +340,7 @@ def _judged(batches: Iterator[list[Plate]], stages: Stages, seconds: Counter) ->
             yield before.result()
 
 
-def _in_order(rows: list) -> list[dict]:
+def _in_order(rows: Iterable) -> list[dict]:
     return sorted((future.result() for future in rows), key=lambda row: (row["index"], row["round"]))
 
 

@@ -112,6 +112,7 @@ class _Verifier:
         kept = self.data_file(data, shard["split"], commit)
         texts = {int(index): text for index, text in commit["missing"].items()}
         texts.update((index, row["text"]) for index, row in kept.items())
+        texts.update((int(index), text) for index, text in commit["planned"].items())  # what trades made of them counts
         if write.sha256("\n".join(texts[index] for index in sorted(texts))) != shard["targets_sha256"]:
             self.fault(shard["data"], "its labels, and those its commit misses, are not the planned ones")
         self.dropped_file(dropped, shard["split"], commit, kept)
@@ -151,7 +152,7 @@ class _Verifier:
             tries.add(attempt)
             reasons[row["reason"]] += 1
             if str(row["index"]) in commit["missing"]:
-                missed.append({"index": row["index"], "reason": row["reason"]})
+                missed.append({name: row[name] for name in ("index", "text", "reason")})
         if why_missing(commit["missing"], missed) != commit["reasons"]:
             self.fault(file["path"], "its commit says of missing characters that they were dropped for other reasons")
         if "" in reasons or reasons != commit["rejected"]:

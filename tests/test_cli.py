@@ -31,7 +31,20 @@ def call(monkeypatch):
 
 
 def generate(call, out, *more):
-    return call("generate", "--count", 40, "--out", out, "--set", "filter.rounds=90", "--set", "edit.batch=8", *more)
+    return call(
+        "generate",
+        "--count",
+        40,
+        "--out",
+        out,
+        "--set",
+        "filter.rounds=90",
+        "--set",
+        "edit.batch=8",
+        "--set",
+        "filter.min_reader=0.35",
+        *more,
+    )
 
 
 def test_help_answers_at_once_and_loads_nothing_heavy():
@@ -125,7 +138,7 @@ def test_a_quota_that_cannot_be_filled_exits_3_and_is_printed(call, tmp_path, mo
     monkeypatch.setattr("pipeline.shard.Stages", stand_ins.NoQ)
     result = generate(call, tmp_path / "run")
     assert result.exit_code == 3
-    assert re.search(r"are missing.*\n\s+0: .*Q:\d", result.output)
+    assert re.search(r"are missing.*(\n\s+\d: .*)*\n\s+0: Q:\d \(reader \d+", result.output)
 
 
 def test_dry_run_shows_the_recipe_and_writes_nothing(call, tmp_path):

@@ -1,0 +1,85 @@
+"""trade: a text that no photograph takes gives characters to another text of its shard, and gets that one's instead.
+
+So rejected characters go back into the shard's pool: every deck keeps its counts, and two other texts are tried. The
+other text loses the plate it had. No talk between shards is needed: of the texts that nobody planned every shard may
+only make those whose hash is its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING
+
+from pipeline.draw import Taken
+from pipeline.plate import characters
+from pipeline.quotas import Deck, Wish
+
+if TYPE_CHECKING:
+    from pipeline.sample import Group
+    from pipeline.shard import Shard
+
+PATIENCE = 8  # sources a text is tried on before it trades characters; all there are, where they are fewer
+TRIES = 200  # pairs looked at for each shard of the run: of so many one in `shards` squared will do
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a traded text must not be. taken: planned or forbidden texts. shards: of the run."""
+
+    taken: Taken
+    shards: int
+    seed: int
+
+
+class Trader:
+    """The texts of a shard, str each, as trades leave them."""
+
+    def __init__(self, shard: Shard, groups: Sequence[Group], wish: Wish, rules: Rules):
+        self.number, self.rules = shard.number, rules
+        self.texts: list[str] = shard.targets.text.tolist()
+        self.groups = [groups[g] for g in shard.targets.group.tolist()]
+        self.used = set(self.texts)
+        self.random = Random(f"trade {rules.seed} {shard.number}")
+        self.decks = [
+            [Deck(p, alphabet, wish.scope(group)) for p, alphabet in enumerate(group.positions)]
+            for group in self.groups
+        ]
+        self.holders: dict[Deck, list[int]] = {}
+        for place, decks in enumerate(self.decks):
+            for deck in decks:
+                self.holders.setdefault(deck, []).append(place)
+
+    def trade(self, place: int, partners: Container[int]) -> int | None:
+        """Trades characters of the text at this place of the shard; the other text's place, None where none would do."""
+        free = [deck for deck in self.decks[place] if len(deck.alphabet) > 1]
+        for _ in range(TRIES * self.rules.shards if free else 0):
+            holders = self.holders[free[int(self.random.random() * len(free))]]
+            other = holders[int(self.random.random() * len(holders))]
+            if other not in partners:
+                continue
+            shared = [mine.position for mine in free if mine in self.decks[other]]
+            swapped = [p for p in shared if self.random.random() < 0.5]
+            new, new_other = _swapped(self.texts[place], self.texts[other], swapped)
+            changes = new not in (self.texts[place], self.texts[other])
+            if changes and new != new_other and self._may(new, place) and self._may(new_other, other):
+                self.texts[place], self.texts[other] = new, new_other
+                self.used |= {new, new_other}  # the old ones stay used: their plates are among the dropped
+                return other
+        return None
+
+    def _may(self, text: str, place: int) -> bool:
+        ours = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) % self.rules.shards == self.number
+        if not ours or text in self.used or text in self.rules.taken:
+            return False
+        plain = characters(text)
+        return not any(word in plain for word in self.groups[place].blocked)
+
+
+def _swapped(a: str, b: str, positions: list[int]) -> tuple[str, str]:
+    both = [list(a), list(b)]
+    for p in positions:
+        both[0][p], both[1][p] = both[1][p], both[0][p]
+    return "".join(both[0]), "".join(both[1])
