@@ -1,11 +1,13 @@
 """The networks: shapes, what depends on what, and checkpoints that load without pickle."""
 
+from itertools import product
+
 import pytest
 import torch
 
 from models import checkpoint
-from models.losses import dice, iou, mask_loss, perceptual, region_l1, slot_loss
-from models.reader import ctc, decode
+from models.losses import dice, iou, mask_loss, perceptual, pointed_near, region_l1, slot_loss
+from models.reader import align, ctc, decode
 from models.spg import (
     SIZES,
     SPG,
@@ -202,6 +204,41 @@ def test_ctc_decoding_round_trip():
         < 0.01
         < ctc(log_probabilities, encode_texts(["AAB1京"], READABLE))
     )
+
+
+def likeliest_path(log_probabilities, text):
+    """By trying all: the classes of every step, of which repeats and then blanks are struck out to leave the text."""
+    steps, classes = log_probabilities.shape
+    best = {}
+    for path in product(range(classes), repeat=steps):
+        kept = [c for c, before in zip(path, [0, *path]) if c and c != before]
+        if kept == text:
+            best[path] = sum(log_probabilities[step, c].item() for step, c in enumerate(path))
+    return max(best, key=best.get)
+
+
+@pytest.mark.parametrize("text", [[1, 2], [1, 1], [2], [3, 1, 3]])
+def test_a_known_text_is_found_where_the_likeliest_path_has_it(text):
+    generator = torch.Generator().manual_seed(len(text))
+    for _ in range(5):
+        seen = torch.randn(1, 6, 4, generator=generator).log_softmax(-1)
+        path = likeliest_path(seen[0], text)
+        starts = [i for i, c in enumerate(path) if c and (i == 0 or path[i - 1] != c)]
+        ends = [next((j for j in range(i, 6) if path[j] != path[i]), 6) for i in starts]
+        codes = torch.tensor([[*text, 0]])  # padding changes nothing
+        found = align(seen, codes)[0, : len(text)]
+        assert found.tolist() == pytest.approx([(i + j - 1) / 2 for i, j in zip(starts, ends)])
+
+
+def test_a_pointer_is_blamed_for_what_it_points_elsewhere():
+    near = torch.tensor([[[True, True, False, False], [False, False, False, True]]])
+    right, wrong = torch.full((1, 1, 2, 4), -9.0), torch.full((1, 1, 2, 4), -9.0)
+    right[0, 0, 0, 1], right[0, 0, 1, 3] = 9, 9
+    wrong[0, 0, 0, 2], wrong[0, 0, 1, 3] = 9, 9
+    text, short = torch.tensor([[5, 6]]), torch.tensor([[5, 0]])
+    assert pointed_near(right, near, text) < 1e-3
+    assert pointed_near(wrong, near, text).item() == pytest.approx(8.65, abs=0.1)
+    assert pointed_near(wrong, near, short).item() == pytest.approx(17.3, abs=0.1)  # padding is nobody's fault
 
 
 def test_checkpoints_keep_weights_and_config(spg, tmp_path):

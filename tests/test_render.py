@@ -5,6 +5,7 @@ import pytest
 
 from pipeline.plate import ALPHABET, PROVINCES, SEPARATORS, PlatemintError, spell_like
 from pipeline.render import load_layouts, photograph, random_text, render_pair, render_plate
+from pipeline.render.glyphs import glyph
 from pipeline.render.photo import cells
 from pipeline.render.wild import longer_or_shorter, wild_layout
 
@@ -137,6 +138,22 @@ def test_pairs_spell_separators_in_some_and_leave_them_out_in_others():
     texts = [render_pair(list(LAYOUTS.values()), rng(seed))[0].text for seed in range(60)]
     spelled = sum(any(c in SEPARATORS for c in text) for text in texts)
     assert 3 < spelled < 40
+
+
+def test_letters_change_as_the_layout_says():
+    """A waist lifts what stands in the middle, such as the bar of H; rounding takes corners off; the size stays."""
+    plain, lifted, lowered, rounded = (
+        glyph("H", "Saira", 500, waist=waist, rounding=rounding)
+        for waist, rounding in ((0, 0), (0.08, 0), (-0.08, 0), (0, 8))
+    )
+
+    def bar(bitmap):
+        return np.average(np.arange(96), weights=bitmap[:, bitmap.shape[1] // 2] + 1e-9)
+
+    assert bar(lifted) + 5 < bar(plain) < bar(lowered) - 5
+    assert {g.shape for g in (lifted, lowered, rounded)} == {plain.shape}
+    corner = slice(3), slice(3)
+    assert int(rounded[corner].sum()) < 0.6 * int(plain[corner].sum()) and rounded[48, 5] > 128
 
 
 def test_every_province_is_drawn_differently():

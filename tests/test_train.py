@@ -19,9 +19,9 @@ from models.spg import SPGConfig
 from pipeline import train as training
 from pipeline.plate import DIGITS, LETTERS, READABLE, PlatemintError
 from pipeline.recipe import TrainRecipe, load_recipe
-from pipeline.render import load_layouts, random_text, render_plate
-from pipeline.train.generator import another_text
-from pipeline.train.pairs import Pairs, batches
+from pipeline.render import load_layouts, photograph, random_text, render_plate
+from pipeline.train.generator import SPGTask, another_text
+from pipeline.train.pairs import Pairs, batches, shrink, slots_of, unit
 from pipeline.train.reading import UNKNOWN, frames_of
 from run_pipeline import main
 
@@ -195,6 +195,24 @@ def test_phase_2_learns_from_real_plates_without_masks(tmp_path, untrained):
         for t in ("AB12-CD", another_text("XY90-ZZ", np.random.default_rng(0)))
     ]
     assert kinds[0] == kinds[1]
+
+
+def test_the_reader_says_where_characters_of_a_real_plate_stand(tmp_path):
+    """On plates of one row and of two, beside emblems; a separator that the label spells may be anywhere."""
+    task = SPGTask(TrainRecipe(network="spg", reader="reader", **SMALL), torch.device("cpu"), torch.float32, [])
+    rng, found = np.random.default_rng(0), []
+    for name, text in [("uk", "AB12 CDE"), ("us-scenic", None), ("br-mercosur-moto", None), ("ar-mercosur", None)]:
+        layout = load_layouts([name])[name]
+        photo = photograph(layout, [text or random_text(layout.positions, rng)], 90, 0.1, rng)[0]
+        picture = unit(shrink(photo.image, SIZE)[None], "cpu")
+        near = task._near(task.reader.features(picture), [photo.text])[0]
+        assert all(near[i].all() for i, c in enumerate(photo.text) if c == " ")
+        height, width = SIZE[0] // 8, SIZE[1] // 8
+        for n, (x, y) in enumerate(slots_of(photo.boxes)[:, 0]):
+            if photo.text[n] != " ":
+                found.append(bool(near[n][int(y * height) * width + int(x * width)]))
+                assert near[n].sum() <= 3 * height
+    assert np.mean(found) > 0.95
 
 
 def test_phase_2_without_a_reader_is_refused(tmp_path):
