@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import combinations
 from posixpath import dirname
 
-from pipeline.corpora.frames.records import Corners, Dataset, Folder, Frame, Mark, Spot, split_named
+from pipeline.corpora.frames.records import Corners, Dataset, Folder, Frame, Mark, Spot, bounds, split_named
 from pipeline.plate import characters, normalise
 
 UNREADABLE = {"UNREADABLE", "UNKNOWN", "ILLEGIBLE", "OCCLUDED"}
@@ -87,8 +87,6 @@ def _iou(a: Corners, b: Corners) -> float:
     """Of the upright boxes around both; 0 where one is the whole picture."""
     if not a or not b:
         return 0.0
-    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = (
-        (*map(min, zip(*corners)), *map(max, zip(*corners))) for corners in (a, b)
-    )
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = bounds(a), bounds(b)
     both = max(0, min(ax2, bx2) - max(ax1, bx1)) * max(0, min(ay2, by2) - max(ay1, by1))
     return both / ((ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - both)

@@ -15,6 +15,7 @@ from pipeline.corpora.frames.records import PLATE, TEXT_KEYS, Corners, Folder, M
 from pipeline.corpora.frames.rewording import Rewording
 from pipeline.plate import PlatemintError
 
+LISTS = ("images", "annotations")
 _STYLES = tuple(
     {"indent": indent, "ensure_ascii": ascii, "separators": separators}
     for indent, ascii, separators in product((None, 2, 4, 1, "\t", 0), (True, False), (None, (",", ":")))
@@ -26,15 +27,14 @@ def find(folder: Folder) -> dict[str, str]:
 
 
 def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
-    """Raises PlatemintError where the file has images without id or file_name, or annotations without image_id."""
+    """Raises PlatemintError for images without id or file_name and annotations without image_id."""
     data = json.loads(text)
-    pictures = _pictures(data, note, folder)
+    pictures, annotations, plates = _understood(data, note, folder)
     for path in pictures.values():
         if path not in folder.pictures:
             yield Mark(path)
-    plates = _plate_categories(data)
-    for annotation in data["annotations"]:
-        row, path = str(annotation.get("id", "")), pictures.get(annotation["image_id"])
+    for annotation, path in annotations:
+        row = str(annotation.get("id", ""))
         if path is None:
             yield Mark(note, row=row, fault="the annotation is of no image in the file")
         elif path in folder.pictures and (annotation.get("category_id") in plates or _place(annotation)):
@@ -43,18 +43,15 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
     data = json.loads(text)
-    pictures = {key: path for key, path in _pictures(data, note, new.folder).items() if path in new.paths}
-    renewed = {key: _swapped(value, "", new) for key, value in data.items() if key not in ("images", "annotations")}
+    pictures, annotations, _ = _understood(data, note, new.folder)
+    renewed = {key: _swapped(value, "", new) for key, value in data.items() if key not in LISTS}
     renewed["images"] = [
-        _swapped(image, pictures[image["id"]], new)
-        | {"file_name": new.reference(image["file_name"], pictures[image["id"]])}
-        for image in data["images"]
-        if image["id"] in pictures
+        _swapped(image, path, new) | {"file_name": new.reference(image["file_name"], path)}
+        for image, path in zip(data["images"], pictures.values())
+        if path in new.paths
     ]
     renewed["annotations"] = [
-        _annotated(annotation, pictures[annotation["image_id"]], new)
-        for annotation in data["annotations"]
-        if annotation["image_id"] in pictures
+        _annotated(annotation, path, new) for annotation, path in annotations if path in new.paths
     ]
     return text if renewed == data else _dumped({key: renewed[key] for key in data}, data, text)
 
@@ -64,23 +61,23 @@ def _is_coco(note: str, folder: Folder) -> bool:
         data = json.loads(folder.text(note))
     except (PlatemintError, ValueError, RecursionError):
         return False
-    return isinstance(data, dict) and all(isinstance(data.get(key), list) for key in ("images", "annotations"))
+    return isinstance(data, dict) and all(isinstance(data.get(key), list) for key in LISTS)
 
 
-def _pictures(data: dict, note: str, folder: Folder) -> dict[object, str]:
-    """The picture of each image id."""
+def _understood(data: dict, note: str, folder: Folder) -> tuple[dict[object, str], list, set[object]]:
+    """The picture of each image id, each annotation with its picture or None, and the ids of categories of plates."""
     try:
-        {annotation["image_id"] for annotation in data["annotations"]}
-        return {image["id"]: folder.find(image["file_name"], note) for image in data["images"]}
+        pictures = {image["id"]: folder.find(image["file_name"], note) for image in data["images"]}
+        annotations = [(annotation, pictures.get(annotation["image_id"])) for annotation in data["annotations"]]
+        categories = {category["id"]: str(category["name"]) for category in data.get("categories", [])}
     except (AttributeError, KeyError, TypeError) as fault:
         raise PlatemintError(
-            f"{folder.root / note}: not COCO: an image needs id and file_name, an annotation image_id ({fault})"
+            f"{folder.root / note}: not COCO: an image needs id and file_name, an annotation image_id, "
+            f"a category id and name ({type(fault).__name__}: {fault})"
         ) from None
-
-
-def _plate_categories(data: dict) -> set[object]:
-    categories = {category.get("id"): str(category.get("name")) for category in data.get("categories", [])}
-    return {key for key, name in categories.items() if PLATE.search(name) or len(categories) == 1}
+    if len(pictures) < len(data["images"]):
+        raise PlatemintError(f"{folder.root / note}: two images have one id; give each its own")
+    return pictures, annotations, {key for key, name in categories.items() if PLATE.search(name) or len(categories) < 2}
 
 
 def _place(annotation: dict) -> tuple[dict, str] | None:
@@ -116,14 +113,10 @@ def _corners(annotation: dict) -> Corners:
 
 def _annotated(annotation: dict, picture: str, new: Rewording) -> dict:
     renewed = _swapped(annotation, picture, new)
-    for holder, key in filter(None, [_place(renewed)]):
-        holder[key] = new.text(picture, _text(annotation))
+    if place := _place(annotation):
+        holder, key = _place(renewed)
+        holder[key] = new.text(picture, place[0][place[1]])
     return renewed
-
-
-def _text(annotation: dict) -> str:
-    holder, key = _place(annotation)
-    return holder[key]
 
 
 def _swapped(value: object, picture: str, new: Rewording) -> object:

@@ -32,7 +32,7 @@ def find(folder: Folder, notes: dict[str, str]) -> list[str]:
 
 def entries(path: str, text: str, folder: Folder) -> Iterator[Entry]:
     for row, line in enumerate(text.splitlines(keepends=True), 1):
-        for cut in re.finditer(r"\s*$|[;,\t ]", line):
+        for cut in reversed([*re.finditer(r"[;,\t ]|\s*$", line)]):  # names may hold blanks
             name = line[: cut.start()]
             if picture := _picture(name, path, folder):
                 break

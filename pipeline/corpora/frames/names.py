@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from posixpath import basename
 
 from pipeline.corpora.frames.records import Folder, Mark, stem
 from pipeline.corpora.frames.rewording import Rewording
@@ -27,5 +26,5 @@ def rename(name: str, picture: str, new: Rewording) -> str:
 
 
 def _text(picture: str) -> str:
-    text, underscore, _ = stem(basename(picture)).partition("_")
+    text, underscore, _ = stem(picture).partition("_")
     return text if underscore else ""

@@ -218,6 +218,12 @@ def box(x1: float, y1: float, x2: float, y2: float) -> Corners:
     return (x1, y1), (x2, y1), (x2, y2), (x1, y2)
 
 
+def bounds(corners: Corners) -> tuple[float, float, float, float]:
+    """x1, y1, x2, y2 of the upright box around points."""
+    (x1, y1), (x2, y2) = (tuple(map(end, zip(*corners))) for end in (min, max))
+    return x1, y1, x2, y2
+
+
 def points(values: list[float]) -> Corners:
     """x, y, x, y, ... as points."""
     return tuple(zip(values[::2], values[1::2]))

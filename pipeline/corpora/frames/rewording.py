@@ -28,7 +28,7 @@ class Rewording:
         self._own = {path: {_squeezed(old): new for old, new in texts.items()} for path, texts in self._texts.items()}
         self._all = {old: new for texts in reversed(self._own.values()) for old, new in texts.items()}
         self._lengths = sorted({len(old) for old in self._all if old}, reverse=True)
-        self.paths = self._new_paths(rename or self._renamed)
+        self.paths = self._new_paths(rename)
 
     def text(self, picture: str, raw: str) -> str:
         """The new text of a plate whose annotation says `raw`: as it is, where it stays or was never readable."""
@@ -66,15 +66,13 @@ class Rewording:
         base = stem(self.paths[picture]) + splitext(base)[1] if same else self.swap(base)
         return join(self.swap(dirname(note)), base)
 
-    def _renamed(self, name: str, picture: str) -> str:
-        return self.swap(name, picture)
-
-    def _new_paths(self, rename: Callable) -> dict[str, str]:
+    def _new_paths(self, rename: Callable | None) -> dict[str, str]:
         """A new path for each picture, no two alike even without their suffixes: annotation files share their stems."""
         wanted = {}
         for old in self._texts:
             name, suffix = splitext(basename(old))
-            wanted[old] = join(self.swap(dirname(old)), rename(name, old)), suffix
+            name = rename(name, old, self) if rename else self.swap(name, old)
+            wanted[old] = join(self.swap(dirname(old)), name), suffix
         kept = {old for old, new in wanted.items() if old == "".join(new)}
         taken = {wanted[old][0].casefold() for old in kept}
         paths = {}
@@ -102,7 +100,7 @@ class Rewording:
 
     def _texts_at(self, squeezed: str, at: list[int], i: int, own: dict[str, str]):
         """Length and new text of old texts that begin at a character, the longest first."""
-        for n in self._lengths:
+        for n in (n for n in self._lengths if i + n <= len(at)):
             key = squeezed[i : i + n]
             new = own.get(key, self._all.get(key))
             if new is not None and (n >= _TELLING or _alone(at, i, n)):

@@ -39,17 +39,20 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
 
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
-    name, plate = _columns(_first_row(note, text))
+    columns, delimiter = _columns(_first_row(note, text)), _delimiter(text)
     return "".join(
-        line if row is None else _renewed(line, row, name, plate, note, new) for _, line, row in _rows(note, text)
+        line if row is None else _renewed(line, row, columns, delimiter, note, new)
+        for _, line, row in _rows(note, text)
     )
 
 
 def _content(row: dict, plate: str) -> dict:
     """The fields of a mark. Raises ValueError for a broken row."""
-    if None in row or None in row.values():
+    if not row:
+        raise ValueError("not a JSON object in one line")
+    if None in row:
         raise ValueError("the row has not as many fields as the header")
-    if not isinstance(row.get(plate), str):
+    if not isinstance(row.get(plate), str | None):
         raise ValueError("the label is not text")
     if row.get("split") and not SPLIT.fullmatch(str(row["split"])):
         raise ValueError("the split is not a word")
@@ -59,42 +62,45 @@ def _content(row: dict, plate: str) -> dict:
             corners = points(numbers(row[c] for c in CORNERS))
         except (TypeError, ValueError):
             raise ValueError("a corner is not a number") from None
-    return {"text": row[plate], "split": str(row.get("split") or ""), "corners": corners}
+    return {"text": row.get(plate), "split": str(row.get("split") or ""), "corners": corners}
 
 
-def _renewed(line: str, row: dict, name: str, plate: str, note: str, new: Rewording) -> str:
+def _renewed(line: str, row: dict, columns: list[str], delimiter: str, note: str, new: Rewording) -> str:
     """A row about a frame with its new text and names, "" for any other row."""
+    name, plate = columns
     picture = new.folder.find(str(row.get(name) or ""), note)
     if picture not in new.paths:
         return ""
     fields = {key: new.other(value, picture) if isinstance(value, str) else value for key, value in row.items()}
-    fields |= {name: new.reference(row[name], picture), plate: new.text(picture, row[plate])}
-    return line if fields == row else _dumped(note, line, fields)
+    fields[name] = new.reference(row[name], picture)
+    if row.get(plate):
+        fields[plate] = new.text(picture, row[plate])
+    return line if fields == row else _dumped(note, line, fields, delimiter)
 
 
-def _dumped(note: str, line: str, fields: dict) -> str:
+def _dumped(note: str, line: str, fields: dict, delimiter: str) -> str:
     end = line[len(line.rstrip("\r\n")) :]
     if _is_jsonl(note):
         return json.dumps(fields, ensure_ascii=line.isascii()) + end
     sink = io.StringIO()
     quoting = csv.QUOTE_ALL if line.startswith('"') else csv.QUOTE_MINIMAL
-    csv.writer(sink, delimiter=_delimiter(line), quoting=quoting, lineterminator=end).writerow(fields.values())
+    csv.writer(sink, delimiter=delimiter, quoting=quoting, lineterminator=end).writerow(fields.values())
     return sink.getvalue()
 
 
 def _rows(note: str, text: str) -> Iterator[tuple[int, str, dict | None]]:
     """Line number, line and its fields by name: None for a header or blank line, {} where it cannot be parsed."""
-    lines = text.splitlines(keepends=True)
-    header = [] if _is_jsonl(note) else _header(lines[0])
+    lines, delimiter = text.splitlines(keepends=True), _delimiter(text)
+    header = [] if _is_jsonl(note) or not lines else _header(lines[0], delimiter)
     for number, line in enumerate(lines, 1):
         if not line.strip() or (number == 1 and header and header is not SEGMENTED):
             yield number, line, None
         else:
-            yield number, line, _object(line) if _is_jsonl(note) else _fields(header, line)
+            yield number, line, _object(line) if _is_jsonl(note) else _fields(header, line, delimiter)
 
 
 def _first_row(note: str, text: str) -> dict:
-    return next((row or {} for _, _, row in _rows(note, text) if row is not None), {}) if text.strip() else {}
+    return next((row for _, _, row in _rows(note, text) if row is not None), {})
 
 
 def _columns(row: dict) -> list[str | None]:
@@ -102,22 +108,19 @@ def _columns(row: dict) -> list[str | None]:
     return [next((c for c in names if c in row), None) for names in (NAME, table.TEXT)]
 
 
-def _header(line: str) -> list[str]:
-    cells = _cells(line)
+def _header(line: str, delimiter: str) -> list[str]:
+    cells = next(csv.reader([line], delimiter=delimiter), [])
     return SEGMENTED if len(cells) == len(SEGMENTED) and cells[0].lower().endswith(PICTURES) else cells
 
 
-def _fields(header: list[str], line: str) -> dict:
-    """As csv.DictReader does: cells too many under None, those too few as None."""
-    return next(csv.DictReader([line], header, delimiter=_delimiter(line), restval=None), {})
+def _fields(header: list[str], line: str, delimiter: str) -> dict:
+    """A row's cells by name; with the key None where there are too many or too few."""
+    cells = next(csv.reader([line], delimiter=delimiter), [])
+    return dict(zip(header, cells)) | ({None: ""} if len(cells) != len(header) else {})
 
 
-def _cells(line: str) -> list[str]:
-    return next(csv.reader([line], delimiter=_delimiter(line)), [])
-
-
-def _delimiter(line: str) -> str:
-    return max(",;\t", key=line.count)
+def _delimiter(text: str) -> str:
+    return max(",;\t", key=text.partition("\n")[0].count)
 
 
 def _object(line: str) -> dict:

@@ -41,6 +41,7 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
     before = ElementTree.tostring(root)
     for element in root.iter():
         element.text = _renewed(element, element in places, picture, new)
+        element.tail = new.other(element.tail, picture) if element.tail else None
         element.attrib.update({key: new.other(value, picture) for key, value in element.attrib.items()})
     if ElementTree.tostring(root) == before and "<!--" not in text:
         return text

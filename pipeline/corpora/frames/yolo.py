@@ -13,8 +13,9 @@ from posixpath import basename
 
 import yaml
 
-from pipeline.corpora.frames.records import PLATE, Corners, Folder, Mark, box, numbers, points
+from pipeline.corpora.frames.records import PLATE, Corners, Folder, Mark, bounds, box, numbers, points
 from pipeline.corpora.frames.rewording import Rewording
+from pipeline.plate import PlatemintError
 
 SETTINGS = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
 _SLACK = 0.01  # relative coordinates reach beyond 1 by rounding
@@ -26,8 +27,9 @@ def find(folder: Folder) -> dict[str, str]:
 
 
 def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
-    """Raises ValueError for a line in another form. An empty file says that there is no object."""
+    """Raises ValueError for a line in another form, PlatemintError for a broken data.yaml. An empty file says that there is no object."""
     if not picture:
+        _classes(folder)
         return
     for number, line in enumerate(text.splitlines(), 1):
         kind, *values = line.split() or [""]
@@ -61,12 +63,7 @@ def _corners(values: list[float], width: int, height: int) -> Corners:
     else:
         outline = points(values)
     outline = tuple((x * width, y * height) for x, y in outline)
-    return outline if len(outline) == 4 else around(outline)
-
-
-def around(outline: Corners) -> Corners:
-    """The upright box around points."""
-    return box(*map(min, zip(*outline)), *map(max, zip(*outline)))
+    return outline if len(outline) == 4 else box(*bounds(outline))
 
 
 def _is_plate(kind: int, folder: Folder) -> bool:
@@ -77,10 +74,13 @@ def _is_plate(kind: int, folder: Folder) -> bool:
 
 @lru_cache(maxsize=1)
 def _classes(folder: Folder) -> dict[int, str]:
-    """The name of each class; {} where no file says so."""
-    for path in folder.files:
-        if basename(path) in SETTINGS:
-            text = folder.text(path)
-            names = yaml.safe_load(text).get("names", {}) if ".y" in path else text.split("\n")
-            return {int(i): str(name) for i, name in (names.items() if isinstance(names, dict) else enumerate(names))}
-    return {}
+    """The name of each class; {} where no file says so. Raises PlatemintError for a file that cannot be parsed."""
+    path = next((path for path in folder.files if basename(path) in SETTINGS), None)
+    if path is None:
+        return {}
+    try:
+        text = folder.text(path)
+        names = yaml.safe_load(text)["names"] if path.endswith(("yaml", "yml")) else text.splitlines()
+        return {int(i): str(name) for i, name in (names.items() if isinstance(names, dict) else enumerate(names))}
+    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+        raise PlatemintError(f"{folder.root / path}: names: has no list of class names; add it") from None
