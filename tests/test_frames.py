@@ -217,13 +217,14 @@ ROTATED = str.maketrans(
 
 
 def make(root: Path, files: dict) -> Path:
+    """Files with a text or bytes; None is a picture."""
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if text is None:
             Image.new("L", SIZE).save(path)
         else:
-            path.write_bytes(text.encode())
+            path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return root
 
 
@@ -311,3 +312,220 @@ def test_other_texts_stand_wherever_the_old_ones_stood(case, tmp_path, new_text)
 
 def test_every_format_has_a_case():
     assert {format for format, *_ in DATASETS.values()} == set(FORMATS)
+
+
+ALPR = "1.jpg\t20\t30\t100\t30\tABC1234\n"
+KEYPOINTS = "DF7686 20 60 121 30 121 66 19 60 20 30 120 35"
+CORNERS = "file,text,x1,y1,x2,y2,x3,y3,x4,y4\n"
+
+
+def beside(good: str, bad: str | bytes, suffix: str = ".txt") -> dict:
+    """Annotations of 1.jpg and 2.jpg, of which the first is to be set aside."""
+    return {"1" + suffix: bad, "2" + suffix: good.replace("1.jpg", "2.jpg")}
+
+
+@pytest.mark.parametrize(
+    "files, said",
+    [
+        (beside(ALPR, ALPR.replace("\t100", "\t400")), "reaches out of the picture, which has 400 x 300"),
+        (beside(ALPR, ALPR.replace("\t20", "\t-9")), "reaches out"),
+        (beside(ALPR, ALPR.replace("\t100", "\t0")), "less than a pixel"),
+        (beside(ALPR, ALPR.replace("\t20", "\tnan")), "not finite"),
+        (beside(ALPR, ALPR.replace("\t20", "\tleft")), "could not convert"),
+        (beside(ALPR, ALPR + "1.jpg\t21\t30\t100\t30\tABC1235\n"), "different texts"),
+        (beside(ALPR, ALPR + "1.jpg 21 30 100 30 ABC1235\n"), "line 2 is not"),
+        (beside(ALPR, ALPR.replace("1.jpg", "9.jpg")), "line 1 is not"),
+        (beside(ALPR, ""), "empty"),
+        (beside(ALPR, b"1.jpg\xff"), "not UTF-8"),
+        (beside(ALPR, ALPR) | {"1.jpg": "GIF89a"}, "not a picture"),
+        (beside(UFPR, UFPR.replace("plate", "plaque")), "no line `plate: TEXT`"),
+        (beside(UFPR, UFPR.replace("corners", "vertices")), "neither corners nor position_plate"),
+        (beside(UFPR, UFPR.replace("20,30 ", "")), "corners has 6 numbers"),
+        (beside(UFPR, UFPR + "ABC1234\n"), "line 16 is not"),
+        (beside("0 0.5 0.5 0.2 0.1", "0 0.5 0.5 0.2"), "line 1 is not a class"),
+        (beside("0 0.5 0.5 0.2 0.1", "0 0.9 0.5 0.4 0.1"), "reaches out"),
+        (beside(KEYPOINTS, "AB12 1 2 3"), "neither four numbers"),
+        (beside(VOC, VOC.replace("?>", "?><!DOCTYPE x []>"), ".xml"), "document type"),
+        (beside(VOC, VOC[:-9], ".xml"), "not XML"),
+        (beside(VOC, VOC.replace("bndbox", "box"), ".xml"), "neither bndbox nor a polygon"),
+        ({"a.csv": "path,text\n1.jpg\n2.jpg,A\n"}, "not as many fields"),
+        ({"a.csv": "path,text\n1.jpg,A,B\n2.jpg,A\n"}, "not as many fields"),
+        ({"a.csv": "path,text\n1.jpg,A1\n1.jpg,A2\n2.jpg,A\n"}, "different texts"),
+        ({"a.csv": "path,text,split\n1.jpg,A,../../etc\n2.jpg,A,val\n"}, "split"),
+        ({"a.csv": CORNERS + "1.jpg,A,0,0,a,0,9,9,0,9\n"}, "a corner is not a number"),
+        ({"a.csv": CORNERS + "1.jpg,A,0,0,9,9,0,0,9,9\n"}, "less than a pixel"),
+        ({"a.jsonl": '{"path": "2.jpg", "text": "A"}\n{"path": "1.jpg", "text": 7}\n'}, "not text"),
+        ({"a.json": json.dumps(COCO | {"images": [{"id": 1, "file_name": "2.jpg"}, {"id": 2, "file_name": "1.jpg"}],
+          "annotations": [{"image_id": 2, "category_id": 2, "bbox": [1, 2, 3]}]})}, "no usable bbox"),
+    ],
+)  # fmt: skip
+def test_a_picture_with_an_unusable_annotation_is_set_aside_and_written_nowhere(tmp_path, files, said):
+    dataset = open_dataset(make(tmp_path, {"1.jpg": None, "2.jpg": None} | files))
+    assert [frame.path for frame in dataset.frames] == ["2.jpg"]
+    ((path, reason),) = reasons(dataset)
+    assert path == "1.jpg" and said in reason and "ABC" not in reason
+    for old, (_, data) in rewrite(dataset, other).items():
+        assert not old.startswith("1") and b"1.jpg" not in (data or b"")
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [(CCPD.replace("33_16", "33_99"), "out of its alphabet"), ("01-90_90-1&2_3&4-0_0_1-1-1", "not a name of CCPD's")],
+)
+def test_a_broken_ccpd_name_is_set_aside(tmp_path, name, said):
+    dataset = open_dataset(make(tmp_path, {f"{CCPD}.jpg": None, f"{name}.jpg": None}))
+    ((path, reason),) = reasons(dataset)
+    assert path == f"{name}.jpg" and said in reason and len(dataset.frames) == 1
+
+
+def test_a_text_that_ccpd_cannot_hold_is_refused_by_name(tmp_path):
+    dataset = open_dataset(make(tmp_path, {f"{CCPD}.jpg": None}))
+    for text in ("ABC1234", "皖AY33", "皖AO1234", "皖I12345"):
+        with pytest.raises(PlatemintError, match=f"{CCPD}.*{text}"):
+            rewrite(dataset, lambda frame, old: text)
+    assert rewrite(dataset, lambda frame, old: "皖A-D12345")[f"{CCPD}.jpg"][0].split("-")[4] == "0_0_3_25_26_27_28_29"
+
+
+def test_pictures_that_are_not_there_are_set_aside_and_their_rows_left_out(tmp_path):
+    rows = ["gone.jpg", "../1.jpg", "/etc/1.jpg", "link.jpg", "away/1.jpg", "", "1.jpg"]
+    root = make(tmp_path / "in", {"a.csv": "path,text\n" + "".join(f"{name},AB123\n" for name in rows), "1.jpg": None})
+    make(tmp_path, {"1.jpg": None})
+    (root / "link.jpg").symlink_to(root / "1.jpg")
+    (root / "away").symlink_to(tmp_path)
+    dataset = open_dataset(root)
+    said = reasons(dataset)
+    assert sorted(said[:2]) == [("away", LINK), ("link.jpg", LINK)]
+    assert [reason for _, reason in said[2:]] == [NONE, OUTSIDE, OUTSIDE, LINK, LINK, "no file is named"]
+    assert [row["row"] for row in dataset.set_aside[2:]] == ["2", "3", "4", "5", "6", "7"]
+    assert rewrite(dataset, other) == {"1.jpg": ("1.jpg", None), "a.csv": ("a.csv", b"path,text\n1.jpg,BC234\n")}
+
+
+LINK, NONE, OUTSIDE = "a link, which is not followed", "no such picture, or several", "outside the dataset's folder"
+
+
+def test_annotations_without_a_picture_are_set_aside(tmp_path):
+    files = {"1.jpg": None, "1.txt": ALPR, "2.txt": ALPR.replace("1.jpg", "2.jpg"), "x/readme.txt": "about"}
+    dataset = open_dataset(make(tmp_path, files))
+    assert reasons(dataset) == [("2", NONE)] and dataset.unknown == ["x/readme.txt"]
+    assert set(rewrite(dataset, other)) == {"1.jpg", "1.txt"}
+
+
+def test_lines_of_lists_that_name_no_picture_are_left_out(tmp_path):
+    files = {"a/AB123_x.jpg": None, "b/1.jpg": None, "val.txt": "a/AB123_x.jpg\r\nb/2.jpg\n\n./b/1.jpg 1\n"}
+    dataset = open_dataset(make(tmp_path, files))
+    assert reasons(dataset) == [("val.txt", "the line names no picture of the dataset")]
+    assert {frame.split for frame in dataset.frames} == {"val"} and len(dataset.unannotated) == 1
+    assert rewrite(dataset, other)["val.txt"] == ("val.txt", b"a/BC234_x.jpg\r\n\n./b/1.jpg 1\n")
+
+
+def test_no_two_pictures_get_one_name(tmp_path):
+    names = ["AB123.jpg", "ab-123.png", "XY999.jpg", "c/AB123.jpg"]
+    rows = ["AB123", "AB-123", "XY998", "AB123"]
+    files = {"a.csv": "path,text\n" + "".join(f"{name},{text}\n" for name, text in zip(names, rows))}
+    dataset = open_dataset(make(tmp_path / "in", files | dict.fromkeys(names)))
+    root = write_out(dataset, lambda frame, text: "XY999", tmp_path / "out")
+    again = open_dataset(root)
+    assert set(plates(again)) == {"XY999-2.jpg", "xy999-3.png", "XY999.jpg", "c/XY999.jpg"} and not again.set_aside
+    assert {text for found in plates(again).values() for text, _ in found} == {"XY999"}
+
+
+def test_names_lose_a_text_in_every_spelling_and_keep_what_is_none(tmp_path):
+    names = ["a_京A-B1234x.jpg", "ja_b12 34.jpg", "京ab1234/7.jpg", "0AB12.jpg", "AB1.jpg", "zAB1.jpg", "AB-1_z.jpg"]
+    rows = ["京AB1234", "JAB1234", "x", "OAB12", "AB1", "z", "z"]
+    files = {"a.csv": "path,text\n" + "".join(f"{name},{text}\n" for name, text in zip(names, rows))}
+    dataset = open_dataset(make(tmp_path, files | dict.fromkeys(names)))
+    new = {"京AB1234": "沪C-99999", "JAB1234": "KK77777", "OAB12": "UUU77", "AB1": "TT2"}
+    becomes = rewrite(dataset, lambda frame, text: new.get(text, text))
+    assert [becomes[name][0] for name in names] == [
+        "a_沪C-99999x.jpg", "kk77777.jpg", "沪c99999/7.jpg", "UUU77.jpg", "TT2.jpg", "zAB1.jpg", "TT2_z.jpg"
+    ]  # fmt: skip
+
+
+def test_a_picture_has_its_own_new_text_in_its_name_where_one_text_gets_several(tmp_path):
+    names = ["AB123_1.jpg", "AB123_2.jpg", "AB123/x_.jpg", "ab123/bare.jpg"]
+    dataset = open_dataset(make(tmp_path, dict.fromkeys(names)))
+    becomes = rewrite(dataset, lambda frame, text: "ZZ" + frame.path[6] * 3 if text == "AB123" else text)
+    assert [becomes[name][0] for name in names] == ["ZZ111_1.jpg", "ZZ222_2.jpg", "ZZ111/x_.jpg", "zz111/bare.jpg"]
+
+
+def test_lines_of_characters_go_where_the_new_text_has_another_length(tmp_path):
+    dataset = open_dataset(make(tmp_path, {"1.png": None, "1.txt": UFPR}))
+    same, fewer = (rewrite(dataset, new)["1.txt"][1].decode() for new in (other, shorter))
+    assert same == UFPR.replace("AYU0035", "BZV1146")
+    assert fewer == UFPR[: UFPR.index("\tchar")].replace("AYU0035", "BZV114")
+
+
+@pytest.mark.parametrize("style", [{}, {"indent": 4, "ensure_ascii": False}, {"separators": (",", ":")}])
+def test_coco_keeps_its_style_and_loses_what_is_set_aside(tmp_path, style):
+    truth = json.dumps(COCO, **style)
+    root = make(tmp_path, {"a.json": truth, "京AB1234_front.jpg": None, "two.jpg": None})
+    dataset = open_dataset(root)
+    assert reasons(dataset) == [("bare.jpg", NONE)]
+    new = json.loads(text := rewrite(dataset, other)["a.json"][1])
+    assert text.decode() == json.dumps(new, **style)
+    assert [image["id"] for image in new["images"]] == [1, 2] and new["annotations"][0]["bbox"] == [20, 30, 100.0, 30]
+    assert new["images"][1]["note"] == "shows kbc2346" and new["info"]["description"] == "沪BC2345 and others"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"images": [{"id": 1}]}, {"annotations": [{"id": 1}]}, {"annotations": [7]}, {"images": COCO["images"] * 2}],
+)
+def test_a_broken_coco_file_is_refused_by_name(tmp_path, broken):
+    with pytest.raises(PlatemintError, match="a.json"):
+        open_dataset(make(tmp_path, {"a.json": json.dumps(COCO | broken), "two.jpg": None}))
+
+
+def test_yolo_without_or_with_broken_names(tmp_path):
+    files = {"1.jpg": None, "1.txt": "0 0.5 0.5 0.2 0.1\n3 0.1 0.1 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2\n"}
+    (frame,) = open_dataset(make(tmp_path, files)).frames
+    assert [len(spot.corners) for spot in frame.spots] == [4, 4]
+    for text in ("names: 7", "nc: 2", "[", "names: {a: plate}"):
+        with pytest.raises(PlatemintError, match=r"data.yaml: names"):
+            open_dataset(make(tmp_path, {"data.yaml": text}))
+
+
+def test_boxes_are_of_the_upright_picture(tmp_path):
+    make(
+        tmp_path,
+        {"1.txt": ALPR.replace("\t30\t100", "\t330\t100"), "2.txt": ALPR.replace("1.jpg", "2.jpg"), "2.jpg": None},
+    )
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", SIZE).save(tmp_path / "1.jpg", exif=exif)
+    assert not open_dataset(tmp_path).set_aside
+
+
+def test_the_format_is_found_or_said(tmp_path):
+    root = make(tmp_path, {"1.jpg": None, "1.txt": ALPR, "a.csv": "path,text\n1.jpg,AB123\n"})
+    with pytest.raises(PlatemintError, match=r"several formats \(table, openalpr\)"):
+        open_dataset(root)
+    assert open_dataset(root, "table").unknown == ["1.txt"]
+    assert open_dataset(root, format="openalpr").unknown == ["a.csv"]
+    with pytest.raises(PlatemintError, match="looked for the formats coco"):
+        open_dataset(root, "coco")
+    with pytest.raises(PlatemintError, match="there is no csv; choose one of table, "):
+        open_dataset(root, "csv")
+
+
+def test_a_folder_without_annotations_is_refused(tmp_path):
+    with pytest.raises(PlatemintError, match="no such folder"):
+        open_dataset(tmp_path / "none")
+    with pytest.raises(PlatemintError, match="looked for the formats table, gt, openalpr, .*names"):
+        open_dataset(make(tmp_path, {"photo.jpg": None, "a.json": "{}", "b.json": "[" * 100_000}))
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no real plates here")
+@pytest.mark.parametrize("name, format, count", [("cn", "table", 50), ("us", "openalpr", 109)])
+def test_real_frames(tmp_path, name, format, count):
+    dataset = open_dataset(SHARED / "frames" / name)
+    assert (dataset.format, len(dataset.frames), dataset.set_aside, dataset.unknown) == (format, count, [], [])
+    for frame in dataset.frames:
+        for (x1, y1), (x2, _), (x3, y3), (x4, y4) in [spot.corners for spot in frame.spots]:
+            assert x1 < x2 and x4 < x3 and y1 < y4 and x1 < x3 and y1 < y3
+    again = open_dataset(write_out(dataset, other, tmp_path))
+    assert len(again.frames) == count and not again.set_aside
+    said = told(tmp_path)
+    assert not any(characters(spot.text).lower() in said for frame in dataset.frames for spot in frame.spots)
+    same = rewrite(dataset, lambda frame, text: text)
+    assert all(old == new and data in (None, (dataset.root / old).read_bytes()) for old, (new, data) in same.items())

@@ -1,7 +1,7 @@
 """Files that name a dataset's pictures, a line each, most often those of a split.
 
-CCPD's splits/train.txt, RodoSol's split.txt (`path;training`), YOLO's train.txt, VOC's ImageSets (stems, with a number
-behind). Lines that name no picture are left out.
+CCPD's splits/train.txt, RodoSol's split.txt (`path;training`), YOLO's train.txt, VOC's ImageSets (stems, with 1, 0 or
+-1 behind). Lines that name no picture, or say more about it, are left out.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from posixpath import dirname, join
 from typing import NamedTuple
 
-from pipeline.corpora.frames.records import Folder, split_named, stem
+from pipeline.corpora.frames.records import Folder, split_named, stem, words
 from pipeline.corpora.frames.rewording import Rewording
 
 
@@ -33,16 +33,16 @@ def find(folder: Folder, notes: dict[str, str]) -> list[str]:
 def entries(path: str, text: str, folder: Folder) -> Iterator[Entry]:
     for row, line in enumerate(text.splitlines(keepends=True), 1):
         for cut in reversed([*re.finditer(r"[;,\t ]|\s*$", line)]):  # names may hold blanks
-            name = line[: cut.start()]
-            if picture := _picture(name, path, folder):
+            name, rest = line[: cut.start()], line[cut.start() :]
+            picture = _picture(name, path, folder) if _says_little(rest) else ""
+            if picture:
                 break
-        rest = line[len(name) :]
         yield Entry(row, name, rest, picture, split_named(rest) or split_named(stem(path)))
 
 
 def rewrite(path: str, text: str, new: Rewording) -> str:
     return "".join(
-        new.reference(entry.name, entry.picture) + new.other(entry.rest, entry.picture) if entry.name else entry.rest
+        (new.reference(entry.name, entry.picture) if entry.name else "") + entry.rest
         for entry in entries(path, text, new.folder)
         if entry.picture in new.paths or not entry.name
     )
@@ -51,6 +51,11 @@ def rewrite(path: str, text: str, new: Rewording) -> str:
 def _is_list(path: str, folder: Folder) -> bool:
     found = [bool(entry.picture) for entry in entries(path, folder.peek(path), folder) if entry.name]
     return any(found) and sum(found) >= len(found) / 2
+
+
+def _says_little(rest: str) -> bool:
+    """Whether nothing but flags and a split stand behind a name: no text of a plate."""
+    return all(word in ("0", "1") or split_named(word) for word in words(rest))
 
 
 def _picture(name: str, path: str, folder: Folder) -> str:

@@ -23,12 +23,12 @@ SEGMENTED = ["path", "state", "text"]  # of seg_and_ocr
 
 
 def find(folder: Folder) -> dict[str, str]:
-    """The tables whose first row has the columns."""
-    return {note: "" for note in folder.of_kind(*table.SUFFIXES) if all(_columns(_first_row(note, folder.peek(note))))}
+    """The tables that have the columns."""
+    return {note: "" for note in folder.of_kind(*table.SUFFIXES) if all(_columns(note, folder.peek(note)))}
 
 
 def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
-    name, plate = _columns(_first_row(note, text))
+    name, plate = _columns(note, text)
     for number, _, row in _rows(note, text):
         if row is not None:
             fields = {"picture": folder.find(str(row.get(name) or ""), note), "row": str(number)}
@@ -39,7 +39,7 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
 
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
-    columns, delimiter = _columns(_first_row(note, text)), _delimiter(text)
+    columns, delimiter = _columns(note, text), _delimiter(text)
     return "".join(
         line if row is None else _renewed(line, row, columns, delimiter, note, new)
         for _, line, row in _rows(note, text)
@@ -99,13 +99,11 @@ def _rows(note: str, text: str) -> Iterator[tuple[int, str, dict | None]]:
             yield number, line, _object(line) if _is_jsonl(note) else _fields(header, line, delimiter)
 
 
-def _first_row(note: str, text: str) -> dict:
-    return next((row for _, _, row in _rows(note, text) if row is not None), {})
-
-
-def _columns(row: dict) -> list[str | None]:
+def _columns(note: str, text: str) -> list[str | None]:
     """The names of the columns for the picture's name and the plate's text, None for one that is missing."""
-    return [next((c for c in names if c in row), None) for names in (NAME, table.TEXT)]
+    first = text.partition("\n")[0]
+    there = _object(first) if _is_jsonl(note) else _header(first, _delimiter(text))
+    return [next((c for c in names if c in there), None) for names in (NAME, table.TEXT)]
 
 
 def _header(line: str, delimiter: str) -> list[str]:
