@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +183,8 @@ DATASETS = {
     "tiny_alpr": (
         "aolp",
         {"Subset_AC/Image/1.jpg": None, "Subset_RP/Image/1.jpg": None,
+         "Subset_AC/groundtruth_localization/1.txt": "20\n30\n121\n60\n",
+         "Subset_AC/groundtruth_recognition/1.txt": "D\nF\n7\n6\n8\n6\n",
          "notes/Subset_AC_Keypoints/1.txt": "DF7686 20 60 121 30 121 66 19 60 20 30 120 35",
          "notes/Subset_RP_Keypoints/1.txt": "8888YA 20 60 121 30 120 60 20 60 20 30 120 30\n"},
         {"Subset_AC/Image/1.jpg": [("DF7686", SKEWED)], "Subset_RP/Image/1.jpg": [("8888YA", BOX)]},
@@ -193,14 +194,16 @@ DATASETS = {
         {"images/train/x.jpg": None, "images/val/x.jpg": None, "images/val/none.jpg": None, "labels/val/none.txt": "",
          "labels/train/x.txt": "0 0.5 0.5 1 1\n1 0.17500 0.15000 0.25000 0.10000\n",
          "labels/val/x.txt": "1 0.3025 0.22 0.0475 0.2 0.05 0.1 0.3 0.11666667\n",
-         "data.yaml": "train: images/train\nval: images/val\nnc: 2\nnames: [car, plate]\n", "train.txt": "images/train/x.jpg\n"},
+         "data.yaml": "train: images/train\nval: images/val\nnc: 2\nnames: [car, plate]\n",
+         "train.txt": "images/train/x.jpg\n"},
         {"images/train/x.jpg": [("", BOX)], "images/val/none.jpg": [], "images/val/x.jpg": [("", SKEWED)]},
     ),
     "coco": (
         "coco",
         {"annotations/instances_train.json": json.dumps(COCO, indent=2),
          **dict.fromkeys(["train/京AB1234_front.jpg", "train/two.jpg", "train/bare.jpg"])},
-        {"train/bare.jpg": [], "train/two.jpg": [("JAB1235", SKEWED), ("", OTHER)], "train/京AB1234_front.jpg": [("京AB1234", BOX)]},
+        {"train/bare.jpg": [], "train/two.jpg": [("JAB1235", SKEWED), ("", OTHER)],
+         "train/京AB1234_front.jpg": [("京AB1234", BOX)]},
     ),
     "voc": (
         "voc",
@@ -382,7 +385,7 @@ def test_a_text_that_ccpd_cannot_hold_is_refused_by_name(tmp_path):
     dataset = open_dataset(make(tmp_path, {f"{CCPD}.jpg": None}))
     for text in ("ABC1234", "皖AY33", "皖AO1234", "皖I12345"):
         with pytest.raises(PlatemintError, match=f"{CCPD}.*{text}"):
-            rewrite(dataset, lambda frame, old: text)
+            rewrite(dataset, lambda frame, old, text=text: text)
     assert rewrite(dataset, lambda frame, old: "皖A-D12345")[f"{CCPD}.jpg"][0].split("-")[4] == "0_0_3_25_26_27_28_29"
 
 

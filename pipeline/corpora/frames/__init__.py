@@ -40,7 +40,7 @@ BOM = b"\xef\xbb\xbf"
 
 
 def open_dataset(root: str | Path, format: str = "") -> Dataset:
-    """The frames of a dataset's folder, in the order of their paths. format: a name in `FORMATS`, "" for whichever fits.
+    """The frames of a dataset's folder, by path. format: a name in `FORMATS`, "" for the one that fits.
 
     Raises PlatemintError where no format fits or several do, and for an annotation file about several pictures that
     cannot be read; whatever else cannot be used is in `set_aside`.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from pipeline.corpora.frames.records import Folder, Mark, box, numbers, points
 from pipeline.corpora.frames.rewording import Rewording
@@ -19,20 +20,16 @@ _BOX = re.compile(r"(\s*-?[\d.]+\s*){4}")
 
 
 def find(folder: Folder) -> dict[str, str]:
-    found = folder.twins(".txt", lambda text: bool(_KEYPOINTS.fullmatch(text)))
-    return found or {
-        note: picture
-        for note, picture in folder.twins(".txt", lambda text: bool(_BOX.fullmatch(text))).items()
-        if LOCALIZATION in note or RECOGNITION in note
-    }
+    boxes = folder.twins(".txt", lambda text: bool(_BOX.fullmatch(text)))
+    return _keypoints(folder) | {note: picture for note, picture in boxes.items() if _is_original(note)}
 
 
 def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
-    """Raises ValueError for a file in another form."""
-    if RECOGNITION in note:
+    """Raises ValueError for a file in another form. Where a picture has both forms, the one with the corners counts."""
+    if RECOGNITION in note or (LOCALIZATION in note and picture in _keypoints(folder).values()):
         return
     match = _KEYPOINTS.fullmatch(text)
-    if match and LOCALIZATION not in note:
+    if match and not _is_original(note):
         yield Mark(picture, match[1], points(numbers(match[2].split())[4:]))
     elif LOCALIZATION in note and _BOX.fullmatch(text):
         label = note.replace(LOCALIZATION, RECOGNITION)
@@ -46,9 +43,20 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
     if RECOGNITION in note:
         return _lettered(text, new.text(picture, "".join(text.split())))
     match = _KEYPOINTS.fullmatch(text)
-    if match and LOCALIZATION not in note:
+    if match and not _is_original(note):
         return text[: match.start(1)] + new.text(picture, match[1]) + text[match.end(1) :]
     return text
+
+
+@lru_cache(maxsize=1)
+def _keypoints(folder: Folder) -> dict[str, str]:
+    """The files of tiny_alpr's form and their pictures."""
+    found = folder.twins(".txt", lambda text: bool(_KEYPOINTS.fullmatch(text)))
+    return {note: picture for note, picture in found.items() if not _is_original(note)}
+
+
+def _is_original(note: str) -> bool:
+    return LOCALIZATION in note or RECOGNITION in note
 
 
 def _lettered(text: str, label: str) -> str:

@@ -16,6 +16,7 @@ from pipeline.corpora.frames.rewording import Rewording
 from pipeline.plate import PlatemintError
 
 LISTS = ("images", "annotations")
+NAMES = "categories"  # of classes, which a plate may happen to read like
 _STYLES = tuple(
     {"indent": indent, "ensure_ascii": ascii, "separators": separators}
     for indent, ascii, separators in product((None, 2, 4, 1, "\t", 0), (True, False), (None, (",", ":")))
@@ -44,7 +45,7 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
     data = json.loads(text)
     pictures, annotations, _ = _understood(data, note, new.folder)
-    renewed = {key: _swapped(value, "", new) for key, value in data.items() if key not in LISTS}
+    renewed = {key: value if key in (*LISTS, NAMES) else _swapped(value, "", new) for key, value in data.items()}
     renewed["images"] = [
         _swapped(image, path, new) | {"file_name": new.reference(image["file_name"], path)}
         for image, path in zip(data["images"], pictures.values())
@@ -53,7 +54,7 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
     renewed["annotations"] = [
         _annotated(annotation, path, new) for annotation, path in annotations if path in new.paths
     ]
-    return text if renewed == data else _dumped({key: renewed[key] for key in data}, data, text)
+    return text if renewed == data else _dumped(renewed, data, text)
 
 
 def _is_coco(note: str, folder: Folder) -> bool:
@@ -69,7 +70,7 @@ def _understood(data: dict, note: str, folder: Folder) -> tuple[dict[object, str
     try:
         pictures = {image["id"]: folder.find(image["file_name"], note) for image in data["images"]}
         annotations = [(annotation, pictures.get(annotation["image_id"])) for annotation in data["annotations"]]
-        categories = {category["id"]: str(category["name"]) for category in data.get("categories", [])}
+        categories = {category["id"]: str(category["name"]) for category in data.get(NAMES, [])}
     except (AttributeError, KeyError, TypeError) as fault:
         raise PlatemintError(
             f"{folder.root / note}: not COCO: an image needs id and file_name, an annotation image_id, "

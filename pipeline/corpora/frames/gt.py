@@ -10,7 +10,7 @@ from pipeline.corpora import gt
 from pipeline.corpora.frames.records import Folder, Mark
 from pipeline.corpora.frames.rewording import Rewording
 
-TARGETS, SOURCES = gt.NAMES[1], gt.NAMES[0]
+SOURCES, TARGETS = gt.NAMES
 NAMES = re.compile(r"gt2?\.txt|rec_gt.*\.txt")
 
 

@@ -59,8 +59,8 @@ class Dataset:
 
     notes: its annotation files, each with the picture that it alone belongs to, "" where it is about several. lists:
     files that name pictures, such as those of a split. unknown: files that are none of these. set_aside: what cannot
-    be used, as {"path", "row", "reason"}. A picture with one unusable annotation is set aside as a whole: it would be
-    published with a plate that nobody replaced.
+    be used, as {"path", "row", "reason"}, with names as they are, which may be plates. A picture with one unusable
+    annotation is set aside as a whole: it would be published with a plate that nobody replaced.
     """
 
     folder: Folder
@@ -134,9 +134,12 @@ class Folder:
             raise PlatemintError(f"{self.root / path}: cannot be read: {fault.strerror}") from None
 
     def peek(self, path: str) -> str:
-        """The first lines of a file, to tell what it is."""
-        with open(self.root / path, "rb") as file:
-            return file.read(_PEEK).decode("utf-8-sig", errors="replace")
+        """The first lines of a file, to tell what it is; "" where it cannot be read."""
+        try:
+            with open(self.root / path, "rb") as file:
+                return file.read(_PEEK).decode("utf-8-sig", errors="replace")
+        except OSError:
+            return ""
 
     def size(self, picture: str) -> tuple[int, int]:
         """Width and height in pixels, upright, from the file's header alone. Raises ValueError for no picture."""

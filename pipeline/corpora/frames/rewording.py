@@ -22,7 +22,7 @@ class Rewording:
     def __init__(self, dataset: Dataset, new_text: Callable[[Frame, str], str], rename: Callable | None):
         self.folder = dataset.folder
         self._texts = {
-            frame.path: {spot.text: new_text(frame, spot.text) for spot in frame.spots if spot.text}
+            frame.path: {old: new_text(frame, old) for old in dict.fromkeys(spot.text for spot in frame.spots) if old}
             for frame in dataset.frames
         }
         self._own = {path: {_squeezed(old): new for old, new in texts.items()} for path, texts in self._texts.items()}
@@ -51,7 +51,7 @@ class Rewording:
         return string if _NUMBERS.fullmatch(string) else self.swap(string, picture)
 
     def reference(self, name: str, picture: str) -> str:
-        """How an annotation names a picture from now on, which it names `name`; with its own suffix, even a wrong one."""
+        """How an annotation names a picture from now on that it names `name`: its suffix stays, even a wrong one."""
         cut = max(name.rfind("/"), name.rfind("\\")) + 1
         head, base = name[:cut], name[cut:]
         old, new = stem(picture), stem(self.paths[picture])

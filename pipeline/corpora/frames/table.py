@@ -107,14 +107,21 @@ def _columns(note: str, text: str) -> list[str | None]:
 
 
 def _header(line: str, delimiter: str) -> list[str]:
-    cells = next(csv.reader([line], delimiter=delimiter), [])
+    cells = _cells(line, delimiter)
     return SEGMENTED if len(cells) == len(SEGMENTED) and cells[0].lower().endswith(PICTURES) else cells
 
 
 def _fields(header: list[str], line: str, delimiter: str) -> dict:
     """A row's cells by name; with the key None where there are too many or too few."""
-    cells = next(csv.reader([line], delimiter=delimiter), [])
+    cells = _cells(line, delimiter)
     return dict(zip(header, cells)) | ({None: ""} if len(cells) != len(header) else {})
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:  # a NUL, or a cell longer than any name
+        return []
 
 
 def _delimiter(text: str) -> str:

@@ -93,4 +93,4 @@ def _renewed(element: ElementTree.Element, is_text: bool, picture: str, new: Rew
         return new.text(picture, text)
     if element.tag in _NAMES and stem(text.replace("\\", "/")) == stem(picture):
         return new.reference(text, picture)
-    return new.other(text, picture) if text.strip() else element.text
+    return element.text if element.tag == "name" else new.other(text, picture)

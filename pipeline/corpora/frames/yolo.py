@@ -27,7 +27,7 @@ def find(folder: Folder) -> dict[str, str]:
 
 
 def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
-    """Raises ValueError for a line in another form, PlatemintError for a broken data.yaml. An empty file says that there is no object."""
+    """Raises ValueError for a line in another form, PlatemintError for a broken data.yaml. No line is no object."""
     if not picture:
         _classes(folder)
         return
