@@ -481,8 +481,9 @@ def test_a_broken_coco_file_is_refused_by_name(tmp_path, broken):
 
 def test_yolo_without_or_with_broken_names(tmp_path):
     files = {"1.jpg": None, "1.txt": "0 0.5 0.5 0.2 0.1\n3 0.1 0.1 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2\n"}
-    (frame,) = open_dataset(make(tmp_path, files)).frames
-    assert [len(spot.corners) for spot in frame.spots] == [4, 4]
+    files |= {"2.jpg": None, "2.txt": "0 0.1 0.1 0.2 0.1 0.3 0.1 0.3 0.2 0.2 0.2 0.1 0.2\n"}
+    frames = open_dataset(make(tmp_path, files)).frames
+    assert [[len(spot.corners) for spot in frame.spots] for frame in frames] == [[4, 4], [4]]
     for text in ("names: 7", "nc: 2", "[", "names: {a: plate}"):
         with pytest.raises(PlatemintError, match=r"data.yaml: names"):
             open_dataset(make(tmp_path, {"data.yaml": text}))

@@ -15,7 +15,7 @@ from pipeline.corpora.frames.records import Folder, Mark, box, numbers, points
 from pipeline.corpora.frames.rewording import Rewording
 
 LOCALIZATION, RECOGNITION = "groundtruth_localization", "groundtruth_recognition"
-_KEYPOINTS = re.compile(r"\s*(\S+)((?:\s+-?[\d.]+){12})\s*")
+_KEYPOINTS = re.compile(r"\s*(\S{4,})((?:\s+-?[\d.]+){12})\s*")
 _BOX = re.compile(r"(\s*-?[\d.]+\s*){4}")
 
 

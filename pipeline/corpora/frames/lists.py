@@ -61,4 +61,6 @@ def _says_little(rest: str) -> bool:
 def _picture(name: str, path: str, folder: Folder) -> str:
     """The picture that a list means by a name or a stem."""
     found = folder.find(name, path)
-    return found if found in folder.pictures else folder.beside(join(dirname(path), name + ".")) if name else ""
+    if found in folder.pictures or not name:
+        return found
+    return folder.beside(join(dirname(path), name + "."))

@@ -46,7 +46,7 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture, its path below the root with / between folders, and its plates; without any, nobody annotated it."""
+    """One picture, its path below the root with / between folders, and its plates."""
 
     path: str
     spots: tuple[Spot, ...]
@@ -77,7 +77,7 @@ class Dataset:
 
     @property
     def unannotated(self) -> list[Frame]:
-        """Pictures without a plate in any annotation."""
+        """Pictures without a plate in any annotation, which may yet show one."""
         return [frame for frame in self.frames if not frame.spots]
 
     def put_aside(self, path: str, row: str, reason: str) -> None:

@@ -81,6 +81,7 @@ def _classes(folder: Folder) -> dict[int, str]:
     try:
         text = folder.text(path)
         names = yaml.safe_load(text)["names"] if path.endswith(("yaml", "yml")) else text.splitlines()
-        return {int(i): str(name) for i, name in (names.items() if isinstance(names, dict) else enumerate(names))}
+        named = names.items() if isinstance(names, dict) else enumerate(names)
+        return {int(i): name if isinstance(name, str) else "" for i, name in named}
     except (yaml.YAMLError, KeyError, TypeError, ValueError):
         raise PlatemintError(f"{folder.root / path}: names: has no list of class names; add it") from None
