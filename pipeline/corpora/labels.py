@@ -45,9 +45,14 @@ class Corpus:
             self.labels.append(Label((folder or self.root).absolute() / name, text, split or "train", name, str(row)))
 
     def put_aside(self, name: str, row: str, reason: str) -> None:
-        """Notes why a picture is not used, in characters that any file can hold: names come in every encoding."""
-        fields = {"path": name, "row": row, "reason": reason}
-        self.set_aside.append({key: text.encode(errors="backslashreplace").decode() for key, text in fields.items()})
+        """Notes why a picture is not used."""
+        self.set_aside.append(unused(name, row, reason))
+
+
+def unused(name: str, row: str, reason: str) -> dict[str, str]:
+    """Why a picture is not used, in characters that any file can hold: names come in every encoding."""
+    fields = {"path": name, "row": row, "reason": reason}
+    return {key: text.encode(errors="backslashreplace").decode() for key, text in fields.items()}
 
 
 def lines(path: Path) -> list[str]:

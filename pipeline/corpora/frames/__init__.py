@@ -1,0 +1,145 @@
+"""Annotated datasets: pictures with plates as boxes, corners or crops. Read, and written again with other texts.
+
+`open_dataset` reads one, `rewrite` says what becomes of each of its files. One module per format; each has
+
+    find(folder) -> {annotation file: picture it alone belongs to, or ""}     {} where the folder is not of the format
+    read(note, text, picture, folder) -> marks, or ValueError                 one annotation file
+    rewrite(note, text, picture, new) -> text                                 the same file, reworded
+
+or, where the names of the pictures hold everything, fits(folder), read_names(folder) and rename(stem, picture, new).
+No picture's pixels are read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from posixpath import splitext
+
+from pipeline.corpora.frames import aolp, ccpd, checks, coco, gt, lists, names, openalpr, table, ufpr, voc, yolo
+from pipeline.corpora.frames.records import Dataset, Folder, Frame, Mark, Spot, split_named
+from pipeline.corpora.frames.rewording import Rewording
+from pipeline.plate import PlatemintError
+
+__all__ = ["FORMATS", "Dataset", "Frame", "Spot", "open_dataset", "rewrite"]
+
+FORMATS = {
+    "table": table,
+    "gt": gt,
+    "openalpr": openalpr,
+    "ufpr": ufpr,
+    "aolp": aolp,
+    "yolo": yolo,
+    "coco": coco,
+    "voc": voc,
+    "ccpd": ccpd,
+    "names": names,
+}
+LAST = "names"  # fits many a folder that is of another format as well
+BOM = b"\xef\xbb\xbf"
+
+
+def open_dataset(root: str | Path, format: str = "") -> Dataset:
+    """The frames of a dataset's folder, by path. format: a name in `FORMATS`, "" for the one that fits.
+
+    Raises PlatemintError where no format fits or several do, and for an annotation file about several pictures that
+    cannot be read; whatever else cannot be used is in `set_aside`.
+    """
+    folder = Folder(root)
+    format, notes = _recognised(folder, format)
+    dataset = Dataset(folder, format, notes, lists.find(folder, notes))
+    dataset.unknown = sorted({*folder.files} - folder.pictures - {*notes} - {*dataset.lists})
+    for link in folder.links:
+        dataset.put_aside(link, "", folder.absence(link))
+    checks.collect(dataset, _marks(dataset), _listed(dataset))
+    return dataset
+
+
+def rewrite(dataset: Dataset, new_text: Callable[[Frame, str], str]) -> dict[str, tuple[str, bytes | None]]:
+    """What becomes of a dataset's files with new texts on its plates: {old path: (new path, new bytes)}, as relative.
+
+    new_text: what the plates of a frame that read so shall read; asked once for each text of a frame, never for "".
+    Bytes are None for a picture: the caller supplies them. What is set aside or unknown is not there, nor what
+    annotation files say about it. Old texts go from annotations, other strings and names, in any case, with or without
+    separators; of new ones, names take the separators only where the old had some. Names that hold no text stay, and
+    no two pictures get one name. With the texts that are there every file stays as it is.
+    Raises PlatemintError for a text that the format cannot write and for two annotation files that get one name.
+    """
+    new = Rewording(dataset, new_text, getattr(FORMATS[dataset.format], "rename", None))
+    becomes: dict[str, tuple[str, bytes | None]] = {old: (path, None) for old, path in new.paths.items()}
+    for note, picture in dataset.notes.items():
+        if not picture or picture in new.paths:
+            text = FORMATS[dataset.format].rewrite(note, dataset.folder.text(note), picture, new)
+            becomes[note] = (new.note(note, picture), _encoded(dataset, note, text))
+    for path in dataset.lists:
+        text = lists.rewrite(path, dataset.folder.text(path), new)
+        becomes[path] = (new.note(path, ""), _encoded(dataset, path, text))
+    _refuse_collisions(becomes)
+    return becomes
+
+
+def _recognised(folder: Folder, format: str) -> tuple[str, dict[str, str]]:
+    """The format of a folder and its annotation files."""
+    if format and format not in FORMATS:
+        raise PlatemintError(f"format: there is no {format}; choose one of {', '.join(FORMATS)}")
+    wanted = [format] if format else FORMATS
+    fits = {name: found for name in wanted if (found := _found(FORMATS[name], folder)) is not None}
+    if len(fits) > 1:
+        fits.pop(LAST, None)
+    if not fits:
+        raise PlatemintError(f"{folder.root}: no annotations found; looked for the formats {', '.join(wanted)}")
+    if len(fits) > 1:
+        raise PlatemintError(
+            f"{folder.root}: looks like several formats ({', '.join(fits)}); say which with format=, or give the "
+            "folder of one dataset"
+        )
+    return fits.popitem()
+
+
+def _found(module, folder: Folder) -> dict[str, str] | None:
+    """A format's annotation files in a folder, {} where names hold everything, None where it does not fit."""
+    if hasattr(module, "fits"):
+        return {} if module.fits(folder) else None
+    return module.find(folder) or None
+
+
+def _marks(dataset: Dataset) -> Iterator[Mark]:
+    """Every annotation of a dataset, with the split that its file's own name speaks of where it is given none."""
+    module, folder = FORMATS[dataset.format], dataset.folder
+    if hasattr(module, "read_names"):
+        yield from module.read_names(folder)
+    for note, picture in dataset.notes.items():
+        split = "" if picture else split_named(splitext(note)[0])
+        try:
+            marks = list(module.read(note, folder.text(note), picture, folder))
+        except (PlatemintError, ValueError) as fault:
+            if not picture:
+                raise
+            marks = [Mark(picture, fault=str(fault))]
+        yield from (mark._replace(split=mark.split or split) for mark in marks)
+
+
+def _listed(dataset: Dataset) -> dict[str, str]:
+    """The split of each picture that a list gives one to. Lines that name no picture are set aside."""
+    splits: dict[str, str] = {}
+    for path in dataset.lists:
+        for entry in lists.entries(path, dataset.folder.text(path), dataset.folder):
+            if entry.picture and entry.split:
+                splits.setdefault(entry.picture, entry.split)
+            elif entry.name and not entry.picture:
+                dataset.put_aside(path, str(entry.row), "the line names no picture of the dataset")
+    return splits
+
+
+def _encoded(dataset: Dataset, note: str, text: str) -> bytes:
+    """An annotation file's bytes, with the mark at their beginning that it had."""
+    with open(dataset.root / note, "rb") as file:
+        mark = BOM if file.read(len(BOM)) == BOM else b""
+    return mark + text.encode()
+
+
+def _refuse_collisions(becomes: dict[str, tuple[str, bytes | None]]) -> None:
+    first: dict[str, str] = {}
+    for old, (path, _) in becomes.items():
+        if first.setdefault(path, old) != old:
+            raise PlatemintError(f"{old} and {first[path]}: both would become {path}; give their plates other texts")

@@ -1,0 +1,77 @@
+"""CCPD: the picture's name holds box, corners and text.
+
+AREA-TILTS-BOX-VERTICES-INDICES-BRIGHTNESS-BLUR.jpg, as in
+025-95_113-154&383_386&473-386&473_177&454_154&383_363&402-0_0_22_27_27_33_16-37-15.jpg: vertices begin at the lower
+right; indices count in `PROVINCES`, `LETTERS`, then `CHARACTERS`, seven of them, for green plates eight; the last of
+each alphabet means no character (https://github.com/detectRecog/CCPD).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from pipeline.corpora.frames.records import Folder, Mark, numbers, points, stem
+from pipeline.corpora.frames.rewording import Rewording
+from pipeline.plate import PlatemintError, characters
+
+PROVINCES = "皖沪津渝冀晋蒙辽吉黑苏浙京闽赣鲁豫鄂湘粤桂琼川贵云藏陕甘青宁新警学O"
+LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZO"
+CHARACTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ0123456789O"
+NONE = "O"
+LENGTHS = (7, 8)
+NAME = re.compile(r"([^-]+-[^-]+-\d+&\d+_\d+&\d+-)(\d+&\d+(?:_\d+&\d+){3})-(\d+(?:_\d+){6,7})(-\d+-\d+(?:-\d+)?)")
+
+
+def fits(folder: Folder) -> bool:
+    return any(NAME.fullmatch(stem(picture)) for picture in folder.pictures)
+
+
+def read_names(folder: Folder) -> Iterator[Mark]:
+    """Names without & are of pictures that show no plate (CCPD-NP)."""
+    for picture in folder.pictures:
+        if "&" in picture:
+            try:
+                yield _mark(picture)
+            except ValueError as fault:
+                yield Mark(picture, fault=str(fault))
+
+
+def rename(name: str, picture: str, new: Rewording) -> str:
+    """The new stem of a picture's name. Raises PlatemintError for a text that CCPD has no indices for."""
+    match = NAME.fullmatch(name)
+    if not match:
+        return new.swap(name, picture)
+    old = decoded(match[3])
+    text = new.text(picture, old)
+    return name if text == old else f"{match[1]}{match[2]}-{encoded(text, picture)}{match[4]}"
+
+
+def decoded(indices: str) -> str:
+    """The text of a name's indices. Raises ValueError for an index out of its alphabet."""
+    values = [int(index) for index in indices.split("_")]
+    if any(value >= len(alphabet) for value, alphabet in zip(values, _alphabets())):
+        raise ValueError("an index of the name is out of its alphabet")
+    return "".join(alphabet[value] for value, alphabet in zip(values, _alphabets())).replace(NONE, "")
+
+
+def encoded(text: str, picture: str) -> str:
+    """The indices of a text. Raises PlatemintError where CCPD cannot write it."""
+    plain = characters(text)
+    if len(plain) not in LENGTHS or any(c == NONE or c not in alphabet for c, alphabet in zip(plain, _alphabets())):
+        raise PlatemintError(
+            f"{picture}: a CCPD name cannot hold the new text {text}: it takes a province, a letter and five or six "
+            "letters or digits, without I and O; draw another text"
+        )
+    return "_".join(str(alphabet.index(c)) for c, alphabet in zip(plain, _alphabets()))
+
+
+def _mark(picture: str) -> Mark:
+    match = NAME.fullmatch(stem(picture))
+    if not match:
+        raise ValueError("not a name of CCPD's form")
+    return Mark(picture, decoded(match[3]), points(numbers(re.split("[&_]", match[2]))))
+
+
+def _alphabets() -> list[str]:
+    return [PROVINCES, LETTERS] + [CHARACTERS] * 6

@@ -1,0 +1,55 @@
+"""Crops with one text file of `name text` lines: gt.txt as the SPG's authors write it, PaddleOCR's rec_gt_train.txt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from posixpath import basename, dirname, join
+
+from pipeline.corpora import gt
+from pipeline.corpora.frames.records import Folder, Mark
+from pipeline.corpora.frames.rewording import Rewording
+
+SOURCES, TARGETS = gt.NAMES
+NAMES = re.compile(r"gt2?\.txt|rec_gt.*\.txt")
+
+
+def find(folder: Folder) -> dict[str, str]:
+    return {note: "" for note in folder.of_kind(".txt") if NAMES.fullmatch(basename(note))}
+
+
+def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
+    """The texts that pictures have; beside a gt2.txt, gt.txt holds others, which they shall get."""
+    if not _of_targets(note, folder):
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.strip():
+                name, _, label = _parts(line)
+                yield Mark(_picture(name, note, folder), label, row=str(number))
+
+
+def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
+    return "".join(_renewed(line, note, new) if line.strip() else line for line in text.splitlines(keepends=True))
+
+
+def _renewed(line: str, note: str, new: Rewording) -> str:
+    """A line about a frame with its new text and name, "" for any other line."""
+    body = line.strip()
+    name, between, label = _parts(body)
+    picture = _picture(name, note, new.folder)
+    if picture not in new.paths:
+        return ""
+    label = new.swap(label) if _of_targets(note, new.folder) else new.text(picture, label)
+    return line.replace(body, new.reference(name, picture) + between + label)
+
+
+def _parts(line: str) -> tuple[str, str, str]:
+    return line.strip().partition("\t" if "\t" in line else " ")
+
+
+def _picture(name: str, note: str, folder: Folder) -> str:
+    within = folder.find(f"{gt.PICTURES}/{name}", note)
+    return within if within in folder.pictures else folder.find(name, note)
+
+
+def _of_targets(note: str, folder: Folder) -> bool:
+    return basename(note) == TARGETS and join(dirname(note), SOURCES) in folder.files

@@ -1,0 +1,126 @@
+"""New texts for a dataset's plates, wherever the old ones stand: in annotations, in other strings, in names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from posixpath import basename, dirname, join, splitext
+
+from pipeline.corpora.frames.checks import plate_text
+from pipeline.corpora.frames.records import Dataset, Frame, stem
+from pipeline.plate import FOLD, SEPARATORS, characters
+
+# Shorter texts stand in many a name by chance: they count only between characters that are neither letter nor digit.
+_TELLING = 5
+_RUN = re.compile(r"[^\W_]+(?:[-·. _][^\W_]+)*")  # a text may stand with or without separators
+_NUMBERS = re.compile(r"(?!\d{5,}$)[-+\d.,;\s]*")  # coordinates; five digits or more alone may be a plate
+
+
+class Rewording:
+    """What becomes of the texts and names of a dataset. paths: of each frame's picture, old to new."""
+
+    def __init__(self, dataset: Dataset, new_text: Callable[[Frame, str], str], rename: Callable | None):
+        self.folder = dataset.folder
+        self._texts = {
+            frame.path: {old: new_text(frame, old) for old in dict.fromkeys(spot.text for spot in frame.spots) if old}
+            for frame in dataset.frames
+        }
+        self._own = {path: {_squeezed(old): new for old, new in texts.items()} for path, texts in self._texts.items()}
+        self._all = {old: new for texts in reversed(self._own.values()) for old, new in texts.items()}
+        self._lengths = sorted({len(old) for old in self._all if old}, reverse=True)
+        self.paths = self._new_paths(rename)
+
+    def text(self, picture: str, raw: str) -> str:
+        """The new text of a plate whose annotation says `raw`: as it is, where it stays or was never readable."""
+        old = plate_text(raw)
+        new = self._texts[picture].get(old, old)
+        if new == old:
+            return raw
+        return new.lower() if raw.islower() else new
+
+    def swap(self, string: str, picture: str = "") -> str:
+        """A string with every old text in it replaced, in any case and with or without separators.
+
+        picture: the one the string is about; where a text stands for other new ones elsewhere, its own counts.
+        """
+        own = self._own.get(picture, {})
+        return _RUN.sub(lambda run: self._swapped(run[0], own), string)
+
+    def other(self, string: str, picture: str = "") -> str:
+        """The same for a field of an annotation that is neither text nor name: coordinates stay."""
+        return string if _NUMBERS.fullmatch(string) else self.swap(string, picture)
+
+    def reference(self, name: str, picture: str) -> str:
+        """How an annotation names a picture from now on that it names `name`: its suffix stays, even a wrong one."""
+        cut = max(name.rfind("/"), name.rfind("\\")) + 1
+        head, base = name[:cut], name[cut:]
+        old, new = stem(picture), stem(self.paths[picture])
+        if old != new:
+            base = new if base == old else new + splitext(base)[1]
+        return self.swap(head) + base
+
+    def note(self, note: str, picture: str) -> str:
+        """The new path of an annotation file: one that has its picture's stem keeps having it."""
+        base = basename(note)
+        same = picture and stem(note) == stem(picture)
+        base = stem(self.paths[picture]) + splitext(base)[1] if same else self.swap(base)
+        return join(self.swap(dirname(note)), base)
+
+    def _new_paths(self, rename: Callable | None) -> dict[str, str]:
+        """A new path for each picture, no two alike even without their suffixes: annotation files share their stems."""
+        wanted = {}
+        for old in self._texts:
+            name, suffix = splitext(basename(old))
+            name = rename(name, old, self) if rename else self.swap(name, old)
+            wanted[old] = join(self.swap(dirname(old)), name), suffix
+        kept = {old for old, new in wanted.items() if old == "".join(new)}
+        taken = {wanted[old][0].casefold() for old in kept}
+        paths = {}
+        for old, (new, suffix) in wanted.items():
+            number = 2
+            name = new
+            while old not in kept and name.casefold() in taken:
+                name, number = f"{new}-{number}", number + 1
+            taken.add(name.casefold())
+            paths[old] = name + suffix
+        return paths
+
+    def _swapped(self, run: str, own: dict[str, str]) -> str:
+        at = [i for i, c in enumerate(run) if c.isalnum()]
+        squeezed = _squeezed(run)
+        done, end, i = "", 0, 0
+        while i < len(at):
+            n, new = next(self._texts_at(squeezed, at, i, own), (1, None))
+            if new is not None:
+                last = at[i + n - 1] + 1
+                done += run[end : at[i]] + _spelled(run[at[i] : last], new)
+                end = last
+            i += n
+        return done + run[end:]
+
+    def _texts_at(self, squeezed: str, at: list[int], i: int, own: dict[str, str]):
+        """Length and new text of old texts that begin at a character, the longest first."""
+        for n in (n for n in self._lengths if i + n <= len(at)):
+            key = squeezed[i : i + n]
+            new = own.get(key, self._all.get(key))
+            if new is not None and (n >= _TELLING or _alone(at, i, n)):
+                yield n, new
+
+
+def _alone(at: list[int], i: int, n: int) -> bool:
+    """Whether something else stands before and behind n characters of a run."""
+    end = i + n
+    return (i == 0 or at[i] - at[i - 1] > 1) and (end == len(at) or at[end] - at[end - 1] > 1)
+
+
+def _squeezed(text: str) -> str:
+    """Letters and digits only, as readings are compared; one character for each of the text's."""
+    return "".join(c.upper()[0] for c in text if c.isalnum()).translate(FOLD)
+
+
+def _spelled(found: str, new: str) -> str:
+    """A new text in the manner of the old one as it was found: separators only where it had some, and its case."""
+    if _squeezed(found) == _squeezed(new):
+        return found
+    new = new if any(c in SEPARATORS + "_" for c in found) else characters(new)
+    return new.lower() if found.islower() else new

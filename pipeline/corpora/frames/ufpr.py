@@ -1,0 +1,71 @@
+"""UFPR-ALPR and RodoSol-ALPR: beside each picture a .txt of `key: value` lines.
+
+A plate is a line `plate: TEXT`, then `corners: x,y x,y x,y x,y`, or `position_plate: x y w h` in older releases; in
+UFPR a line `char N: x y w h` for each character follows. Several vehicles follow one another. Where a new text has
+another number of characters, the lines of its plate's characters are left out: nobody knows where the new ones stand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from pipeline.corpora.frames.records import Folder, Mark, box, numbers, points
+from pipeline.corpora.frames.rewording import Rewording
+from pipeline.plate import characters
+
+_LINE = re.compile(r"(?P<key>\s*(?P<word>[^:\s]+)[^:\n]*:[ \t]*)(?P<value>.*?)(?P<end>\s*)")
+_PLATE = re.compile(r"^\s*plate:", re.MULTILINE)
+_NO_VEHICLE = re.compile(r"\s*vehicles:\s*0\s*")
+
+
+def find(folder: Folder) -> dict[str, str]:
+    return folder.twins(".txt", lambda text: bool(_PLATE.search(text)))
+
+
+def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
+    """Raises ValueError for a line in another form and for a plate without place."""
+    if not _PLATE.search(text) and not _NO_VEHICLE.fullmatch(text):
+        raise ValueError("the annotation has no line `plate: TEXT`")
+    label, row = None, ""
+    for number, line in enumerate(text.splitlines(), 1):
+        match = _LINE.fullmatch(line)
+        if not match and line.strip():
+            raise ValueError(f"line {number} is not `key: value`")
+        word = match["word"] if match else ""
+        if word == "plate":
+            if label is not None:
+                break
+            label, row = match["value"], str(number)
+        elif label is not None and word in ("corners", "position_plate"):
+            yield Mark(picture, label, _corners(word, match["value"]), row)
+            label = None
+    if label is not None:
+        raise ValueError(f"line {row}: the plate has neither corners nor position_plate")
+
+
+def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
+    lines, same_length = [], True
+    for line in text.splitlines(keepends=True):
+        match = _LINE.fullmatch(line)
+        if not match:
+            lines.append(line)
+            continue
+        value = match["value"]
+        if match["word"] == "plate":
+            label = new.text(picture, value)
+            same_length = len(characters(label)) == len(characters(value))
+            lines.append(match["key"] + label + match["end"])
+        elif match["word"] != "char" or same_length:
+            lines.append(match["key"] + new.other(value, picture) + match["end"])
+    return "".join(lines)
+
+
+def _corners(word: str, value: str) -> tuple:
+    values = numbers(re.split(r"[,\s]+", value))
+    if len(values) != (8 if word == "corners" else 4):
+        raise ValueError(f"{word} has {len(values)} numbers")
+    if word == "corners":
+        return points(values)
+    x, y, width, height = values
+    return box(x, y, x + width, y + height)
