@@ -66,8 +66,11 @@ class Filter:
         self.reader = load_network(options.reader, "reader", options)
 
     def __call__(self, plates: list[Plate]) -> list[Plate]:
-        scored = [p for some in batched(plates, self.options.batch) for p in self._score(some)]
-        return [replace(plate, reason=self.decide(plate.scores)) for plate in scored]
+        return [replace(plate, reason=self.decide(plate.scores)) for plate in self.scored(plates)]
+
+    def scored(self, plates: list[Plate]) -> list[Plate]:
+        """The plates with reading and scores, and nothing decided."""
+        return [p for some in batched(plates, self.options.batch) for p in self._score(some)]
 
     def decide(self, scores: dict[str, float]) -> str:
         """The name of the first score out of bounds, "" for a plate to keep."""

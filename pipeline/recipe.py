@@ -168,6 +168,37 @@ class GenerateRecipe(Strict):
         return Path(self.out or f"outputs/{self.name}")
 
 
+class Dataset(Strict):
+    path: str = Field("", description="Folder of the annotated dataset.")
+    format: str = Field("", description="Its format, where several fit: coco, voc, yolo, ccpd, ufpr, openalpr, ...")
+
+
+class AnonymizeRecipe(Strict):
+    """The same dataset with other plates, or without those that cannot be replaced."""
+
+    task: Literal["anonymize"] = "anonymize"
+    name: str = Field("anonymized", pattern=r"^\w[\w.-]{0,99}$", description="Names the folder written.")
+    out: str = Field("", description="Folder written; empty is outputs/NAME.")
+    source: Dataset = Dataset()
+    key_file: str = Field("", description="Key from which new texts are computed: the same plate, the same text.")
+    track_consistent: bool = Field(False, description="The same plate, the same text, within this run alone.")
+    on_doubt: Literal["redact", "withhold"] = Field("redact", description="What becomes of a plate not proven gone.")
+    draw: Draw = Draw()
+    edit: Edit = Edit()
+    filter: Filter = Filter()
+
+    @model_validator(mode="after")
+    def _one_identity(self) -> AnonymizeRecipe:
+        if self.key_file and self.track_consistent:
+            raise ValueError("key_file keeps a plate's text in all runs, track_consistent in this one: give one of them")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """The folder written."""
+        return Path(self.out or f"outputs/{self.name}")
+
+
 class TrainRecipe(Strict):
     """Training of the generator or of the reader, on rendered pairs and, where a corpus is given, its crops."""
 
@@ -214,8 +245,8 @@ class TrainRecipe(Strict):
         return Path(self.out or f"outputs/{self.name}")
 
 
-Recipe = Union[GenerateRecipe, TrainRecipe]
-TASKS: dict[str, type[Strict]] = {"generate": GenerateRecipe, "train": TrainRecipe}
+Recipe = Union[GenerateRecipe, TrainRecipe, AnonymizeRecipe]
+TASKS: dict[str, type[Strict]] = {"generate": GenerateRecipe, "train": TrainRecipe, "anonymize": AnonymizeRecipe}
 
 
 def load_recipe(

@@ -1,0 +1,93 @@
+"""view: a plate cut out of a frame as the networks want it, level and filling the picture, and put back changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from pipeline.corpora.frames import Spot
+
+MARGIN = 0.06  # of the plate's height, around it: the networks know plates with a little of what is around them
+LEAST = 24  # pixels of a cut's height: smaller plates are enlarged, so that strokes have pixels to stand on
+MOST = 1600  # pixels of its width
+
+
+@dataclass(frozen=True)
+class View:
+    """The way from a frame's pixels to a plate's. matrix: float64 (3, 3), None where the cut is a part as it is.
+
+    box: x1, y1, x2, y2 of the part of the frame that the cut is, or that holds it. size: width and height of the cut.
+    """
+
+    box: tuple[int, int, int, int]
+    size: tuple[int, int]
+    matrix: np.ndarray | None = None
+
+    def cut(self, pixels: np.ndarray) -> np.ndarray:
+        """The plate, uint8 (h, w, 3), of a frame, uint8 (H, W, 3)."""
+        if self.matrix is None:
+            x1, y1, x2, y2 = self.box
+            return pixels[y1:y2, x1:x2].copy()
+        return cv2.warpPerspective(pixels, self.matrix, self.size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+    def paste(
+        self, pixels: np.ndarray, allowed: np.ndarray, before: np.ndarray, after: np.ndarray, region: np.ndarray
+    ) -> None:
+        """Puts a changed cut back into a frame, which changes inside the region alone; marks it as allowed to.
+
+        A tilted plate's difference is added, not its pixels: what the way there and back blurs stays as it was.
+        before, after: uint8 (h, w, 3). region: bool (h, w). pixels, allowed: of the frame, changed in place.
+        """
+        x1, y1, x2, y2 = self.box
+        part, free = pixels[y1:y2, x1:x2], allowed[y1:y2, x1:x2]
+        if self.matrix is None:
+            part[region] = after[region]
+            free |= region
+            return
+        back = self.matrix @ np.array([[1, 0, x1], [0, 1, y1], [0, 0, 1]], dtype=np.float64)  # of the part alone
+        difference = np.where(region[..., None], after.astype(np.float32) - before, 0)
+        ways = {"dsize": (x2 - x1, y2 - y1), "borderMode": cv2.BORDER_CONSTANT}
+        moved = cv2.warpPerspective(difference, back, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, **ways)
+        there = cv2.warpPerspective(
+            region.astype(np.float32), back, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, **ways
+        )
+        there = there > 0
+        part[there] = np.clip(part[there] + moved[there], 0, 255).round().astype(np.uint8)
+        free |= there
+
+
+def views_of(spots: Iterable[Spot], pixels: np.ndarray) -> list[View]:
+    """A view of each plate of a frame, uint8 (H, W, 3)."""
+    return [_view(np.array(spot.corners, dtype=np.float64), pixels.shape[1], pixels.shape[0]) for spot in spots]
+
+
+def _view(corners: np.ndarray, width: int, height: int) -> View:
+    if not len(corners):
+        return View((0, 0, width, height), (width, height))
+    low, high = corners.min(0), corners.max(0)
+    upright = np.ptp(corners[[0, 3], 0]) < 1 and np.ptp(corners[[1, 2], 0]) < 1
+    upright &= np.ptp(corners[[0, 1], 1]) < 1 and np.ptp(corners[[2, 3], 1]) < 1
+    margin = MARGIN * (high - low)[1]
+    box = _inside(low - margin, high + margin, width, height)
+    if upright and box[3] - box[1] >= LEAST:
+        return View(box, (box[2] - box[0], box[3] - box[1]))
+    sides = np.linalg.norm(np.roll(corners, -1, 0) - corners, axis=1)  # top, right, bottom, left
+    scale = min(max(1.0, LEAST / max(sides[1], sides[3])), MOST / max(sides[0], sides[2]))
+    w, h = scale * max(sides[0], sides[2]), scale * max(sides[1], sides[3])
+    edge = MARGIN * h
+    size = round(w + 2 * edge), round(h + 2 * edge)
+    goal = np.array([[edge, edge], [edge + w, edge], [edge + w, edge + h], [edge, edge + h]])
+    matrix = cv2.getPerspectiveTransform(corners.astype(np.float32), goal.astype(np.float32))
+    outline = np.array([[[0, 0], [size[0], 0], [size[0], size[1]], [0, size[1]]]], dtype=np.float64)
+    seen = cv2.perspectiveTransform(outline, np.linalg.inv(matrix))[0]
+    return View(_inside(seen.min(0) - 1, seen.max(0) + 1, width, height), size, matrix)
+
+
+def _inside(low: np.ndarray, high: np.ndarray, width: int, height: int) -> tuple[int, int, int, int]:
+    """The whole pixels of a box that lie in a picture."""
+    x1, y1 = np.clip(np.floor(low), 0, (width - 1, height - 1)).astype(int).tolist()
+    x2, y2 = np.clip(np.ceil(high), (x1 + 1, y1 + 1), (width, height)).astype(int).tolist()
+    return x1, y1, x2, y2
