@@ -15,6 +15,7 @@ from pipeline.grammar import positions_like
 from pipeline.plate import DIGITS, LETTERS, PlatemintError, canonical, characters
 from pipeline.pseudonym import ATTEMPTS, KEY_BYTES, Drawn, Forbidden, Keyed, read_key
 from pipeline.recipe import Draw
+from pipeline.scan import scan
 
 ROOT = Path(__file__).parents[1]
 KEY, OTHER = bytes(range(KEY_BYTES)), bytes(KEY_BYTES)
@@ -61,6 +62,16 @@ def test_every_occurrence_gets_a_text_of_its_own():
     assert all(text[3] == "-" for text in attempts[0][:450])
     assert all(evenness(texts, [text for text, _ in occurrences]) <= 1 for texts in attempts)
     assert new(*occurrences[0], ATTEMPTS) == "" and new("ABC-0000", "1") == ""
+
+
+def test_a_scan_for_the_real_texts_finds_none_of_the_new_ones(tmp_path):
+    """Short real texts are the hard case: 100 of two letters and two digits, which longer texts could hold."""
+    real = [*some_texts("LLDD", 100), *some_texts("LLLDDDD", 2000), *some_texts("京LLDDLL", 300)]
+    new = Drawn([(text, "1") for text in real], Forbidden(real))
+    (tmp_path / "labels.txt").write_text(
+        "\n".join(new(text, "1", attempt) for text in real for attempt in range(ATTEMPTS))
+    )
+    assert scan(tmp_path, real).hits == []
 
 
 def test_a_plate_seen_twice_in_one_frame_stays_one_plate():
