@@ -16,6 +16,7 @@ SEPARATORS = "-·. "
 READABLE = DIGITS + LETTERS + PROVINCES  # what a reader reads: labels leave separators out
 ALPHABET = READABLE + SEPARATORS  # what the generator can write
 LONGEST = 12  # characters in a text, separators included: as much as the generator can write
+TELLING = 4  # characters, separators left out: a shorter text stands in any longer one by chance
 
 # People label these pairs inconsistently (US plates print O and write 0), so readings compare folded.
 FOLD = str.maketrans("OIQ", "010")
@@ -72,6 +73,11 @@ def unspellable(text: str) -> str:
 def characters(text: str) -> str:
     """The text without separators: what a reader is expected to read."""
     return "".join(c for c in text if c not in SEPARATORS)
+
+
+def behind_province(text: str) -> str:
+    """The characters behind the province of a Chinese plate, which single it out nearly alone; all of any other's."""
+    return characters(text).lstrip(PROVINCES)
 
 
 def spell_like(text: str, pattern: str) -> str:
