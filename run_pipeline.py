@@ -14,6 +14,7 @@ import click
 EXAMPLES = {
     "generate": "generate quickstart --count 200",
     "rebalance": "rebalance photos/labels.csv --out outputs/balanced --merge",
+    "anonymize": "anonymize frames --out outputs/anonymized",
     "train": "train train-phase1 --set steps=1000",
     "edit": "edit --input_dir photos/i_s --input_text photos/gt.txt --out outputs/edited",
     "inspect": "inspect outputs/mine --against photos/labels.csv --picture balance.png",
@@ -138,10 +139,39 @@ def rebalance(corpus, out, count, until, split, merge, forbid, recipe, sets, see
     _mint(stages, dry_run)
 
 
-def _load(recipe, sets, given: dict):
+@main.command(name="anonymize")
+@click.argument("corpus", metavar="CORPUS")
+@click.option("--out", metavar="DIR", help="Folder written.  [default: outputs/anonymized]")
+@click.option("--format", "form", metavar="NAME", help="Format of the dataset, where several fit.")
+@click.option("--key-file", metavar="FILE", help="Compute new texts from this key; made where there is none.")
+@click.option("--track-consistent", is_flag=True, help="The same plate, the same new text, within this run.")
+@click.option("--on-doubt", type=click.Choice(["redact", "withhold"]), help="For plates not proven gone.")
+@click.option("--recipe", metavar="FILE", help="Recipe to start from.")
+@click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Set a field of the recipe.")
+def anonymize(corpus, out, form, key_file, track_consistent, on_doubt, recipe, sets) -> None:
+    """Write a dataset anew with other plates.
+
+    CORPUS is the folder of a dataset of frames or crops in one of many formats; the output is of the same format, with
+    new texts wherever the old ones stood. A plate whose old text may still be read is redacted, or its picture withheld.
+    Exit code 1 where a text of the dataset is found in the output.
+    """
+    import json
+
+    from pipeline.anonymize import anonymize
+
+    given = {"source.path": corpus, "source.format": form, "out": out, "key_file": key_file, "on_doubt": on_doubt}
+    given |= {"track_consistent": True} if track_consistent else {}
+    with _faults(WrongUse):
+        resolved = _load(recipe, sets, given, "anonymize")
+    audit = anonymize(resolved, sys.stderr)
+    click.echo(json.dumps(audit, ensure_ascii=False, indent=1))
+    sys.exit(1 if audit["source_texts"]["found"] else 0)
+
+
+def _load(recipe, sets, given: dict, task: str = "generate"):
     from pipeline.recipe import load_recipe
 
-    return load_recipe(recipe, sets, "generate", {k: v for k, v in given.items() if v is not None})
+    return load_recipe(recipe, sets, task, {k: v for k, v in given.items() if v is not None})
 
 
 def _mint(stages, dry_run: bool) -> None:

@@ -24,10 +24,10 @@ from pipeline.filter import Filter
 from pipeline.metrics import within_one
 from pipeline.picture import Picture, open_picture
 from pipeline.plate import LONGEST, Plate, PlatemintError, Readings, characters, same_reading, unspellable
-from pipeline.progress import Progress
+from pipeline.progress import Count
 from pipeline.pseudonym import ATTEMPTS, Drawn, Forbidden, Keyed, read_key
-from pipeline.recipe import AnonymizeRecipe, dump
-from pipeline.scan import scan
+from pipeline.recipe import AnonymizeRecipe
+from pipeline.scan import Scan, scan
 from pipeline.view import View, views_of
 
 FRAMES = 16  # pictures in memory at once
@@ -61,7 +61,7 @@ class Audit:
     reasons: Counter = field(default_factory=Counter)
     pictures: Counter = field(default_factory=Counter)
     outside: Counter = field(default_factory=Counter)
-    hits: list = field(default_factory=list)
+    scan: Scan | None = None
 
 
 class Anonymizer:
@@ -116,7 +116,7 @@ class Anonymizer:
             self.give_up(case, case.reason or "no new text is free")
 
     def _text(self, case: Case, attempt: int) -> str:
-        """The attempt's text. A key gives one text alone: it is tried on other cuts of the picture instead."""
+        """The attempt's text, "" where there is none: a key gives one text alone."""
         text = self.pseudonym(case.spot.text, case.frame.path, attempt)
         return "" if text in self.real or same_reading(text, case.spot.text) else text
 
@@ -203,7 +203,7 @@ def anonymize(recipe: AnonymizeRecipe, progress: TextIO | None = None) -> dict:
     rewrite(dataset, lambda frame, old: planned(old, frame.path, 0) or "X")  # what a format cannot write is told first
     _open_folder(folder)
     audit, texts, written = Audit(), {}, {}
-    reporter = Progress(len(dataset.frames), progress)
+    reporter = Count(len(dataset.frames), progress, "pictures")
     for number, (frame, cases, picture) in enumerate(_settled(anonymizer)):
         fate = "withheld" if picture is None or any(case.fate == "withheld" for case in cases) else "written"
         audit.pictures[fate] += 1
@@ -218,10 +218,10 @@ def anonymize(recipe: AnonymizeRecipe, progress: TextIO | None = None) -> dict:
         write.replace(folder / MARK / str(number), picture.encode(pixels))
         texts[frame.path] = {case.spot.text: case.text for case in cases}
         written[frame.path] = number
-    reporter.tell(end=True)
+    reporter.close()
     kept = replace(dataset, frames=[frame for frame in dataset.frames if frame.path in written])
     _publish(folder, kept, texts, written)
-    audit.hits = scan(folder, anonymizer.texts)
+    audit.scan = scan(folder, anonymizer.texts)
     facts = as_dict(audit, dataset, recipe)
     write.replace(folder / AUDIT, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     shutil.rmtree(folder / MARK)
@@ -289,7 +289,15 @@ def as_dict(audit: Audit, dataset: Dataset, recipe: AnonymizeRecipe) -> dict:
         },
         "files_not_copied": len(dataset.unknown),
         "pixels": {name: audit.outside[name] for name in ("pixels", "changed", "outside")},
-        "source_texts_found": [str(hit) for hit in audit.hits],
+        "source_texts": {  # how often they were found, not where: that is for `verify --against` to tell
+            "searched": len({s.text for f in dataset.frames for s in f.spots if s.text}) - len(audit.scan.unsearched),
+            "too_short_to_search": len(audit.scan.unsearched),
+            "found": len(audit.scan.hits),
+            "found_in_coded_pixels": len(audit.scan.chance),
+            "expected_there_by_chance": round(audit.scan.expected, 3),
+            "files": audit.scan.files,
+            "bytes": audit.scan.bytes,
+        },
         "identity": "keyed" if recipe.key_file else "within this run" if recipe.track_consistent else "none",
         "not_covered": [
             "vehicles, places, faces, stickers and times may still identify",

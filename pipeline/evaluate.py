@@ -39,7 +39,7 @@ from pipeline.metrics import (
     within_one,
 )
 from pipeline.plate import Plate, Readings, same_reading, spell_like
-from pipeline.progress import Progress
+from pipeline.progress import Count
 from pipeline.recipe import Edit, GenerateRecipe, Source
 from pipeline.render import Layout, Photo, load_layouts, photograph, random_text
 from pipeline.render.layout import FOLDER as LAYOUTS
@@ -418,7 +418,7 @@ def evaluate(edits: Edits, progress: TextIO | None = None, out: Path | None = No
     """
     if out:
         out.mkdir(parents=True, exist_ok=True)  # before the work, since it may fail
-    recipe, reporter, sheets = edits.stages.recipe, _Count(edits.count + edits.plates, progress), {}
+    recipe, reporter, sheets = edits.stages.recipe, Count(edits.count + edits.plates, progress, "plates judged"), {}
     report = {
         "checkpoint": recipe.edit.checkpoint,
         "reader": recipe.edit.reader,
@@ -442,20 +442,6 @@ def evaluate(edits: Edits, progress: TextIO | None = None, out: Path | None = No
     if out:
         _store(out, report, rows, sheets)
     return report
-
-
-class _Count(Progress):
-    """Progress without talk of acceptance. In a pipe nothing is said of what takes less than five seconds."""
-
-    def __init__(self, total: int, stream: TextIO | None):
-        super().__init__(total, stream, every=5.0)
-
-    def line(self) -> str:
-        return f"{self.accepted:,} of {self.total:,} plates judged"
-
-    def close(self) -> None:
-        if self.told > self.start:
-            self.tell(end=True)
 
 
 def _watched(batches: Iterable[list[Judged]], reporter: Progress, worst: Worst | None) -> Iterator[Judged]:

@@ -48,6 +48,25 @@ class Progress:
         return f"{self.accepted:,} of {self.total:,} plates, {rate:.1f}/s{share}{left}"
 
 
+class Count(Progress):
+    """Progress without talk of acceptance. In a pipe nothing is said of what takes less than five seconds."""
+
+    def __init__(self, total: int, stream: TextIO | None, things: str):
+        super().__init__(total, stream, every=5.0)
+        self.things = things
+
+    def line(self) -> str:
+        """Things done, and the time left at this rate."""
+        rate = self.accepted / max(time.monotonic() - self.start, 1e-6)
+        left = f", {_clock((self.total - self.accepted) / rate)} left" if 0 < self.accepted < self.total else ""
+        return f"{self.accepted:,} of {self.total:,} {self.things}{left}"
+
+    def close(self) -> None:
+        """Leaves the last line standing, where one was shown."""
+        if self.told > self.start:
+            self.tell(end=True)
+
+
 def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -190,7 +190,9 @@ class AnonymizeRecipe(Strict):
     @model_validator(mode="after")
     def _one_identity(self) -> AnonymizeRecipe:
         if self.key_file and self.track_consistent:
-            raise ValueError("key_file keeps a plate's text in all runs, track_consistent in this one: give one of them")
+            raise ValueError(
+                "key_file keeps a plate's text in all runs, track_consistent in this one: give one of them"
+            )
         return self
 
     @property

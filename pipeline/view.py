@@ -31,7 +31,9 @@ class View:
         if self.matrix is None:
             x1, y1, x2, y2 = self.box
             return pixels[y1:y2, x1:x2].copy()
-        return cv2.warpPerspective(pixels, self.matrix, self.size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return cv2.warpPerspective(
+            pixels, self.matrix, self.size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
 
     def paste(
         self, pixels: np.ndarray, allowed: np.ndarray, before: np.ndarray, after: np.ndarray, region: np.ndarray
