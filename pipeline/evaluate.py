@@ -444,7 +444,7 @@ def evaluate(edits: Edits, progress: TextIO | None = None, out: Path | None = No
     return report
 
 
-def _watched(batches: Iterable[list[Judged]], reporter: Progress, worst: Worst | None) -> Iterator[Judged]:
+def _watched(batches: Iterable[list[Judged]], reporter: Count, worst: Worst | None) -> Iterator[Judged]:
     """Each judged plate, without its pictures once the sheets have seen them: thousands would not fit in memory."""
     number = 0
     for batch in batches:
