@@ -3,7 +3,7 @@
 Every byte of every file is searched, and every name. A text is found as part of something longer, in any case, with any
 separators or without, in UTF-8 and UTF-16, with %XX and \\uXXXX for characters, in compressed chunks of PNG files, and
 a Chinese plate also without its province. It is not found in archives and the like, which are listed as unread, nor
-where it is broken over lines or folders.
+in base64, as HTML entities or as pixels that show it, nor where it is broken over lines or folders.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ class Scan:
 
     chance: hits inside coded pictures, where any short text comes up at some time, and expected: how many there would
     be if the bytes there followed each other at random. A JPEG's standard tables spell 456789 and CDEFGHIJSTUVWXYZ.
-    too_short: texts that cannot be looked for, being found everywhere (fewer than `TELLING` characters, not counting
+    unsearched: texts that cannot be looked for, being found everywhere (fewer than `TELLING` characters, not counting
     separators and province) or not spelled in A-Z and 0-9. unread: what was not looked into, and why.
     """
 
     hits: list[Hit] = field(default_factory=list)
     chance: list[Hit] = field(default_factory=list)
     expected: float = 0.0
-    too_short: list[str] = field(default_factory=list)
+    unsearched: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     files: int = 0
     bytes: int = 0
@@ -91,11 +91,11 @@ class _Texts:
 
     def __init__(self, texts: Iterable[str]):
         self.spelled: dict[bytes, str] = {}
-        self.too_short = []
+        self.unsearched = []
         for text in sorted(set(texts)):
             plain = behind_province(text)
             if len(plain) < TELLING or not plain.isascii():
-                self.too_short.append(text)
+                self.unsearched.append(text)
             else:
                 self.spelled.setdefault(plain.encode().translate(_TABLE), text)
         self.lengths = sorted(set(map(len, self.spelled)))
@@ -133,11 +133,12 @@ class _Texts:
         """How often texts come in bytes that come so often, int64 (256,), each whatever stands before it."""
         total = int(counts.sum())
         share = np.bincount(_CODES, counts, _APART + 1) / max(total, 1)
+        between = 1 / (1 - min(share[_APART], 0.99))  # any number of separators may stand there
         found = 0.0
         for length in self.lengths:
             same = [codes for codes in self.spelled if len(codes) == length]
             table = np.frombuffer(b"".join(same), dtype=np.uint8).reshape(-1, length)
-            found += share[table].prod(1).sum() / (1 - share[_APART]) ** (length - 1)  # any separators in between
+            found += share[table].prod(1).sum() * between ** (length - 1)
         return float(total * found)
 
 
@@ -146,18 +147,15 @@ class _Search:
 
     def __init__(self, root: Path, texts: Iterable[str]):
         self.root, self.texts = root, _Texts(texts)
-        self.found = Scan(too_short=self.texts.too_short)
+        self.found = Scan(unsearched=self.texts.unsearched)
         self.counts = np.zeros(256, dtype=np.int64)  # of bytes in coded pictures
 
     def run(self) -> None:
         self.name(self.root.resolve().name, ".")
-        for folder, folders, files in os.walk(
-            self.root, onerror=lambda fault: self.leave(fault.filename, fault.strerror)
-        ):
-            for name in sorted(folders) + sorted(files):
-                path = Path(folder, name)
-                self.name(name, self.relative(path))
-                if name in files or path.is_symlink():
+        for place, folders, files in os.walk(self.root, onerror=lambda bad: self.leave(bad.filename, bad.strerror)):
+            for path in (Path(place, name) for name in sorted(folders) + sorted(files)):
+                self.name(path.name, self.relative(path))
+                if path.is_symlink() or not path.is_dir():
                     self.entry(path)
         self.found.expected = self.texts.expected(self.counts)
 

@@ -22,7 +22,8 @@ MOST_INFLATED = 16 << 20  # bytes of a compressed text chunk that are unpacked
 Bytes = bytes | mmap.mmap
 
 _AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # a marker; 0 is a stuffed byte, D0 to D7 restarts in the scan
-_SOS, _EOI, _COM, _DHT, _DQT = 0xDA, 0xD9, 0xFE, 0xC4, 0xDB
+_SOS, _EOI, _COM = 0xDA, 0xD9, 0xFE
+_TABLES, _FRAME = (0xC4, 0xCC, 0xDB), (*range(0xC0, 0xD0), _SOS, 0xDC, 0xDD)  # DHT DAC DQT; SOF SOS DNL DRI
 _APP = {
     (0xE0, b"JFIF\0"): "JFIF",
     (0xE0, b"JFXX\0"): "thumbnail",
@@ -64,7 +65,7 @@ def metadata_of(path: str | Path) -> tuple[str, ...]:
     is not as its format has it, and "unknown format" for what is no JPEG, PNG, WebP or BMP. Raises OSError.
     """
     with mapped(path) as data:
-        kinds = {UNKNOWN} if format_of(data) is None else set()
+        kinds = set()
         for segment in segments(data):
             kinds.add(segment.kind)
             if segment.kind == "EXIF" and b"\xff\xd8\xff" in data[segment.start : segment.end]:
@@ -85,20 +86,16 @@ def mapped(path: str | Path) -> Iterator[Bytes]:
             yield data
 
 
-def format_of(data: Bytes):
-    """The function that goes through a picture of this format; None for what is no picture of a known one."""
-    head = data[:12]
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return _png
-    if head[:4] == b"RIFF" and head[8:] == b"WEBP":
-        return _webp
-    return _jpeg if head.startswith(b"\xff\xd8\xff") else _bmp if head.startswith(b"BM") else None
-
-
 def segments(data: Bytes) -> Iterator[Segment]:
-    """The segments of a picture file, in order; none where `format_of` knows no format. Damage is a segment too."""
-    walk = format_of(data)
-    return walk(data) if walk else iter(())
+    """The segments of a picture file, in order; of any other file one, `UNKNOWN`. Damage is a segment too."""
+    head = data[:12]
+    if head.startswith(b"\xff\xd8\xff"):
+        return _jpeg(data)
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _png(data)
+    if head[:4] == b"RIFF" and head[8:] == b"WEBP":
+        return _webp(data)
+    return _bmp(data) if head.startswith(b"BM") else iter([Segment(UNKNOWN, 0, len(data))])
 
 
 def inflated(data: Bytes, segment: Segment) -> tuple[bytes, bool]:
@@ -144,12 +141,12 @@ def _jpeg(data: Bytes) -> Iterator[Segment]:
 
 
 def _jpeg_kind(marker: int, payload: bytes) -> str:
-    if marker in (_DHT, _DQT):
+    if marker in _TABLES:
         return PIXELS
-    if marker == _COM:
-        return "comment"
-    if not 0xE0 <= marker <= 0xEF:
+    if marker in _FRAME:
         return NEEDED
+    if not 0xE0 <= marker <= 0xEF:
+        return "comment" if marker == _COM else f"marker {marker:X}"
     named = {kind for (app, begin), kind in _APP.items() if marker == app and payload.startswith(begin)}
     kind = named.pop() if named else f"APP{marker & 15}"
     return NEEDED if _APP_NEEDED.get(kind) == len(payload) else kind
