@@ -168,7 +168,9 @@ def _make_key(place: Path) -> bytes:
     return key
 
 
-def _draw_even(texts: list[str], wanted: dict[tuple[str, ...], list[int]], forbidden: Container[str], used: set[str]):
+def _draw_even(
+    texts: list[str], wanted: dict[tuple[str, ...], list[int]], forbidden: Container[str], used: set[str]
+) -> None:
     """Puts a text at each place that is wanted of a pattern, none of them used before."""
     if not wanted:
         return

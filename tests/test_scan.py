@@ -73,6 +73,7 @@ HIDDEN = {  # name: (file, what metadata it is)
     "iptc.jpg": (segment(0xED, b"Photoshop 3.0\0" + b"8BIM\4\4\0\0\0\0\0\x0f\x1c\2\x78\0\7ABC1234"), ("IPTC",)),
     "jfxx.jpg": (segment(0xE0, b"JFXX\0\x10ABC1234"), ("thumbnail",)),
     "app9.jpg": (segment(0xE9, b"ABC1234"), ("APP9",)),
+    "reserved.jpg": (segment(0xF5, b"ABC1234"), ("marker F5",)),
     "adobe.jpg": (segment(0xEE, b"Adobe\0\0\0\0\0\0\0ABC1234"), ("Adobe",)),
     "trailing.jpg": (saved("JPEG") + b"ABC1234", ("trailing bytes",)),
     "progressive.jpg": (saved("JPEG", progressive=True, restart_marker_rows=1) + b"ABC1234", ("trailing bytes",)),
@@ -127,7 +128,7 @@ def test_a_clean_tree(tmp_path):
     (tmp_path / "labels.csv").write_text("path,text\n0.jpg,XYZ1234\n1.png,ABC1243\n皖A12354.png,皖A·12354\n")
     (tmp_path / "empty").write_bytes(b"")
     found = scan(tmp_path, [PLATE, CHINESE])
-    assert found.hits == found.chance == found.unread == found.too_short == []
+    assert found.hits == found.chance == found.unread == found.unsearched == []
     assert found.files == 10 and found.bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
 
 
@@ -178,7 +179,7 @@ def test_what_cannot_be_looked_for_or_into_is_said(tmp_path):
     (tmp_path / "c.png").write_bytes(broken)
     os.mkfifo(tmp_path / "pipe")
     found = scan(tmp_path, [PLATE, "A1-2", "皖A12", "AB皖C123", *"XY"])
-    assert found.too_short == ["A1-2", "AB皖C123", "X", "Y", "皖A12"] and [hit.path for hit in found.hits] == [
+    assert found.unsearched == ["A1-2", "AB皖C123", "X", "Y", "皖A12"] and [hit.path for hit in found.hits] == [
         "b.parquet"
     ]
     assert [entry.partition(":")[0] for entry in found.unread] == ["a.zip", "b.parquet", "c.png", "pipe"]
@@ -211,6 +212,13 @@ def test_chance_hits_in_a_picture_are_as_many_as_expected(tmp_path):
     found = scan(tmp_path, texts)
     assert found.hits == [] and {hit.where for hit in found.chance} == {"pixels"}
     assert found.expected > 4 and abs(len(found.chance) - found.expected) < 5 * found.expected**0.5
+
+
+def test_a_grey_picture_expects_nothing(tmp_path):
+    """All its bytes are 128, which counts as a separator: it is one in a dash's UTF-8."""
+    Image.new("RGB", (64, 32), (128, 128, 128)).save(tmp_path / "grey.bmp")
+    found = scan(tmp_path, [PLATE])
+    assert found.hits == found.chance == [] and found.expected == 0
 
 
 def test_no_damage_stops_it(tmp_path):
