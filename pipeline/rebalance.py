@@ -98,7 +98,7 @@ class Corpus:
             have = before.get(deck, dict.fromkeys(counts, 0))
 
             def reached(n: int, deck: Deck = deck, have: dict = have, goal: float = goal) -> bool:
-                added = wish.counts({deck: n})[deck]
+                added = wish.alone(deck, n)
                 return self._even(deck, {c: have[c] + added[c] for c in have}) >= goal - 1e-9
 
             least = max(least, _first(reached))
