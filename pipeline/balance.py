@@ -105,11 +105,11 @@ def reweigh(weights: np.ndarray, shares: Sequence[tuple[np.ndarray, np.ndarray]]
     there = np.flatnonzero(weights)
     kinds = [(of[there], share) for of, share in shares]
     starts = np.cumsum([0, *(len(share) for _, share in kinds)])
-    rows = np.concatenate([start + of for start, (of, _) in zip(starts, kinds)])
-    sums = _sparse(rows, np.tile(np.arange(len(there)), len(kinds)), (starts[-1], len(there)))
-    wanted = np.concatenate([share for _, share in kinds])
-    filled = _nearest(sums, wanted, 0)
-    _refuse(wanted, sums @ filled)
+    rows = np.concatenate([np.zeros(len(there)), *(1 + start + of for start, (of, _) in zip(starts, kinds))])
+    sums = _sparse(rows, np.tile(np.arange(len(there)), 1 + len(kinds)), (1 + starts[-1], len(there)))
+    wanted = np.concatenate([[1.0], *(share for _, share in kinds)])
+    filled = _nearest(sums, wanted, 1)
+    _refuse(wanted[1:], (sums @ filled)[1:])
     if len(kinds) == 2:
         may_be = _may_be(np.stack([of for of, _ in kinds], axis=1), filled > 1e-9)
         there, kinds = there[may_be], [(of[may_be], share) for of, share in kinds]
