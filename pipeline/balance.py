@@ -36,8 +36,8 @@ def water_fill(have: Sequence[int] | np.ndarray, n: int, weights: Sequence[float
     """How to share `n` new ones over classes that already `have` some so that the lowest rise to one level.
 
     int64 (classes,), sum n. weights: how high the classes' levels shall stand to each other; without them, all alike;
-    a class of weight 0 gets none. Classes above the level get none; no other way of adding n leaves a larger minimum
-    of (have + new) / weight.
+    a class of weight 0 gets none. Classes above the level get none, the others what they lack of it, rounded up or
+    down. All alike, no other way of adding n leaves a larger minimum.
     """
     have = np.asarray(have, dtype=np.float64)
     weights = np.ones(len(have)) if len(weights) == 0 else np.asarray(weights, dtype=np.float64)
@@ -55,7 +55,7 @@ def rake(start: np.ndarray, rows: np.ndarray, columns: np.ndarray, rounds: int =
     """The table, float64 (R, C), nearest to `start` in Kullback-Leibler's sense whose rows and columns sum as asked.
 
     Iterative proportional fitting (Deming and Stephan, 1940); zeros of start stay zeros. It converges where there is
-    such a table: quickly, unless an entry has to vanish; then it stops after so many rounds, a little off.
+    such a table: quickly, unless an entry has to vanish (see `_may_be`); then it stops after so many rounds, far off.
     """
     table = np.asarray(start, dtype=np.float64).copy()
     for _ in range(rounds):
@@ -89,27 +89,30 @@ def apportion(sizes: np.ndarray, allowed: np.ndarray, wanted: np.ndarray) -> np.
     sizes and wanted are whole and have one sum. Raises Infeasible where there is no such table.
     """
     entries = np.argwhere(allowed)
-    nearest = np.bincount(
-        entries[:, 1], weights=_nearest(_sums(entries, allowed.shape), np.r_[sizes, wanted], len(sizes)),
-        minlength=len(wanted),
-    )  # fmt: skip
-    _refuse(wanted, nearest.round())
-    return whole(rake(allowed, sizes, wanted))
+    filled = _nearest(_sums(entries, allowed.shape), np.r_[sizes, wanted], len(sizes)).round()
+    _refuse(wanted, np.bincount(entries[:, 1], filled, len(wanted)))
+    start = np.zeros(allowed.shape)
+    start[tuple(entries[_may_be(entries, filled > 0)].T)] = 1
+    return whole(rake(start, sizes, wanted))
 
 
 def reweigh(weights: np.ndarray, shares: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """The weights (n,) as little changed as can be so that kinds have their shares: float64 (n,), sum 1.
 
-    shares: for every way of sorting the n into kinds, (of (n,), the kind's number; share (kinds,), sum 1). By iterative
-    proportional fitting. Raises Infeasible, its columns counted through all kinds, where the shares contradict.
+    shares: for one or two ways of sorting the n into kinds, (of (n,), the kind's number; share (kinds,), sum 1). By
+    iterative proportional fitting. Raises Infeasible, its columns counted through all kinds, where shares contradict.
     """
     there = np.flatnonzero(weights)
     kinds = [(of[there], share) for of, share in shares]
     starts = np.cumsum([0, *(len(share) for _, share in kinds)])
-    rows = np.concatenate([start + of for start, (of, _) in zip(starts, kinds)])
-    sums = _sparse(rows, np.tile(np.arange(len(there)), len(kinds)), (starts[-1], len(there)))
-    wanted = np.concatenate([share for _, share in kinds])
-    _refuse(wanted, sums @ _nearest(sums, wanted, 0))
+    rows = np.concatenate([np.zeros(len(there)), *(1 + start + of for start, (of, _) in zip(starts, kinds))])
+    sums = _sparse(rows, np.tile(np.arange(len(there)), 1 + len(kinds)), (1 + starts[-1], len(there)))
+    wanted = np.concatenate([[1.0], *(share for _, share in kinds)])
+    filled = _nearest(sums, wanted, 1)
+    _refuse(wanted[1:], (sums @ filled)[1:])
+    if len(kinds) == 2:
+        may_be = _may_be(np.stack([of for of, _ in kinds], axis=1), filled > 1e-9)
+        there, kinds = there[may_be], [(of[may_be], share) for of, share in kinds]
     fitted = np.asarray(weights, dtype=np.float64)[there]
     for _ in range(10_000):
         before = fitted
@@ -120,6 +123,20 @@ def reweigh(weights: np.ndarray, shares: Sequence[tuple[np.ndarray, np.ndarray]]
     whole_weights = np.zeros(len(weights))
     whole_weights[there] = fitted
     return whole_weights
+
+
+def _may_be(entries: np.ndarray, filled: np.ndarray) -> np.ndarray:
+    """Which entries (n, 2) of a table are not 0 in every table of its sums: bool (n,). filled: those that are not now.
+
+    One that is 0 now can be raised if a round of others, up and down by turns, gives back to row and column what it
+    takes: if the two are strongly connected by ways from rows over any entry, and from columns over filled ones.
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    row, column = entries[:, 0], entries[:, 0].max() + 1 + entries[:, 1]
+    ways = _sparse(np.r_[row, column[filled]], np.r_[column, row[filled]], (column.max() + 1,) * 2)
+    _, part = connected_components(ways, directed=True, connection="strong")
+    return part[row] == part[column]
 
 
 def _refuse(wanted: np.ndarray, nearest: np.ndarray) -> None:

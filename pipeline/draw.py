@@ -32,6 +32,7 @@ STAGE = int.from_bytes(b"draw")  # keeps these random numbers apart from other s
 TRADES = 1_000_000  # most that are tried before mending is given up (some seconds), beside PER_FAULT
 PER_ROW = 100  # trades are plenty where the rows are few: solvable cases took up to 33
 PER_FAULT = 20  # trades more; where there is room, a fault takes up to four
+SMALL = 200  # rows of a pattern that are looked through for a pair
 NEAR = 16  # trades that fail inside the pattern before other patterns of the deck are asked too
 LISTED = 4  # an alphabet product up to so many times the texts asked is listed to see how many are free
 COUNTED = 200_000  # ... and up to so many texts where drawing failed, for the message
@@ -297,7 +298,11 @@ class _Mender:
         if old[position] == old_other[position]:
             return False
         new, new_other = (_with(old, position, old_other[position]), _with(old_other, position, old[position]))
-        return self._swap(row, new, other, new_other)
+        return self._may(row, new) and self._may(other, new_other) and self._swap(row, new, other, new_other)
+
+    def _may(self, row: int, new: str) -> bool:
+        """Whether a row may have this text as far as counts go: single characters are what trades keep."""
+        return True
 
     def _swap(self, row: int, new: str, other: int, new_other: str) -> bool:
         """Gives a row at fault and another one new texts, unless that makes more faults; says whether it made fewer."""
@@ -316,7 +321,7 @@ class _Mender:
     def _trade_spare(self, row: int, position: int, cards: _Hands) -> bool:
         """Takes a spare character for one that came once more, and says whether that mended the row."""
         old, new = self.texts[row][position], self._below(sorted(cards.spare))
-        if old in cards.spare:
+        if old in cards.spare or not self._may(row, _with(self.texts[row], position, new)):
             return False
         cards.spare ^= {new, old}
         self._settle(row, _with(self.texts[row], position, new))
@@ -339,9 +344,14 @@ class _Mender:
 
 
 class _PairMender(_Mender):
-    """Trades what follows a character that two rows of a pattern share: no count of a character or a pair changes."""
+    """Trades what follows a character that two rows of a pattern share: no count of a character or a pair changes.
+
+    Rows of a small pattern may share none: they trade single characters if that makes pairs that no row has yet.
+    """
 
     def _trade(self, row: int, pattern: _Pattern, wide: bool) -> bool:
+        if wide and pattern.size <= SMALL:
+            return super()._trade(row, pattern, wide)
         cut = self._below(pattern.free)
         for _ in range(PER_FAULT):
             other = pattern.start + int(self.random() * pattern.size)
@@ -349,6 +359,12 @@ class _PairMender(_Mender):
             if other != row and a[cut] == b[cut] and a[cut:] != b[cut:]:
                 return self._swap(row, a[:cut] + b[cut:], other, b[:cut] + a[cut:])
         return False
+
+    def _may(self, row: int, new: str) -> bool:
+        pattern, old = self.pattern(row), self.texts[row]
+        rows = self.texts[pattern.start : pattern.start + pattern.size]
+        made = [(a, b) for a, b in pairwise(pattern.free) if (new[a], new[b]) != (old[a], old[b])]
+        return pattern.size <= SMALL and not any((r[a], r[b]) == (new[a], new[b]) for a, b in made for r in rows)
 
 
 def _with(text: str, position: int, character: str) -> str:

@@ -62,11 +62,17 @@ class Wish:
         if foreign:
             named = ", ".join(sorted(foreign))
             raise PlatemintError(f"balance.target: no plate of the source may have {named}: leave it out of the table")
+        if beyond := set(self.target.by_position).difference(deck.position for deck in sizes):
+            raise PlatemintError(f"balance.target: no plate of the source has a position {min(beyond)}, counted from 0")
+        if self.have and self.target.by_position:
+            raise PlatemintError(
+                "balance.target: a corpus is topped up by a table of character,share, without position"
+            )
         found = {}
         for decks in self._counted_as_one(sizes):
             found |= self._together({deck: sizes[deck] for deck in decks})
         uneven = [d for d in sizes if d not in found and (self.target.by_character or d.name in self.have)]
-        return found | {deck: self._alone(deck, sizes[deck]) for deck in uneven}
+        return found | {deck: self.alone(deck, sizes[deck]) for deck in uneven}
 
     def _counted_as_one(self, decks: Iterable[Deck]) -> list[list[Deck]]:
         """Decks that only together have what is wished: all of them, or those of a position that the table names."""
@@ -76,7 +82,7 @@ class Wish:
         named = ([deck for deck in free if deck.position == p] for p in sorted(self.target.by_position))
         return [decks for decks in named if decks]
 
-    def _alone(self, deck: Deck, size: int) -> dict[str, int]:
+    def alone(self, deck: Deck, size: int) -> dict[str, int]:
         """A deck's characters as the table has them, less those that the corpus has."""
         weights = self.target.expected(np.ones(len(deck.alphabet)), -1, deck.alphabet)
         if deck.alphabet in SEPARATORS:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.balance import entropy, largest_remainder
+from pipeline.balance import divergence, entropy, largest_remainder
 from pipeline.plate import PlatemintError
 from pipeline.quotas import Deck, group_weights
 from pipeline.shard import Stages
@@ -76,11 +76,15 @@ class Corpus:
         return float(np.average([self._even(*deck) for deck in decks.items()], weights=sizes)) if decks else 1.0
 
     def _even(self, deck: Deck, counts: dict[str, int]) -> float:
-        """How even a deck is, 0..1; 1 where no character could have one more of the others'."""
+        """How even a deck is, 0..1; 1 where no character could have one more of the others'.
+
+        The entropy it lacks; of an uneven wish, its divergence from that. What is not wished for does not count.
+        """
         wished = self.stages.wish.target.expected(np.ones(len(deck.alphabet)), -1, deck.alphabet)
-        there = np.array([counts[c] for c in deck.alphabet])
-        best = entropy(largest_remainder(wished, int(there.sum())))
-        return min(1.0, entropy(there) / best) if best else 1.0
+        there, wished = np.array([counts[c] for c in deck.alphabet])[wished > 0], wished[wished > 0]
+        best = largest_remainder(wished, int(there.sum()))
+        off = divergence(there, wished) - divergence(best, wished)
+        return min(1.0, max(0.0, 1 - off / entropy(best))) if entropy(best) else 1.0
 
     def plates_until(self, until: float) -> int:
         """The fewest plates, added as `generate` adds them, that make the corpus so even."""
@@ -98,7 +102,7 @@ class Corpus:
             have = before.get(deck, dict.fromkeys(counts, 0))
 
             def reached(n: int, deck: Deck = deck, have: dict = have, goal: float = goal) -> bool:
-                added = wish.counts({deck: n})[deck]
+                added = wish.alone(deck, n)
                 return self._even(deck, {c: have[c] + added[c] for c in have}) >= goal - 1e-9
 
             least = max(least, _first(reached))

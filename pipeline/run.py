@@ -101,6 +101,7 @@ def plan(stages: Stages) -> Plan:
     forbidden = Readings(sources.texts | given)
     targets = draw_targets(sources.groups, recipe.count, recipe.seed, forbidden, recipe.draw.reserved, wish)
     shards = _cut(targets, [group.split for group in sources.groups], recipe.write.shard_rows)
+    minting = len(shards)
     if recipe.write.real:
         shards += _real_shards(sources, len(shards), recipe.write.shard_rows)
     planned = np.bincount(targets.group, minlength=len(sources.groups)).tolist()
@@ -118,7 +119,7 @@ def plan(stages: Stages) -> Plan:
         "shards": [_promise(shard) for shard in shards],
     }
     taken = Taken(forbidden, frozenset(recipe.draw.reserved), np.sort(targets.text))
-    rules = None if recipe.balance.pairs else Rules(taken, len(shards), recipe.seed)
+    rules = None if recipe.balance.pairs else Rules(taken, minting, recipe.seed)
     return Plan(json.loads(json.dumps(facts)), shards, rules)
 
 

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from pipeline.balance import spread
 from pipeline.corpora import Corpus, Label, read_corpus
 from pipeline.grammar import letters_in_use, of_layout, pattern, positions_like, read_grammar
-from pipeline.plate import Plate, PlatemintError
+from pipeline.plate import Plate, PlatemintError, characters, normalise
 from pipeline.recipe import GenerateRecipe, nearest
 
 STAGE = 1  # in random seeds: no two stages draw the same numbers
@@ -227,6 +227,8 @@ def tried(sources: CorpusSources, recipe: GenerateRecipe, judge: Callable[[list[
             aside += [{"path": photo.path.name, "row": "", "reason": reason} for photo in sources.photos[number]]
             group = replace(group, weight=0.0)
         groups.append(group)
+    if not any(group.weight for group in groups):
+        raise PlatemintError(f"{recipe.source.path}: not one plate takes new texts; {aside[-1]['reason']}")
     return replace(sources, groups=tuple(groups), set_aside=aside)
 
 
@@ -242,7 +244,8 @@ def _takes_texts(sources: CorpusSources, group: int, recipe: GenerateRecipe, jud
 
 
 def _blocked(recipe: GenerateRecipe, layout) -> tuple[str, ...]:
-    return (*recipe.draw.blocked, *(layout.blocked if layout else ()))
+    words = (*recipe.draw.blocked, *(layout.blocked if layout else ()))
+    return tuple(filter(None, (characters(normalise(word)) for word in words)))
 
 
 def _varied(styles: list[tuple[float, float, float]], rng: np.random.Generator) -> np.ndarray:

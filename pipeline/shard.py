@@ -215,12 +215,12 @@ def mint(
     """
     rounds, sources = stages.recipe.filter.rounds, stages.sources
     trader = Trader(shard, sources.groups, stages.wish, rules) if rules else None
-    kept, dropped, uses, failed, tried = {}, [], Counter(), Counter(), Counter()
+    kept, served, dropped, failed, tried, accepted = {}, {}, [], Counter(), Counter(), Counter()
     pending, targets, tick = np.arange(len(shard.index)), shard.targets, tick or _nobody
     patience = [min(sources.groups[g].sources or PATIENCE, PATIENCE) for g in targets.group.tolist()]
     with ThreadPoolExecutor(THREADS) as pool:
         for attempt in range(rounds):
-            turns = _turns(sources, shard, attempt, pending, uses)
+            turns = _turns(sources, shard, attempt, pending, Counter(served.values()))
             source = partial(_source, sources, replace(shard, targets=targets), attempt, turns)
             for plates in _judged(_batches(pool, source, pending, stages, seconds), stages, seconds):
                 for plate, place in zip(
@@ -231,19 +231,20 @@ def mint(
                     if plate.reason:
                         dropped.append(row)
                     else:
-                        kept[place] = row
-                        uses[turns[place]] += 1
+                        kept[place], served[place] = row, turns[place]
+                        accepted[int(targets.group[place])] += 1
                 good = sum(not plate.reason for plate in plates)
                 tick(good, len(plates) - good)
             pending = np.array([place for place in pending.tolist() if place not in kept], dtype=np.int64)
             failed.update(pending.tolist())
             if trader and attempt + PATIENCE < rounds:
                 stuck = [place for place in pending.tolist() if failed[place] >= patience[place]]
-                easy = _easy_groups(uses, tried, sources.groups) if stuck else ()
+                easy = _easy_groups(accepted, tried, sources.groups) if stuck else ()
                 partners = {p for p, g in enumerate(targets.group.tolist()) if g in easy or p not in kept}
                 undone = _trade(trader, stuck, partners, failed)
                 for place in undone & kept.keys():
                     dropped.append(pool.submit(_given_up, kept.pop(place)))
+                    del served[place]
                     tick(-1, 1)
                 pending = np.union1d(pending, [*undone]).astype(np.int64)
                 targets = replace(targets, text=np.array(trader.texts))
@@ -255,11 +256,8 @@ def _nobody(accepted: int, rejected: int) -> None:
     """Is told how a shard gets on where nobody else is."""
 
 
-def _easy_groups(uses: Counter, tried: Counter, groups: Sequence) -> set[int]:
+def _easy_groups(accepted: Counter, tried: Counter, groups: Sequence) -> set[int]:
     """The groups whose texts find a plate in `PATIENCE` tries, at most one for each photograph, as a rule."""
-    accepted = Counter()
-    for (group, _), times in uses.items():
-        accepted[group] += times
     chance = {g: 1 - (1 - accepted[g] / n) ** min(groups[g].sources or PATIENCE, PATIENCE) for g, n in tried.items()}
     return {group for group, likely in chance.items() if likely > 0.75}
 

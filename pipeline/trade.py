@@ -27,7 +27,7 @@ TRIES = 200  # pairs looked at for each shard of the run: of so many one in `sha
 
 @dataclass(frozen=True)
 class Rules:
-    """What a traded text must not be. taken: planned or forbidden texts. shards: of the run."""
+    """What a traded text must not be. taken: planned or forbidden texts. shards: of the run, those with targets."""
 
     taken: Taken
     shards: int

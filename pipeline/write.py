@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from pipeline.plate import Plate, PlatemintError
 from pipeline.recipe import GenerateRecipe
@@ -25,7 +26,7 @@ _IPTC = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 EDITED_PHOTOGRAPH = _IPTC + "compositeWithTrainedAlgorithmicMedia"
 SYNTHETIC = _IPTC + "trainedAlgorithmicMedia"
 PHOTOGRAPH = _IPTC + "digitalCapture"
-AS_IT_IS = {".jpg": ".jpg", ".jpeg": ".jpg", ".png": ".png", ".webp": ".webp"}  # files that readers of shards know
+AS_IT_IS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}  # files that readers of shards know
 _PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
@@ -72,7 +73,8 @@ def row(plate: Plate, recipe: GenerateRecipe) -> dict:
 
 def real_row(plate: Plate, path: Path, recipe: GenerateRecipe) -> dict:
     """The row of a corpus's own plate: the very bytes of its file, where readers of shards know its format."""
-    suffix = AS_IT_IS.get(path.suffix.lower())
+    with Image.open(path) as picture:  # whatever its name says
+        suffix = AS_IT_IS.get(picture.format)
     data = path.read_bytes() if suffix else encode(plate.image, "png", 0)
     name = f"{plate.split}-real-{plate.index:09d}{suffix or '.png'}"
     return {

@@ -9,7 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.balance import count_table, deck, divergence, evenness, largest_remainder, lattice, water_fill
+from pipeline.balance import (
+    Infeasible,
+    apportion,
+    count_table,
+    deck,
+    divergence,
+    entropy,
+    evenness,
+    largest_remainder,
+    lattice,
+    rake,
+    reweigh,
+    spread,
+    water_fill,
+    whole,
+)
 
 counts = st.lists(st.integers(0, 1000), min_size=1, max_size=30)
 sizes = st.lists(st.integers(1, 12), min_size=1, max_size=4)
@@ -122,3 +137,187 @@ def test_divergence_by_hand():
     assert divergence([4, 0], [1, 1]) == 1 and divergence([3, 1], [0.75, 0.25]) == 0
     assert divergence([4, 1], [1, 0]) == math.inf and divergence([4, 0], [1, 0]) == divergence([0, 0], [1, 0]) == 0
     assert divergence([], []) == 0
+
+
+@given(counts, st.integers(0, 5000), st.data())
+def test_weighted_water_rises_to_one_level(have, n, data):
+    """Against a level found by halving: each class gets what it lacks of it, rounded up or down."""
+    weights = np.array(data.draw(st.lists(st.floats(0.1, 10), min_size=len(have), max_size=len(have))))
+    have, low, high = np.array(have), 0.0, 1e6
+    for _ in range(100):
+        level = (low + high) / 2
+        low, high = (low, level) if np.maximum(0, level * weights - have).sum() > n else (level, high)
+    new = water_fill(have, n, weights)
+    assert new.sum() == n and (abs(new - np.maximum(0, level * weights - have)) < 1 + 1e-6).all()
+
+
+@given(counts, st.integers(0, 5000))
+def test_no_other_way_of_adding_leaves_a_higher_minimum(have, n):
+    new, one_by_one = water_fill(have, n), np.array(have)
+    for _ in range(min(n, 300)):
+        one_by_one[np.argmin(one_by_one)] += 1
+    assert n > 300 or (np.array(have) + new).min() == one_by_one.min()
+
+
+def test_water_passes_over_what_is_not_wanted():
+    assert water_fill([0, 5, 0], 4, [1, 0, 1]).tolist() == [2, 0, 2]
+    assert water_fill([0, 0], 8, [3, 1]).tolist() == [6, 2] and water_fill([15, 0], 4, [3, 1]).tolist() == [0, 4]
+
+
+# --- tables
+
+
+@st.composite
+def tables(draw, most=6, largest=30):
+    """A table of whole numbers, and where it may have more than nothing."""
+    shape = draw(st.integers(1, most)), draw(st.integers(1, most))
+    cells = draw(st.lists(st.integers(-largest // 2, largest), min_size=math.prod(shape), max_size=math.prod(shape)))
+    cells = np.array(cells).reshape(shape)
+    cells.flat[0] = max(cells.flat[0], 0)
+    return np.maximum(cells, 0), cells >= 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables(), st.integers(1, 10**5))
+def test_apportioned_tables_have_their_sums_and_no_foreign_entry(made, times):
+    """Entries that must be 0 among them, and totals as large as runs are."""
+    table, allowed = made[0] * times, made[1]
+    found = apportion(table.sum(1), allowed, table.sum(0))
+    assert (found.sum(1) == table.sum(1)).all() and (found.sum(0) == table.sum(0)).all()
+    assert (found >= 0).all() and not found[~allowed].any()
+
+
+@pytest.mark.parametrize("n", [1, 100, 10**6, 10**8])
+def test_entries_that_must_vanish_do(n):
+    """Both rows may hold the first column, and only one of them the second: so that one gets nothing of the first."""
+    assert apportion(np.array([n, n]), np.array([[1, 1], [1, 0]], bool), np.array([n, n])).tolist() == [[0, n], [n, 0]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables(most=2, largest=5), st.data())
+def test_apportioned_tables_are_found_where_there_are_any_and_even(made, data):
+    """Against all tables there are: one is found where there is one, and no entry is far from the evenest."""
+    allowed, sizes = made[1], made[0].sum(1)
+    wanted = np.array(data.draw(st.lists(st.integers(0, 10), min_size=allowed.shape[1], max_size=allowed.shape[1])))
+    if wanted.sum() != sizes.sum():
+        wanted = made[0].sum(0)
+    every = itertools.product(*(range(sizes[row] + 1) if may else (0,) for (row, _), may in np.ndenumerate(allowed)))
+    some = [table for cells in every if ((table := np.reshape(cells, allowed.shape)).sum(1) == sizes).all()]
+    fitting = [table for table in some if (table.sum(0) == wanted).all()]
+    try:
+        found = apportion(sizes, allowed, wanted)
+    except Infeasible as fault:
+        assert not fitting
+        missed = [sum(abs(table.sum(0) - wanted)) for table in some]
+        nearest = np.array([fault.missed[c][1] if c in fault.missed else w for c, w in enumerate(wanted)])
+        assert [w for w, _ in fault.missed.values()] == [wanted[c] for c in fault.missed]
+        assert any((table.sum(0) == nearest).all() for table in some)  # what it names can be had
+        assert sum(abs(nearest - wanted)) == min(missed)  # and nothing is nearer
+    else:
+        assert any((table == found).all() for table in fitting)
+        best = max(fitting, key=lambda table: entropy(table.ravel()))
+        assert abs(found - best).max() <= 1
+
+
+def test_an_even_table_is_apportioned_evenly():
+    assert apportion(np.array([6, 12]), np.ones((2, 3), bool), np.array([6, 6, 6])).tolist() == [[2, 2, 2], [4, 4, 4]]
+
+
+def test_columns_that_cannot_be_had_are_named():
+    with pytest.raises(Infeasible) as told:
+        apportion(np.array([10, 10]), np.array([[1, 1, 0], [1, 0, 1]], bool), np.array([2, 14, 4]))
+    assert told.value.missed[1] == (14, 10) and "14" in str(told.value)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables(largest=20), st.integers(0, 99))
+def test_whole_tables_round_each_entry_and_keep_the_sums(made, seed):
+    rng = np.random.default_rng(seed)
+    table = made[0] + rng.uniform(0, 3, made[0].shape)
+    rows = largest_remainder(table.sum(1), round(float(table.sum())))
+    columns = largest_remainder(table.sum(0), int(rows.sum()))
+    if not (table.sum() and rows.all() and columns.all()):
+        return
+    raked = rake(table, rows, columns)
+    found = whole(raked)
+    assert (found.sum(1) == rows).all() and (found.sum(0) == columns).all() and (abs(found - raked) < 1 + 1e-6).all()
+
+
+def test_raking_keeps_what_entries_are_to_each_other():
+    """Odds ratios are those of the start: the least change that gives the sums."""
+    start = np.array([[1.0, 2.0], [3.0, 4.0]])
+    found = rake(start, np.array([30, 70]), np.array([50, 50]))
+    assert found.sum(0) == pytest.approx([50, 50]) and found.sum(1) == pytest.approx([30, 70])
+    assert found[0, 0] * found[1, 1] / (found[0, 1] * found[1, 0]) == pytest.approx(4 / 6)
+
+
+# --- shares
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 999), st.integers(1, 4), st.integers(1, 4), st.booleans())
+def test_reweighed_kinds_have_their_shares(seed, a, b, zeros):
+    """Shares that some weights have, so they can be had, some only with weights of 0."""
+    rng = np.random.default_rng(seed)
+    of = np.stack([rng.integers(a, size=12), rng.integers(b, size=12)])
+    truth = rng.uniform(0.01, 1, 12) * (rng.random(12) < 0.5 if zeros else 1)
+    if not truth.sum():
+        return
+    shares = [np.bincount(kind, truth, n) / truth.sum() for kind, n in zip(of, (a, b))]
+    found = reweigh(rng.uniform(0.1, 1, 12), list(zip(of, shares)))
+    assert found.sum() == pytest.approx(1) and (found >= 0).all()
+    for kind, share in zip(of, shares):
+        assert np.bincount(kind, found, len(share)) == pytest.approx(share, abs=1e-7)
+
+
+def test_reweighing_keeps_what_weights_of_one_kind_are_to_each_other():
+    found = reweigh(np.array([3.0, 1.0, 0.0, 6.0]), [(np.array([0, 0, 0, 1]), np.array([0.8, 0.2]))])
+    assert found.tolist() == pytest.approx([0.6, 0.2, 0, 0.2])
+
+
+def test_shares_that_contradict_each_other_are_refused():
+    """All of kind 0 one way are kind 0 the other way, so the other's share is not below the one's."""
+    ways = [(np.array([0, 1, 1]), np.array([0.7, 0.3])), (np.array([0, 0, 1]), np.array([0.4, 0.6]))]
+    with pytest.raises(Infeasible) as told:
+        reweigh(np.ones(3), ways)
+    wanted = np.concatenate([share for _, share in ways])
+    nearest = np.array([told.value.missed.get(c, (w, w))[1] for c, w in enumerate(wanted)])
+    assert {c: w for c, (w, _) in told.value.missed.items()} == {c: wanted[c] for c in told.value.missed}
+    fitted = reweigh(np.ones(3), [(ways[0][0], nearest[:2]), (ways[1][0], nearest[2:])])
+    assert fitted.sum() == pytest.approx(1) and abs(wanted - nearest).sum() == pytest.approx(0.6)
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=12), st.integers(0, 99), st.data())
+def test_any_stretch_holds_about_each_ones_share(counts, seed, data):
+    """Of each class at most two off, and what two off in every class can shift a stretch by."""
+    row = spread(counts, np.random.default_rng(seed))
+    assert np.bincount(row, minlength=len(counts)).tolist() == counts
+    if not len(row):
+        return
+    start = data.draw(st.integers(0, len(row) - 1))
+    stretch = row[start : data.draw(st.integers(start, len(row)))]
+    share = np.array(counts) / len(row)
+    assert (
+        abs(np.bincount(stretch, minlength=len(counts)) - share * len(stretch)) <= 2 + 2 * len(counts) * share
+    ).all()
+
+
+def test_a_spread_is_shuffled_and_evener_than_chance():
+    first, same, other = (spread([50] * 8, np.random.default_rng(seed)).tolist() for seed in (1, 1, 2))
+    assert first == same != other
+    blocks = [Counter(first[start : start + 40]) for start in range(0, 400, 40)]
+    assert max(abs(block[c] - 5) for block in blocks for c in range(8)) <= 2
+    chance = np.random.default_rng(0).permutation(np.repeat(range(8), 50)).tolist()
+    blocks = [Counter(chance[start : start + 40]) for start in range(0, 400, 40)]
+    assert max(abs(block[c] - 5) for block in blocks for c in range(8)) > 3
+
+
+def test_entropy_by_hand():
+    assert entropy([1, 1]) == 1 and entropy([4, 4, 4, 4]) == 2 and entropy([1, 3]) == pytest.approx(0.811278, abs=1e-6)
+    assert entropy([0, 0]) == entropy([7]) == entropy([]) == 0
+
+
+@given(counts)
+def test_entropy_is_highest_when_even(counts):
+    assert 0 <= entropy(counts) <= math.log2(len(counts)) + 1e-9
+    assert entropy(counts) == pytest.approx(entropy(np.array(counts) * 3))

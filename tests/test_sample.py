@@ -7,13 +7,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stand_ins import Lucky, Sources, recipe
 
+from pipeline import run
 from pipeline.plate import DIGITS, LETTERS, PROVINCES, PlatemintError, normalise
 from pipeline.recipe import load_recipe
-from pipeline.sample import _stride, open_sources
+from pipeline.sample import _stride, _varied, open_sources, style_of
+from pipeline.shard import MOST_OFTEN, run_shard
 
 SHARED = Path(__file__).parents[2] / "shared" / "plates"
 NO_IO = LETTERS.replace("I", "").replace("O", "")
@@ -225,3 +229,78 @@ def test_plates_of_faker_s_countries_become_groups_of_their_patterns(tmp_path, l
         for index in range(group.sources):
             text = sources.get(number, index).text
             assert len(text) == len(group.positions) and all(c in a for c, a in zip(text, group.positions))
+
+
+def off(order: np.ndarray, styles: np.ndarray, length: int) -> float:
+    """By how many the thirds of brightness, height and tilt miss their share in the worst stretch of this length."""
+    thirds = 3 * np.argsort(np.argsort(styles, axis=0), axis=0) // len(styles)
+    stretches = [order[start : start + length] for start in range(0, len(order) - length + 1, 9)]
+    return max(
+        abs(np.bincount(column[some], minlength=3) - length / 3).max() for column in thirds.T for some in stretches
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_any_stretch_of_photographs_shows_dark_and_light_small_and_large_level_and_tilted(seed):
+    rng = np.random.default_rng(seed)
+    styles = rng.normal(size=(810, 3)) * (40, 20, 5)
+    order = _varied([tuple(style) for style in styles.tolist()], rng)
+    assert off(order, styles, 81) <= 7 < 9 <= off(rng.permutation(810), styles, 81)
+
+
+@given(st.lists(st.tuples(st.sampled_from([1.0, 2.0]), st.floats(0, 9), st.floats(-9, 9)), min_size=1, max_size=60))
+def test_an_order_has_every_photograph_once(styles):
+    assert sorted(_varied(styles, np.random.default_rng(0)).tolist()) == list(range(len(styles)))
+
+
+def test_photographs_of_a_corpus_are_used_in_such_an_order(tmp_path):
+    """The light ones are the last thirty of ninety; a third of every thirty used are light."""
+    folder = corpus(tmp_path, [(f"AB{n:02d}", "train") for n in range(90)])
+    for n in range(60, 90):
+        assert cv2.imwrite(str(folder / f"{n}.png"), np.random.default_rng(n).integers(200, 256, (24, 80, 3), np.uint8))
+    [photos] = opened(folder).photos
+    light = [photo.style[0] > 200 for photo in photos]
+    assert all(5 <= sum(light[start : start + 30]) <= 15 for start in range(0, 61, 3))
+
+
+@pytest.mark.parametrize("angle", [-5, -2, 0, 3, 5])
+def test_the_tilt_of_a_plate_is_measured_with_its_sign(angle):
+    from pipeline.render import load_layouts, random_text, render_plate
+
+    layout, rng = load_layouts(["uk"])["uk"], np.random.default_rng(4)
+    found = []
+    for _ in range(5):
+        plate = render_plate(layout, random_text(layout.positions, rng), rng).image
+        plate = cv2.resize(plate, (320, 80), interpolation=cv2.INTER_AREA)
+        turn = cv2.getRotationMatrix2D((160, 40), -angle, 1)  # OpenCV turns counter-clockwise
+        turned = cv2.warpAffine(plate, turn, (320, 80), borderMode=cv2.BORDER_REPLICATE)
+        found.append(style_of(turned)[2] - style_of(plate)[2])
+    assert np.median(found) == pytest.approx(angle, abs=max(0.3, 0.4 * abs(angle)))
+
+
+def test_brightness_and_height_are_the_picture_s():
+    assert style_of(np.full((30, 90, 3), 77, np.uint8)) == pytest.approx((77, 30, 0))
+
+
+def test_no_photograph_stands_in_for_all(tmp_path):
+    """Two of seven accept anything, the others next to nothing: each of the two serves twice its share and no more."""
+
+    class Seven(Sources):
+        groups = Sources.groups[:1]
+
+    class Easy(Lucky):
+        sources = Seven()
+
+        def filter(self, plates):
+            for plate in super().filter(plates):
+                if plate.source in ("0/1", "0/4"):
+                    plate.reason, plate.scores["reader"] = "", 1.0
+            return plates
+
+    made = recipe(tmp_path / "plates", count=70, filter={"rounds": 30, "min_reader": 0.97}, write={"shard_rows": 70})
+    stages = Easy(made)
+    [shard] = run.plan(stages).shards
+    commit = run_shard(shard, stages)
+    served = Counter(pq.read_table(made.folder / commit["files"][0]["path"])["source"].to_pylist())
+    assert served["0/1"] == served["0/4"] == MOST_OFTEN * 10 and max(served.values()) == MOST_OFTEN * 10
+    assert served.total() < 70

@@ -32,7 +32,7 @@ def main() -> None:
     stages = Stages(
         load_recipe(None, ["filter.rounds=1"], "generate", {"source.path": options.source, "count": options.plates})
     )
-    shard = plan(stages.recipe, stages.sources).shards[0].part(slice(options.plates))
+    shard = plan(stages).shards[0].part(slice(options.plates))
     works = {
         "pipeline": lambda: _pipeline(shard, stages),
         "generator": _bare(stages, readings=0),
@@ -54,9 +54,9 @@ def main() -> None:
 
 
 def _pipeline(shard, stages) -> int:
-    kept, dropped, _ = mint(shard, stages, Counter())
-    write.parquet(kept, write.schema(stages.recipe))
-    return len(kept) + len(dropped)
+    minted = mint(shard, stages, Counter())
+    write.parquet(minted.kept, write.schema(stages.recipe))
+    return len(minted.kept) + len(minted.dropped)
 
 
 def _bare(stages, readings: int):
