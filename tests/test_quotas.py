@@ -276,8 +276,8 @@ def uneven_pairs(texts: list[str], positions) -> list[int]:
     return found
 
 
-@settings(max_examples=25, deadline=None)
-@given(groups_of, st.integers(1, 900), st.integers(0, 99))
+@settings(max_examples=12, deadline=None)
+@given(groups_of, st.integers(1, 600), st.integers(0, 99))
 def test_pairs_of_neighbours_are_as_even_as_single_characters(groups, count, seed):
     wish = Wish(Balance(pairs=True))
     targets = draw_targets(groups, count, seed, frozenset(), wish=wish)
