@@ -204,8 +204,9 @@ def _deal(patterns: list[_Pattern], wish: Wish, rng: np.random.Generator) -> tup
             )
             pile = None if pile is None else pile[hand.size :]
             begin += hand.size
-        over = 0 if counts else begin % len(cards.order)
-        cards.spare = set(cards.order[over:].tolist()) if over else set()
+        over = begin % len(cards.order)
+        even = set(cards.order[over:].tolist()) if over else set()
+        cards.spare = wish.spare(key, counts) if counts else even
     rows = ([columns[q.start, p] for p in range(len(q.positions))] for q in patterns)
     texts = (_joined(_with_even_pairs(part, rng) if wish.balance.pairs else part) for part in rows)
     return [text for part in texts for text in part], decks

@@ -90,6 +90,27 @@ class Wish:
         have = self.have.get(deck.name, {})
         return dict(zip(deck.alphabet, water_fill([have.get(c, 0) for c in deck.alphabet], size, weights).tolist()))
 
+    def spare(self, deck: Deck, counts: Mapping[str, int]) -> set[str]:
+        """Characters of a topped-up deck that could as well have come once more instead of one that did."""
+        if deck.name not in self.have or self.target.by_character:
+            return set()
+        there = self._levels(deck, counts)
+        lowest = min(there.values())
+        return (
+            {c for c in there if there[c] == lowest} if any(counts[c] and there[c] > lowest for c in there) else set()
+        )
+
+    def _levels(self, deck: Deck, counts: Mapping[str, int]) -> dict[str, int]:
+        have = self.have.get(deck.name, {})
+        return {c: have.get(c, 0) + counts[c] for c in deck.alphabet}
+
+    def _alike(self, deck: Deck, counts: Mapping[str, int], wished: Mapping[str, int]) -> bool:
+        """Whether counts are the wished ones, or raise a corpus to the same level with others of its characters."""
+        if deck.name not in self.have or self.target.by_character:
+            return counts == wished
+        levels = (sorted(self._levels(deck, some).values()) for some in (counts, wished))
+        return min(counts.values()) >= 0 and next(levels) == next(levels)
+
     def _together(self, sizes: dict[Deck, int]) -> dict[Deck, dict[str, int]]:
         position = next(iter(sizes)).position if self.balance.per != "character" else -1
         shares = self.target.by_position.get(position, {})
@@ -112,7 +133,11 @@ class Wish:
             if _summed(decks[deck] for deck in group) != _summed(wished[deck] for deck in group):
                 faults.append(f"its quotas at {', '.join(deck.name for deck in group)} are not as wished")
         for deck, counts in decks.items():
-            if deck in wished and not any(deck in group for group in together) and counts != wished[deck]:
+            if (
+                deck in wished
+                and not any(deck in group for group in together)
+                and not self._alike(deck, counts, wished[deck])
+            ):
                 faults.append(f"its quotas at {deck.name} are not as wished")
             if deck not in wished and max(counts.values()) - min(counts.values()) > 1:
                 faults.append(f"its quotas at {deck.name} are not even")
