@@ -118,7 +118,7 @@ class Edit(Strict):
 
 
 class Filter(Strict):
-    rounds: int = Field(12, ge=1, le=100, description="Tries per text, each on another source, until it is given up.")
+    rounds: int = Field(24, ge=1, le=100, description="Tries per text, each on another source, until it is given up.")
     min_stability: Share = Field(0.1, description="Least agreement of the target mask cut a little higher and lower.")
     min_slots: Share = Field(0.6, description="Least agreement of the target mask with the text's length and places.")
     min_mask_reader: Share = Field(0.1, description="Least score of the text, read from the target mask alone.")
