@@ -191,7 +191,7 @@ class Anonymizer:
         return reason
 
     def _leaks(self, case: Case, plate: Plate) -> bool:
-        """Whether the old text is read, or what was read before, should the label be wrong; one character may differ."""
+        """Whether the old text is read, or what was read before, should its label be wrong, or one off them."""
         olds = (case.spot.text, *([case.reading] if len(case.reading) >= TELLING else []))
         near = any(within_one(plate.reading, old) for old in olds) and not same_reading(plate.reading, plate.text)
         return near or plate.scores["residue"] > self.recipe.filter.max_residue

@@ -24,7 +24,7 @@ _444, _420 = 0, 2  # chroma samplings, as Pillow counts them
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded file. pixels: uint8 (H, W, 3) RGB, upright. alpha: uint8 (H, W), None without. gray: it had one channel.
+    """A decoded file. pixels: uint8 (H, W, 3) RGB, upright. alpha: uint8 (H, W), None without. gray: of one channel.
 
     format: as Pillow names it. tables, sampling: of a JPEG, quantisation and chroma, so that it is encoded as it was.
     planes: uint8 (H, W, 3), a JPEG's luma and chroma as they are coded, None where they cannot be had.
