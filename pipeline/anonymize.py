@@ -34,6 +34,7 @@ from pipeline.view import View, overlapping, views_of
 FRAMES = 16  # pictures in memory at once
 MARK = ".anonymizing"  # in a folder whose run has not ended: nothing in it may be relied on
 AUDIT = "audit.json"
+ERASED = 0.75  # part of the old strokes' pixels that have to change where nobody could read the photograph
 LEGIBLE = 0.3  # likelihood of the source's own text from which on a new one has to be read too
 CELLS = (4, 2)  # a redacted plate is as many patches of one colour, smoothed
 
@@ -101,7 +102,7 @@ class Anonymizer:
         _refuse_overlap(self.dataset.root, recipe.folder)
         spots = [(spot.text, frame.path) for frame in self.dataset.frames for spot in frame.spots]
         self.annotated = len(spots) + len(self.dataset.lost)
-        self.texts = sorted({text for text, _ in spots} | {*self.dataset.lost} - {""})
+        self.texts = sorted({*(text for text, _ in spots), *self.dataset.lost} - {""})
         self.forbidden = Forbidden(self.texts, recipe.draw.blocked, recipe.draw.reserved)
         self.real = Readings(self.texts)
         self.pseudonym = self._pseudonyms([spot for spot in spots if _writable(spot[0])])
@@ -186,7 +187,7 @@ class Anonymizer:
 
     def _unreadable(self, case: Case, plate: Plate) -> str:
         reason = self.filter.decide(plate.scores)
-        if reason == "reader" and not case.legible:  # nobody could read the photograph: the mask has to prove it
+        if reason == "reader" and not case.legible and _erased(plate):  # nobody could read it: the mask has to prove it
             reason = self.filter.decide(plate.scores | {"reader": 1.0})
         return reason
 
@@ -199,6 +200,12 @@ class Anonymizer:
 
 def _writable(text: str) -> bool:
     return bool(characters(text)) and not unspellable(text) and len(text) <= LONGEST
+
+
+def _erased(plate: Plate) -> bool:
+    """Whether an edit has changed the old strokes, as its mask has them."""
+    strokes = plate.source_mask > 127
+    return strokes.any() and (plate.image != plate.original).any(2)[strokes].mean() >= ERASED
 
 
 def _as_is(case: Case) -> Plate:

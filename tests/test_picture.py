@@ -84,7 +84,7 @@ def test_a_transparent_palette_stays_transparent(tmp_path):
     assert (np.asarray(Image.open(written(source)).convert("RGBA"))[..., 3] == wanted).all()
 
 
-# Sampling (0: 4:4:4, 1: 4:2:2, 2: 4:2:0), quality; then of the unchanged blocks' pixels the share that moves, and how far.
+# Sampling (0: 4:4:4, 1: 4:2:2, 2: 4:2:0), quality; of unchanged blocks' pixels the share that moves, and how far.
 PROMISED = [(0, 60, 0, 0), (0, 85, 0, 0), (2, 60, 0, 0), (2, 85, 0, 0), (0, 90, 0.001, 1), (2, 90, 0.001, 1),
             (0, 95, 0.05, 3), (2, 95, 0.05, 3), (1, 85, 1, 21)]  # fmt: skip
 
