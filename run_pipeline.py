@@ -157,13 +157,13 @@ def anonymize(corpus, out, form, key_file, track_consistent, on_doubt, recipe, s
     """
     import json
 
-    from pipeline.anonymize import anonymize
+    from pipeline.anonymize import Anonymizer, anonymize
 
     given = {"source.path": corpus, "source.format": form, "out": out, "key_file": key_file, "on_doubt": on_doubt}
     given |= {"track_consistent": True} if track_consistent else {}
     with _faults(WrongUse):
-        resolved = _load(recipe, sets, given, "anonymize")
-    audit = anonymize(resolved, sys.stderr)
+        anonymizer = Anonymizer(_load(recipe, sets, given, "anonymize"))
+    audit = anonymize(anonymizer.recipe, sys.stderr, anonymizer)
     click.echo(json.dumps(audit, ensure_ascii=False, indent=1))
     sys.exit(1 if audit["source_texts"]["found"] else 0)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
@@ -23,34 +24,45 @@ from pipeline.edit import Editor, batched
 from pipeline.filter import Filter
 from pipeline.metrics import within_one
 from pipeline.picture import Picture, open_picture
-from pipeline.plate import LONGEST, Plate, PlatemintError, Readings, characters, same_reading, unspellable
+from pipeline.plate import LONGEST, TELLING, Plate, PlatemintError, Readings, characters, same_reading, unspellable
 from pipeline.progress import Count
 from pipeline.pseudonym import ATTEMPTS, Drawn, Forbidden, Keyed, read_key
 from pipeline.recipe import AnonymizeRecipe
 from pipeline.scan import Scan, scan
-from pipeline.view import View, views_of
+from pipeline.view import View, overlapping, views_of
 
 FRAMES = 16  # pictures in memory at once
 MARK = ".anonymizing"  # in a folder whose run has not ended: nothing in it may be relied on
-AUDIT, RECIPE = "audit.json", "recipe.yaml"
+AUDIT = "audit.json"
+ERASED = 0.75  # part of the old strokes' pixels that have to change where nobody could read the photograph
 LEGIBLE = 0.3  # likelihood of the source's own text from which on a new one has to be read too
 CELLS = (4, 2)  # a redacted plate is as many patches of one colour, smoothed
 
 
 @dataclass
 class Case:
-    """One plate on its way: where it is in which frame, and what became of it. fate: replaced, redacted or withheld."""
+    """One plate on its way: where it is in which frame, and what became of it. fate: replaced, redacted or withheld.
+
+    pixels: of the whole frame. reason: why it is not replaced.
+    """
 
     frame: Frame
     spot: Spot
     view: View
+    pixels: np.ndarray
     source: np.ndarray  # the plate as it was, uint8 (h, w, 3)
+    reading: str = ""  # what our reader reads of it, whatever its label says
     legible: bool = True
     fate: str = ""
     text: str = ""
     reason: str = ""
     result: np.ndarray | None = None
     region: np.ndarray | None = None  # bool (h, w), pixels of the view that may differ
+
+    def edited(self, plate: Plate) -> Plate:
+        """An edit of the plate, whose picture shows what will be seen of it: pixels outside its masks never get out."""
+        region = (plate.source_mask > 0) | (plate.target_mask > 0)
+        return replace(plate, image=self.view.seen(self.pixels, self.source, plate.image, region))
 
 
 @dataclass
@@ -63,89 +75,137 @@ class Audit:
     outside: Counter = field(default_factory=Counter)
     scan: Scan | None = None
 
+    def count(self, cases: list[Case], picture: Picture | None) -> bool:
+        """Takes note of a picture (None: unusable) and its plates; returns whether it can be written."""
+        if picture is None:
+            return False
+        withheld = any(case.fate == "withheld" for case in cases)
+        self.pictures["withheld" if withheld else "written"] += 1
+        self.pictures["bare"] += not cases
+        for case in cases:
+            self.fates["withheld" if withheld else case.fate] += 1
+            if reason := case.reason or "in one picture with another" * withheld:
+                self.reasons[reason] += 1
+        return not withheld
+
 
 class Anonymizer:
-    """Networks, pseudonyms and rules of one run."""
+    """Dataset, networks, pseudonyms and rules of one run. Writes nothing but the key, where there is none yet.
 
-    def __init__(self, recipe: AnonymizeRecipe, dataset: Dataset):
-        self.recipe, self.dataset = recipe, dataset
-        self.texts = sorted({spot.text for frame in dataset.frames for spot in frame.spots if spot.text})
+    Raises PlatemintError where the folder written lies in the dataset or around it, for a dataset, key or network that
+    cannot be used, and where the dataset's format cannot write what it has to.
+    """
+
+    def __init__(self, recipe: AnonymizeRecipe):
+        self.recipe = recipe
+        self.dataset = open_dataset(recipe.source.path, recipe.source.format)
+        _refuse_overlap(self.dataset.root, recipe.folder)
+        spots = [(spot.text, frame.path) for frame in self.dataset.frames for spot in frame.spots]
+        self.annotated = len(spots) + len(self.dataset.lost)
+        self.texts = sorted({*(text for text, _ in spots), *self.dataset.lost} - {""})
         self.forbidden = Forbidden(self.texts, recipe.draw.blocked, recipe.draw.reserved)
         self.real = Readings(self.texts)
-        self.pseudonym = self._pseudonyms()
-        self.edit, self.filter = Editor(recipe.edit), Filter(recipe.filter, recipe.edit)
+        self.pseudonym = self._pseudonyms([spot for spot in spots if _writable(spot[0])])
+        self.tried: dict[tuple[str, str], int] = {}  # the attempt that a plate's first picture has taken
+        becomes = rewrite(self.dataset, lambda frame, old: self.pseudonym(old, frame.path, 0))
+        if AUDIT in [new for new, _ in becomes.values()]:
+            raise PlatemintError(f"{self.dataset.root}: has an {AUDIT} of its own; give it another name")
+        self.edit, self.filter = self.networks()
 
-    def _pseudonyms(self) -> Drawn | Keyed:
+    def networks(self) -> tuple[Editor, Filter]:
+        return Editor(self.recipe.edit), Filter(self.recipe.filter, self.recipe.edit)
+
+    def _pseudonyms(self, plates: list[tuple[str, str]]) -> Drawn | Keyed:
         if self.recipe.key_file:
             folders = (self.recipe.source.path, self.recipe.folder)
             return Keyed(read_key(self.recipe.key_file, folders), self.forbidden)
-        plates = [(s.text, f.path) for f in self.dataset.frames for s in f.spots if _writable(s.text)]
         return Drawn(plates, self.forbidden, self.recipe.track_consistent)
 
     def cases(self, frame: Frame, pixels: np.ndarray) -> list[Case]:
-        """The plates of a frame. Those that have no text, or one that cannot be written, are as good as decided."""
-        cases = []
-        for spot, view in zip(frame.spots, views_of(frame.spots, pixels)):
-            case = Case(frame, spot, view, view.cut(pixels))
+        """The plates of a frame. Those that have no text, one that cannot be written or a neighbour are decided."""
+        cases, views = [], views_of(frame.spots, pixels)
+        for spot, view, shared in zip(frame.spots, views, overlapping(views)):
+            case = Case(frame, spot, view, pixels, view.cut(pixels))
             if not _writable(spot.text):
                 self.give_up(case, "no text" if not spot.text else "a text that cannot be written")
+            elif shared:  # whatever is proven of one would be undone by the other
+                self.give_up(case, "overlaps another plate")
             cases.append(case)
         return cases
 
     def give_up(self, case: Case, reason: str) -> None:
         """Redacts a plate, or has its picture withheld, as the recipe says."""
-        case.reason = reason
-        case.fate = "redacted" if self.recipe.on_doubt == "redact" or reason == "no text" else "withheld"
+        redact = self.recipe.on_doubt == "redact" or reason == "no text"
+        case.fate, case.text, case.reason = "redacted" if redact else "withheld", "", reason
         case.result, case.region = redacted(case.source), np.ones(case.source.shape[:2], bool)
 
     def settle(self, cases: list[Case]) -> None:
         """Gives every plate a new text that holds, or gives it up."""
         open_ = [case for case in cases if not case.fate]
         for case, plate in zip(open_, self.filter.scored([_as_is(case) for case in open_])):
-            case.legible = plate.scores["reader"] >= LEGIBLE
+            case.reading, case.legible = plate.reading, plate.scores["reader"] >= LEGIBLE
         for attempt in range(ATTEMPTS):
             tried = [(case, text) for case in open_ if (text := self._text(case, attempt))]
             plates = self.edit([Plate(c.source, c.spot.text, target=text) for c, text in tried])
-            for (case, text), plate, reason in zip(tried, plates, self._faults([c for c, _ in tried], plates)):
+            seen = [case.edited(plate) for (case, _), plate in zip(tried, plates)]
+            for (case, text), plate, reason in zip(tried, plates, self._faults([c for c, _ in tried], seen)):
                 case.reason = reason
                 if not reason:
+                    self.tried.setdefault(self._plate(case), attempt)
                     case.fate, case.text, case.result = "replaced", text, plate.image
                     case.region = (plate.source_mask > 0) | (plate.target_mask > 0)
             open_ = [case for case in open_ if not case.fate]
         for case in open_:
             self.give_up(case, case.reason or "no new text is free")
+        self._alike(cases)
+
+    def _plate(self, case: Case) -> tuple[str, str]:
+        """Which plates have one new text: those of one text in a frame, or in all frames."""
+        return characters(case.spot.text), "" if self.recipe.track_consistent else case.frame.path
+
+    def _alike(self, cases: list[Case]) -> None:
+        """Plates of one text share their fate in a frame: one label cannot say two things."""
+        lost = {(case.frame.path, characters(case.spot.text)) for case in cases if case.fate != "replaced"}
+        for case in cases:
+            if case.fate == "replaced" and (case.frame.path, characters(case.spot.text)) in lost:
+                self.give_up(case, "the same plate twice")
 
     def _text(self, case: Case, attempt: int) -> str:
-        """The attempt's text, "" where there is none: a key gives one text alone."""
+        """The attempt's text, "" where there is none: a key gives one text alone, and one that is in use stays."""
+        if self.tried.get(self._plate(case), attempt) != attempt:
+            return ""
         text = self.pseudonym(case.spot.text, case.frame.path, attempt)
         return "" if text in self.real or same_reading(text, case.spot.text) else text
 
     def _faults(self, cases: list[Case], plates: list[Plate]) -> list[str]:
         """Why each edit cannot leave, "" where it can: it reads right, and its source's text is read in no light."""
-        scored = self.filter.scored(plates)
-        reasons = [self._unreadable(case, plate) for case, plate in zip(cases, scored)]
-        for look in LOOKS.values():
-            seen = self.filter.scored([replace(p, image=look(p.image)) for p in plates])
-            for i, plate in enumerate(seen):
-                if not reasons[i] and self._leaks(plate):
-                    reasons[i] = "source read"
-        return reasons
+        looks = [plates] + [[replace(p, image=look(p.image)) for p in plates] for look in LOOKS]
+        scored = list(map(self.filter.scored, looks))
+        reasons = [self._unreadable(case, plate) for case, plate in zip(cases, scored[0])]
+        leaks = [any(self._leaks(case, plate) for plate in seen) for case, *seen in zip(cases, *scored)]
+        return [reason or "source read" * leak for reason, leak in zip(reasons, leaks)]
 
     def _unreadable(self, case: Case, plate: Plate) -> str:
         reason = self.filter.decide(plate.scores)
-        if reason == "reader" and not case.legible:  # nobody could read the photograph: the mask has to prove it
+        if reason == "reader" and not case.legible and _erased(plate):  # nobody could read it: the mask has to prove it
             reason = self.filter.decide(plate.scores | {"reader": 1.0})
         return reason
 
-    def _leaks(self, plate: Plate) -> bool:
-        old, near = plate.original_text, within_one(plate.reading, plate.original_text)
-        return plate.scores["residue"] > self.recipe.filter.max_residue or (
-            near and not same_reading(plate.reading, plate.text) and bool(characters(old))
-        )
+    def _leaks(self, case: Case, plate: Plate) -> bool:
+        """Whether the old text is read, or what was read before, should its label be wrong, or one off them."""
+        olds = (case.spot.text, *([case.reading] if len(case.reading) >= TELLING else []))
+        near = any(within_one(plate.reading, old) for old in olds) and not same_reading(plate.reading, plate.text)
+        return near or plate.scores["residue"] > self.recipe.filter.max_residue
 
 
 def _writable(text: str) -> bool:
     return bool(characters(text)) and not unspellable(text) and len(text) <= LONGEST
+
+
+def _erased(plate: Plate) -> bool:
+    """Whether an edit has changed the old strokes, as its mask has them."""
+    strokes = plate.source_mask > 127
+    return strokes.any() and (plate.image != plate.original).any(2)[strokes].mean() >= ERASED
 
 
 def _as_is(case: Case) -> Plate:
@@ -175,8 +235,7 @@ def _enlarged(image: np.ndarray) -> np.ndarray:
     return cv2.resize(part, (2 * w, 2 * h), interpolation=cv2.INTER_CUBIC)
 
 
-# How somebody who wants the old text back would look first.
-LOOKS = {"plain": lambda image: image, "stretched": _stretched, "sharpened": _sharpened, "enlarged": _enlarged}
+LOOKS = (_stretched, _sharpened, _enlarged)  # how somebody who wants the old text back would look first
 
 
 def redacted(image: np.ndarray) -> np.ndarray:
@@ -189,42 +248,31 @@ def redacted(image: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------------- the run
 
 
-def anonymize(recipe: AnonymizeRecipe, progress: TextIO | None = None) -> dict:
+def anonymize(recipe: AnonymizeRecipe, progress: TextIO | None = None, anonymizer: Anonymizer | None = None) -> dict:
     """Writes the dataset of recipe.source anew, with other plates, into the recipe's folder; returns its audit.
 
-    Raises PlatemintError where the folder holds anything, lies in the dataset or around it, or a format cannot write
-    what it has to.
+    anonymizer: of the recipe, where there is one already. Raises PlatemintError as it does, and where the folder cannot
+    be written or holds anything.
     """
-    dataset = open_dataset(recipe.source.path, recipe.source.format)
-    folder = recipe.folder
-    _refuse_overlap(dataset.root, folder)
-    anonymizer = Anonymizer(recipe, dataset)
-    planned = anonymizer.pseudonym
-    rewrite(dataset, lambda frame, old: planned(old, frame.path, 0) or "X")  # what a format cannot write is told first
+    anonymizer = anonymizer or Anonymizer(recipe)
+    dataset, folder = anonymizer.dataset, recipe.folder
     _open_folder(folder)
     audit, texts, written = Audit(), {}, {}
     reporter = Count(len(dataset.frames), progress, "pictures")
     for number, (frame, cases, picture) in enumerate(_settled(anonymizer)):
-        fate = "withheld" if picture is None or any(case.fate == "withheld" for case in cases) else "written"
-        audit.pictures[fate] += 1
-        for case in cases:
-            audit.fates["withheld" if fate == "withheld" else case.fate] += 1
-            audit.reasons[case.reason or "-"] += bool(case.reason)
         reporter.add(1, 0)
-        if fate == "withheld":
-            continue
-        pixels, outside = compose(picture.pixels, cases)
-        audit.outside.update(outside)
-        write.replace(folder / MARK / str(number), picture.encode(pixels))
-        texts[frame.path] = {case.spot.text: case.text for case in cases}
-        written[frame.path] = number
+        if audit.count(cases, picture):
+            pixels, outside = compose(picture.pixels, cases)
+            audit.outside.update(outside)
+            write.replace(folder / MARK / str(number), picture.encode(pixels))
+            texts[frame.path] = {case.spot.text: case.text for case in cases}
+            written[frame.path] = number
     reporter.close()
-    kept = replace(dataset, frames=[frame for frame in dataset.frames if frame.path in written])
-    _publish(folder, kept, texts, written)
+    _publish(folder, _without(dataset, written), texts, written)
     audit.scan = scan(folder, anonymizer.texts)
-    facts = as_dict(audit, dataset, recipe)
+    facts = as_dict(audit, anonymizer)
     write.replace(folder / AUDIT, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-    shutil.rmtree(folder / MARK)
+    (folder / MARK).rmdir()
     return facts
 
 
@@ -238,23 +286,17 @@ def _settled(anonymizer: Anonymizer) -> Iterator[tuple[Frame, list[Case], Pictur
                 opened.append((frame, open_picture(dataset.root / frame.path)))
             except ValueError as fault:
                 dataset.put_aside(frame.path, "", str(fault))
+                dataset.lost += [spot.text for spot in frame.spots]
                 opened.append((frame, None))
         cases = [anonymizer.cases(frame, p.pixels) if p else [] for frame, p in opened]
         anonymizer.settle([case for some in cases for case in some])
-        for (frame, picture), some in zip(opened, cases):
-            _alike(some)
-            yield frame, some, picture
+        yield from ((frame, some, picture) for (frame, picture), some in zip(opened, cases))
 
 
-def _alike(cases: list[Case]) -> None:
-    """Plates of one frame with one text share their fate: one label cannot say two things."""
-    for text in {case.spot.text for case in cases}:
-        same = [case for case in cases if case.spot.text == text]
-        worst = next((fate for fate in ("withheld", "redacted") if any(case.fate == fate for case in same)), "")
-        if worst:
-            for case in same:
-                case.fate, case.text = worst, ""
-                case.result, case.region = redacted(case.source), np.ones(case.source.shape[:2], bool)
+def _without(dataset: Dataset, written: Container[str]) -> Dataset:
+    """The dataset without the frames that are not written, whose texts stay known as lost."""
+    kept, lost = ([f for f in dataset.frames if (f.path in written) is there] for there in (True, False))
+    return replace(dataset, frames=kept, lost=dataset.lost + [spot.text for frame in lost for spot in frame.spots])
 
 
 def compose(pixels: np.ndarray, cases: list[Case]) -> tuple[np.ndarray, Counter]:
@@ -271,30 +313,40 @@ def _publish(folder: Path, dataset: Dataset, texts: dict[str, dict[str, str]], w
     for old, (new, data) in rewrite(dataset, lambda frame, text: texts[frame.path][text]).items():
         if data is not None:
             write.replace(folder / new, data)
-        elif old in written:
+            continue
+        with _writing(folder):
             (folder / new).parent.mkdir(parents=True, exist_ok=True)
             (folder / MARK / str(written[old])).replace(folder / new)
 
 
-def as_dict(audit: Audit, dataset: Dataset, recipe: AnonymizeRecipe) -> dict:
+def as_dict(audit: Audit, anonymizer: Anonymizer) -> dict:
     """The audit, ready for JSON. It names no picture of the dataset, since names may be plates."""
+    dataset, recipe = anonymizer.dataset, anonymizer.recipe
+    aside = {item["path"] for item in dataset.set_aside}
     return {
-        "plates": {fate: audit.fates[fate] for fate in ("replaced", "redacted", "withheld")},
+        "plates": {
+            "annotated": anonymizer.annotated,
+            **{fate: audit.fates[fate] for fate in ("replaced", "redacted", "withheld")},
+            "set_aside": len(dataset.lost),
+        },
         "reasons": dict(audit.reasons.most_common()),
         "pictures": {
+            "found": len(dataset.folder.pictures),
             "written": audit.pictures["written"],
+            "without_annotation": audit.pictures["bare"],
             "withheld": audit.pictures["withheld"],
-            "set_aside": len({item["path"] for item in dataset.set_aside}),
-            "without_annotation": len(dataset.unannotated),
+            "set_aside": len(aside & dataset.folder.pictures),
         },
+        "missing_pictures_and_other_faults": len(aside - dataset.folder.pictures),
         "files_not_copied": len(dataset.unknown),
         "pixels": {name: audit.outside[name] for name in ("pixels", "changed", "outside")},
         "source_texts": {  # how often they were found, not where: that is for `verify --against` to tell
-            "searched": len({s.text for f in dataset.frames for s in f.spots if s.text}) - len(audit.scan.unsearched),
+            "searched": len(anonymizer.texts) - len(audit.scan.unsearched),
             "too_short_to_search": len(audit.scan.unsearched),
             "found": len(audit.scan.hits),
             "found_in_coded_pixels": len(audit.scan.chance),
             "expected_there_by_chance": round(audit.scan.expected, 3),
+            "not_looked_into": len(audit.scan.unread),
             "files": audit.scan.files,
             "bytes": audit.scan.bytes,
         },
@@ -315,11 +367,25 @@ def _refuse_overlap(corpus: Path, out: Path) -> None:
 
 def _open_folder(folder: Path) -> None:
     """An empty folder, with the mark of a run that has not ended. What an interrupted run has left is cleared."""
-    try:
-        if (folder / MARK).is_dir():
-            shutil.rmtree(folder)
-        elif folder.exists() and any(folder.iterdir()):
+    mark = folder / MARK
+    with _writing(folder):
+        interrupted = mark.is_dir() and not mark.is_symlink()
+        if not interrupted and folder.exists() and any(folder.iterdir()):
             raise PlatemintError(f"{folder}: is not empty; choose another --out, or remove what is there")
-        (folder / MARK).mkdir(parents=True)
+        mark.mkdir(parents=True, exist_ok=True)
+        for path in [*mark.iterdir(), *folder.iterdir()]:  # the mark stays as long as anything else
+            if path.is_symlink() or not path.is_dir():
+                path.unlink()
+            elif path != mark:
+                shutil.rmtree(path)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as fault:
-        raise PlatemintError(f"{folder}: cannot be written ({fault.strerror}); choose another --out") from None
+        raise PlatemintError(
+            f"{folder}: cannot be written ({fault.strerror}): make room or make the folder writable, and run the same "
+            "command again: it begins anew; or choose another --out"
+        ) from None

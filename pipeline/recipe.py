@@ -368,10 +368,12 @@ def _faults(model: type[Strict], error: ValidationError, file: str, origins: Map
     for fault in error.errors():
         key = ".".join(map(str, fault["loc"]))
         given = (origin for k, origin in origins.items() if (key + ".").startswith(k + ".") or k.startswith(key + "."))
-        yield f"{next(given, file)}: {key}: {_explain(model, fault)}"
+        yield ": ".join(filter(None, [next(given, file), key, _explain(model, fault)]))
 
 
 def _explain(model: type[Strict], fault: Mapping[str, Any]) -> str:
+    if fault["type"] == "value_error":  # it may be about fields that do not go together, and then has no place
+        return str(fault["ctx"]["error"])
     *sections, last = fault["loc"]
     if fault["type"] == "extra_forbidden":
         names = _fields(model, sections)
@@ -381,8 +383,6 @@ def _explain(model: type[Strict], fault: Mapping[str, Any]) -> str:
     if fault["type"] == "literal_error":
         choices = get_args(_fields(model, sections)[last].annotation)
         return f"must be {fault['ctx']['expected']}, not {fault['input']!r}{nearest(str(fault['input']), choices)}"
-    if fault["type"] == "value_error":
-        return str(fault["ctx"]["error"])
     must = _PLAINLY.get(fault["type"]) or re.sub(r"^(Input|String) should", "must", fault["msg"])
     return f"{must}, not {fault['input']!r}"
 

@@ -153,7 +153,7 @@ def replace(path: Path, data: bytes | str) -> None:
     except OSError as error:
         raise PlatemintError(
             f"{path}: cannot be written ({error.strerror or error}): make room or make the folder writable, and run "
-            "the same command again: it continues after the last finished shard; or choose another --out"
+            "the same command again; or choose another --out"
         ) from error
     finally:
         with contextlib.suppress(OSError):

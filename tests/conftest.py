@@ -1,4 +1,11 @@
-"""Networks of the shipped shape with random weights: enough for every property that must hold whatever was learned."""
+"""Networks of the shipped shape with random weights: enough for every property that must hold whatever was learned.
+
+And file systems that are full or cannot be written.
+"""
+
+import os
+import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,3 +28,20 @@ def untrained(tmp_path_factory) -> Edit:
             weight.data += 0.02 * torch.randn_like(weight)
         checkpoint.save(network, folder / f"{name}.safetensors")
     return Edit(checkpoint=str(folder / "spg.safetensors"), reader=str(folder / "reader.safetensors"), batch=8)
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """Mounts a file system of a given kind and hands out its folder; skips where that is not allowed."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options: str) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
+        if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("mounting needs root")
+        return folder
+
+    yield mount
+    if os.path.ismount(folder):
+        subprocess.run(["umount", folder], check=True)

@@ -190,23 +190,6 @@ def test_a_file_that_cannot_be_written_whole_leaves_none_and_the_run_goes_on_lat
     assert contents(out) == contents(finished)
 
 
-@pytest.fixture
-def mounted(tmp_path):
-    """Mounts a file system of a given kind and hands out its folder; skips where that is not allowed."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def mount(options: str) -> Path:
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
-        if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
-            pytest.skip("mounting needs root")
-        return folder
-
-    yield mount
-    if os.path.ismount(folder):
-        subprocess.run(["umount", folder], check=True)
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk_stops_the_run_cleanly_and_it_continues_when_there_is_room(finished, mounted, workers):
     out = mounted("size=300k") / "plates"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from pipeline.corpora.frames.records import Folder, Mark, box, numbers, points
-from pipeline.corpora.frames.rewording import Rewording
+from pipeline.corpora.frames.rewording import NO_TEXT, Rewording
 
 LOCALIZATION, RECOGNITION = "groundtruth_localization", "groundtruth_recognition"
 _KEYPOINTS = re.compile(r"\s*(\S{4,})((?:\s+-?[\d.]+){12})\s*")
@@ -44,7 +44,7 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
         return _lettered(text, new.text(picture, "".join(text.split())))
     match = _KEYPOINTS.fullmatch(text)
     if match and not _is_original(note):
-        return text[: match.start(1)] + new.text(picture, match[1]) + text[match.end(1) :]
+        return text[: match.start(1)] + (new.text(picture, match[1]) or NO_TEXT) + text[match.end(1) :]
     return text
 
 

@@ -56,9 +56,11 @@ def decoded(indices: str) -> str:
 
 
 def encoded(text: str, picture: str) -> str:
-    """The indices of a text. Raises PlatemintError where CCPD cannot write it."""
-    plain = characters(text)
-    if len(plain) not in LENGTHS or any(c == NONE or c not in alphabet for c, alphabet in zip(plain, _alphabets())):
+    """The indices of a text, of "" those of no character. Raises PlatemintError where CCPD cannot write it."""
+    plain = characters(text) or NONE * LENGTHS[0]
+    if len(plain) not in LENGTHS or any(
+        (c == NONE) != (not text) or c not in alphabet for c, alphabet in zip(plain, _alphabets())
+    ):
         raise PlatemintError(
             f"{picture}: a CCPD name cannot hold the new text {text}: it takes a province, a letter and five or six "
             "letters or digits, without I and O; draw another text"

@@ -30,6 +30,7 @@ def collect(dataset: Dataset, marks: Iterable[Mark], listed: dict[str, str]) -> 
             of_picture[mark.picture].append(mark)
         else:
             dataset.put_aside(mark.picture, mark.row, mark.fault or dataset.folder.absence(mark.picture))
+            dataset.lost.append(plate_text(mark.text))
     for path, found in of_picture.items():
         split = next((mark.split for mark in found if mark.split), "") or split_named(dirname(path)) or listed.get(path)
         row, spots = "", []
@@ -40,6 +41,7 @@ def collect(dataset: Dataset, marks: Iterable[Mark], listed: dict[str, str]) -> 
             _refuse_rivals(spots)
         except ValueError as fault:
             dataset.put_aside(path, row, str(fault))
+            dataset.lost += [plate_text(mark.text) for mark in found]
         else:
             dataset.frames.append(Frame(path, tuple(dict.fromkeys(spots)), split or "train"))
 

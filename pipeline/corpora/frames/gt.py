@@ -34,7 +34,7 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
 def _renewed(line: str, note: str, new: Rewording) -> str:
     """A line about a frame with its new text and name, "" for any other line."""
     body = line.strip()
-    name, between, label = _parts(body)
+    name, between, label = _parts(line)
     picture = _picture(name, note, new.folder)
     if picture not in new.paths:
         return ""

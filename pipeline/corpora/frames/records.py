@@ -60,7 +60,8 @@ class Dataset:
     notes: its annotation files, each with the picture that it alone belongs to, "" where it is about several. lists:
     files that name pictures, such as those of a split. unknown: files that are none of these. set_aside: what cannot
     be used, as {"path", "row", "reason"}, with names as they are, which may be plates. A picture with one unusable
-    annotation is set aside as a whole: it would be published with a plate that nobody replaced.
+    annotation is set aside as a whole: it would be published with a plate that nobody replaced. lost: the texts of the
+    plates that are set aside with their annotations, "" for none; names that hold one say "unreadable" when rewritten.
     """
 
     folder: Folder
@@ -70,6 +71,7 @@ class Dataset:
     frames: list[Frame] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     set_aside: list[dict[str, str]] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
 
     @property
     def root(self) -> Path:

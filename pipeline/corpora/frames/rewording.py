@@ -13,6 +13,7 @@ from pipeline.plate import FOLD, SEPARATORS, characters
 # Shorter texts stand in many a name by chance: they count only between characters that are neither letter nor digit.
 _TELLING = 5
 _RUN = re.compile(r"[^\W_]+(?:[-·. _][^\W_]+)*")  # a text may stand with or without separators
+NO_TEXT = "unreadable"  # in names, for a plate that has no new text: empty ones would be no names
 _NUMBERS = re.compile(r"(?!\d{5,}$)[-+\d.,;\s]*")  # coordinates; five digits or more alone may be a plate
 
 
@@ -26,7 +27,8 @@ class Rewording:
             for frame in dataset.frames
         }
         self._own = {path: {_squeezed(old): new for old, new in texts.items()} for path, texts in self._texts.items()}
-        self._all = {old: new for texts in reversed(self._own.values()) for old, new in texts.items()}
+        self._all = {_squeezed(old): "" for old in dataset.lost}
+        self._all |= {old: new for texts in reversed(self._own.values()) for old, new in texts.items()}
         self._lengths = sorted({len(old) for old in self._all if old}, reverse=True)
         self.paths = self._new_paths(rename)
 
@@ -122,5 +124,5 @@ def _spelled(found: str, new: str) -> str:
     """A new text in the manner of the old one as it was found: separators only where it had some, and its case."""
     if _squeezed(found) == _squeezed(new):
         return found
-    new = new if any(c in SEPARATORS + "_" for c in found) else characters(new)
+    new = (new if any(c in SEPARATORS + "_" for c in found) else characters(new)) or NO_TEXT
     return new.lower() if found.islower() else new

@@ -1,0 +1,647 @@
+"""Datasets written anew with other plates: labels say what pictures say, nothing real gets out, whatever goes wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import stand_ins
+from click.testing import CliRunner
+from stand_ins import Stamps, anonymized, frames, stamped, write_target
+
+import run_pipeline
+from pipeline.anonymize import MARK
+from pipeline.corpora.frames import open_dataset
+from pipeline.filter import Filter
+from pipeline.picture import open_picture
+from pipeline.plate import PlatemintError, Readings, characters, same_reading
+from pipeline.pseudonym import Keyed, read_key
+from pipeline.recipe import AnonymizeRecipe
+from pipeline.render import load_layouts, photograph, random_text
+from pipeline.scan import scan
+from pipeline.view import views_of
+
+HERE = Path(__file__).parent
+PLATES = {
+    "train/ABC1234_front": ["ABC1234"],
+    "train/seen-abc-1234": ["ABC1234", "XYZ-777", "ABC-1234"],
+    "val/two": ["KLM5556", "ABC1234"],
+    "val/bare": [],
+    "val/dark": ["", "KLM5556"],
+}
+TEXTS = ["ABC1234", "XYZ-777", "KLM5556"]
+
+
+def dataset(root: Path, plates: dict[str, list[str]] = PLATES) -> Path:
+    """Stand-in frames, in folders."""
+    for folder in {Path(name).parent for name in plates}:
+        frames(root / folder, {Path(n).name: texts for n, texts in plates.items() if Path(n).parent == folder})
+    return root
+
+
+def shown(out: Path) -> dict[str, list[tuple[str, str]]]:
+    """{picture: [(label, what is stamped on the plate)]} of a written dataset."""
+    found = {}
+    for frame in open_dataset(out).frames:
+        pixels = open_picture(out / frame.path).pixels
+        plates = zip(frame.spots, views_of(frame.spots, pixels))
+        found[frame.path] = [(spot.text, stamped(view.cut(pixels))) for spot, view in plates]
+    return found
+
+
+def is_clean(out: Path, texts: list[str] = TEXTS) -> bool:
+    """Whether no file, name or picture has a text."""
+    stamps = [stamped(cv2.imread(str(path))[..., ::-1]) for path in out.rglob("*.png")]
+    return not scan(out, texts).hits and not any(characters(t) in characters(s) for t in texts for s in stamps)
+
+
+def adds_up(audit: dict) -> bool:
+    plates, pictures = audit["plates"], audit["pictures"]
+    counted = sum(plates[fate] for fate in ("replaced", "redacted", "withheld", "set_aside"))
+    seen = sum(pictures[fate] for fate in ("written", "withheld", "set_aside"))
+    given_up = plates["redacted"] + plates["withheld"]
+    return (counted, seen, sum(audit["reasons"].values())) == (plates["annotated"], pictures["found"], given_up)
+
+
+# ------------------------------------------------------------------------------------------------- what is written
+
+
+def test_the_output_is_the_same_dataset_with_other_plates(tmp_path):
+    corpus, out = dataset(tmp_path / "in"), tmp_path / "out"
+    audit = anonymized(corpus, out)
+    assert audit["plates"] == {"annotated": 8, "replaced": 7, "redacted": 1, "withheld": 0, "set_aside": 0}
+    assert audit["pictures"]["written"] == 5 and audit["pictures"]["without_annotation"] == 1 and adds_up(audit)
+    assert audit == json.loads((out / "audit.json").read_text()) and not (out / MARK).exists()
+    before, after = open_dataset(corpus), open_dataset(out)
+    assert after.format == before.format and not after.set_aside
+    places = [sorted((f.split, [spot.corners for spot in f.spots]) for f in d.frames) for d in (before, after)]
+    assert places[0] == places[1]
+    labels = [pair for pairs in shown(out).values() for pair in pairs]
+    assert all(characters(label) == characters(stamp) for label, stamp in labels)
+    assert sum(bool(label) for label, _ in labels) == 7
+    assert not any(label in Readings(TEXTS) for label, _ in labels if label) and is_clean(out)
+
+
+def test_names_that_are_plates_change_and_others_stay(tmp_path):
+    anonymized(dataset(tmp_path / "in"), tmp_path / "out")
+    names = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")}
+    assert {"val/two.png", "val/bare.png", "val/dark.png"} < names
+    (front,) = [name for name in names if name.endswith("_front.png")]
+    (seen,) = [name for name in names if name.startswith("train/seen-")]
+    for name, text in ((front, front[6:13]), (seen, seen[11:-4])):
+        assert text.upper() in {characters(label) for label, _ in shown(tmp_path / "out")[name]} | {
+            label for label, _ in shown(tmp_path / "out")[name]
+        }
+
+
+def test_pixels_outside_of_plates_stay(tmp_path):
+    corpus, out = dataset(tmp_path / "in", {"a": ["ABC1234", "XYZ-777", ""], "b": []}), tmp_path / "out"
+    audit = anonymized(corpus, out)
+    for frame in open_dataset(corpus).frames:
+        before, after = (open_picture(root / frame.path).pixels for root in (corpus, out))
+        outside = np.ones(before.shape[:2], bool)
+        for x1, y1, x2, y2 in (view.box for view in views_of(frame.spots, before)):
+            outside[y1:y2, x1:x2] = False
+        changed = (before != after).any(2)
+        assert not changed[outside].any() and changed.any() == bool(frame.spots)
+    assert audit["pixels"]["outside"] == 0 < audit["pixels"]["changed"]
+
+
+def texts_of(out: Path) -> dict[str, set[str]]:
+    """{name of a picture: new texts} where names stay."""
+    return {Path(path).stem: {characters(label) for label, _ in pairs} for path, pairs in shown(out).items()}
+
+
+ONE_CAR = {"one": ["ABC1234", "ABC-1234"], "two": ["ABC1234"], "three": ["ABC 1234"]}
+
+
+def test_by_default_a_plate_has_one_new_text_in_a_frame_and_another_one_elsewhere(tmp_path):
+    anonymized(dataset(tmp_path / "in", ONE_CAR), tmp_path / "out")
+    found = list(texts_of(tmp_path / "out").values())
+    assert all(len(texts) == 1 for texts in found) and len(set.union(*found)) == 3
+
+
+class Luckless(Stamps):
+    """Two edits in three are not read right, so that plates of one text come to different attempts."""
+
+    @staticmethod
+    def scores_of(plate):
+        unlucky = plate.target and hash((plate.target, plate.original.tobytes())) % 3
+        return Stamps.scores_of(plate) | ({"reader": 0.5} if unlucky else {})
+
+
+@pytest.mark.parametrize("consistent", [False, True])
+@pytest.mark.parametrize("stages", [Stamps, Luckless])
+def test_labels_are_right_whatever_attempt_a_plate_needs(tmp_path, stages, consistent):
+    plates = {f"{k:02d}": ["ABC1234", "XYZ777", "ABC-1234"] for k in range(40)}
+    audit = anonymized(dataset(tmp_path / "in", plates), tmp_path / "out", stages, track_consistent=consistent)
+    found = shown(tmp_path / "out")
+    assert adds_up(audit) and is_clean(tmp_path / "out")
+    assert (audit["plates"]["redacted"] > 20) == (stages is Luckless) and audit["plates"]["replaced"] > 20
+    for pairs in found.values():
+        assert all(characters(label) == characters(stamp) for label, stamp in pairs if label)
+        assert characters(pairs[0][0]) == characters(pairs[2][0])
+    for k in (0, 1):
+        new = {pairs[k][0] for pairs in found.values() if pairs[k][0]}
+        assert (len(new) == 1) == consistent
+
+
+def test_tracks_hold_within_a_run_and_not_between_runs(tmp_path):
+    corpus, runs = dataset(tmp_path / "in", ONE_CAR), []
+    for name in ("first", "second"):
+        anonymized(corpus, tmp_path / name, track_consistent=True)
+        runs.append(set.union(*texts_of(tmp_path / name).values()))
+    assert len(runs[0]) == len(runs[1]) == 1 and runs[0] != runs[1]
+
+
+def test_a_key_gives_the_same_texts_in_every_run_and_dataset(tmp_path):
+    key = tmp_path / "key"
+    other = dataset(tmp_path / "other", {"x": ["QRS999"], "y": ["ABC-1234"]})
+    for corpus, name in ((dataset(tmp_path / "in", ONE_CAR), "1"), (tmp_path / "in", "2"), (other, "3")):
+        assert anonymized(corpus, tmp_path / name, key_file=str(key))["identity"] == "keyed"
+    first, second, third = (texts_of(tmp_path / name) for name in "123")
+    assert first == second and set.union(*first.values()) == third["y"]
+    files = [path.read_bytes() for name in "123" for path in (tmp_path / name).rglob("*") if path.is_file()]
+    assert not any(key.read_bytes().strip() in data for data in files)
+
+
+@pytest.mark.parametrize("doubt", ["redact", "withhold"])
+def test_a_keyed_text_that_is_a_real_plate_is_not_used(tmp_path, doubt):
+    taken = Keyed(read_key(tmp_path / "key", ()), ())("ABC1234", "")
+    corpus = dataset(tmp_path / "in", {"a": ["ABC1234"], "b": [taken]})
+    audit = anonymized(corpus, tmp_path / "out", key_file=str(tmp_path / "key"), on_doubt=doubt)
+    assert audit["plates"]["replaced"] == 1 and audit["reasons"] == {"no new text is free": 1} and adds_up(audit)
+    assert is_clean(tmp_path / "out", ["ABC1234", taken])
+    assert ("a" in texts_of(tmp_path / "out")) == (doubt == "redact")
+
+
+# --------------------------------------------------------------------------------------------------------- in doubt
+
+
+class Leaves(Stamps):
+    """The source as it is."""
+
+    @staticmethod
+    def image_of(plate):
+        return plate.image
+
+
+class Half(Stamps):
+    """Half of the characters are the source's."""
+
+    @staticmethod
+    def image_of(plate):
+        half = plate.target[:3] + plate.text[3:]
+        return write_target(stand_ins.replace(plate, target=half))
+
+
+class Unmarked(Stamps):
+    """The edit is right, its masks are empty: what is pasted would be nothing."""
+
+    def stamp(self, plates):
+        blank = [np.zeros(plate.image.shape[:2], np.uint8) for plate in plates]
+        edited = zip(super().stamp(plates), blank)
+        return [stand_ins.replace(plate, source_mask=mask, target_mask=mask) for plate, mask in edited]
+
+
+class Faint(Stamps):
+    """The old text is seen once the contrast is stretched: then all is brighter, and the reader knows it for that."""
+
+    def scored(self, plates):
+        plates = super().scored(plates)
+        for plate in plates:
+            if plate.image.max() == 255 and plate.target:
+                plate.reading = plate.original_text
+        return plates
+
+
+class Unsure(Stamps):
+    @staticmethod
+    def scores_of(plate):
+        return {"reader": 0.6, "residue": 0.1}
+
+
+class Mislabelled(Stamps):
+    """Edits leave the source, whose label is wrong, so that nobody finds the label's text."""
+
+    @staticmethod
+    def image_of(plate):
+        return plate.image
+
+    @staticmethod
+    def scores_of(plate):
+        return {"reader": 0.1, "residue": 0.0}
+
+
+@pytest.mark.parametrize("doubt", ["redact", "withhold"])
+@pytest.mark.parametrize("stages", [Leaves, Half, Unmarked, Faint, Unsure, Mislabelled])
+def test_what_is_not_proven_gone_does_not_leave(tmp_path, stages, doubt):
+    corpus, out = dataset(tmp_path / "in"), tmp_path / "out"
+    audit = anonymized(corpus, out, stages, on_doubt=doubt)
+    assert audit["plates"]["replaced"] == 0 and adds_up(audit) and is_clean(out)
+    assert audit["source_texts"]["found"] == 0
+    if doubt == "redact":
+        assert audit["plates"]["redacted"] == 8 and not any(label for some in shown(out).values() for label, _ in some)
+    else:  # only the picture without plates is left
+        assert audit["plates"]["withheld"] == 8 and audit["pictures"]["withheld"] == 4
+        assert sorted(os.listdir(out)) == ["audit.json", "val"] and os.listdir(out / "val") == ["bare.png"]
+
+
+class Blind(Stamps):
+    """Reads nothing from any photograph. mask: what it makes of masks."""
+
+    mask = 0.9
+
+    def scored(self, plates):
+        scores = {"stability": 0.9, "slots": 0.9, "mask_reader": self.mask, "reader": 0.0, "residue": 0.0}
+        return [stand_ins.replace(plate, reading="", scores=scores) for plate in plates]
+
+
+class Blinder(Blind):
+    mask = 0.05
+
+
+class BlindToIdleness(Blind, Leaves):
+    pass
+
+
+def test_where_the_photograph_is_unreadable_the_mask_has_to_prove_the_text(tmp_path):
+    corpus = dataset(tmp_path / "in", {"a": ["ABC1234"]})
+    assert anonymized(corpus, tmp_path / "1", Blind)["plates"]["replaced"] == 1
+    assert anonymized(corpus, tmp_path / "2", Blinder)["plates"]["redacted"] == 1
+    assert anonymized(corpus, tmp_path / "3", BlindToIdleness)["plates"]["redacted"] == 1
+
+
+def test_texts_that_cannot_be_written_and_overlapping_plates_are_given_up(tmp_path):
+    corpus = dataset(tmp_path / "in", {"a": ["ABC1234", "ABCDEFG123456"], "b": ["KLM5556", "KLM5556"], "c": ["X"]})
+    (corpus / "b.txt").write_text("b.png\t8\t10\t60\t30\tKLM5556\nb.png\t12\t12\t60\t30\tKLM5556\n")
+    (corpus / "c.txt").write_text("c.png\t8\t10\t60\t30\t警A12345\n", encoding="utf-8")
+    audit = anonymized(corpus, tmp_path / "out")
+    assert audit["reasons"] == {"a text that cannot be written": 2, "overlaps another plate": 2}
+    assert audit["plates"]["replaced"] == 1 and adds_up(audit)
+    assert is_clean(tmp_path / "out", ["ABC1234", "ABCDEFG123456"])
+    assert not scan(tmp_path / "out", ["KLM5556"]).hits
+    assert "警" not in (tmp_path / "out/c.txt").read_text(encoding="utf-8")
+
+
+def ccpd(indices: str) -> str:
+    return f"025-95_113-20&30_121&66-121&66_20&66_20&30_121&30-{indices}-37-15"
+
+
+def test_every_format_can_say_that_a_plate_has_no_text(tmp_path):
+    """And names that were such a text stay names, inside of the folder."""
+    plain = {"ABC1234/x/ABC1234": ["ABC1234"], "abc1234": ["ABC1234"], "train/x/abc-1234": ["ABC1234"]}
+    anonymized(dataset(tmp_path / "openalpr", plain), tmp_path / "openalpr-out", Leaves)
+    assert len(shown(tmp_path / "openalpr-out")) == 3 and is_clean(tmp_path / "openalpr-out")
+
+    pictures = {
+        "ccpd": [ccpd("0_0_22_27_27_33_16"), ccpd("31_3_3_24_25_26_27"), "no-plate"],
+        "names": ["ABC1234_1", "ABC1234_2"],
+    }
+    pictures |= {"tiny": ["1"], "table": ["1"], "gt": ["my car"]}
+    notes = {
+        "tiny": ("1.txt", "ABC1234 20 30 121 66 121 66 20 66 20 30 121 30\n"),
+        "table": ("labels.csv", "path,text\n1.png,ABC1234\n"),
+        "gt": ("gt.txt", "my car.png\tABC1234\n"),
+    }
+    for name, files in pictures.items():
+        frames(tmp_path / name, dict.fromkeys(files, []))
+        if name in notes:
+            (tmp_path / name / notes[name][0]).write_text(notes[name][1])
+        audit = anonymized(tmp_path / name, tmp_path / f"{name}-out", Leaves)
+        assert audit["plates"]["redacted"] == len(set(files) - {"no-plate"}) and audit["source_texts"]["found"] == 0
+        if name == "names":  # where a picture without text has no annotation
+            assert sorted(os.listdir(tmp_path / "names-out")) == ["_1.png", "_2.png", "audit.json"]
+            continue
+        again = open_dataset(tmp_path / f"{name}-out")
+        assert again.format == open_dataset(tmp_path / name).format and not again.set_aside
+        assert len(again.frames) == len(files)
+        assert not any(spot.text for frame in again.frames for spot in frame.spots)
+        assert all(frame.spots for frame in again.frames if frame.path != "no-plate.png")
+
+
+def test_withheld_pictures_are_withheld_from_names_and_lists_too(tmp_path):
+    corpus = dataset(tmp_path / "in", {"ABC1234/1": ["ABC1234"], "ABC1234/2": ["KLM5556"], "abc1234-empty": []})
+    (corpus / "train.txt").write_text("ABC1234/1.png\nABC1234/2.png\n")
+    (corpus / "ABC1234/1.txt").write_text("1.png\t8\t10\t60\t30\t警A12345\n", encoding="utf-8")
+    (corpus / "ABC1234/1.txt").write_text("1.png\t8\t10\t60\t30\tABC1234ABC1234\n")
+    audit = anonymized(corpus, tmp_path / "out", on_doubt="withhold")
+    assert audit["pictures"] == {"found": 3, "written": 2, "without_annotation": 1, "withheld": 1, "set_aside": 0}
+    assert len((tmp_path / "out/train.txt").read_text().splitlines()) == 1 and adds_up(audit)
+
+
+# ------------------------------------------------------------------------------------------------------ bad input
+
+
+@pytest.fixture
+def bad(tmp_path):
+    """A dataset in which much is wrong; five plates in four good pictures."""
+    corpus = dataset(tmp_path / "in", PLATES | {f"train/BAD100{k}": [f"BAD100{k}"] for k in range(6)})
+    folder = corpus / "train"
+    (folder / "BAD1000.txt").write_text("BAD1000.png\t200\t80\t60\t30\tBAD1000\n")  # outside
+    (folder / "BAD1001.txt").write_text("BAD1001.png\t8\t10\t60\t30\tBAD1001\nBAD1001.png\t8\t10\t60\t30\tBAD1111\n")
+    (folder / "BAD1002.png").unlink()
+    (folder / "BAD1003.png").rename(tmp_path / "elsewhere.png")
+    (folder / "BAD1003.png").symlink_to(tmp_path / "elsewhere.png")
+    (folder / "BAD1004.png").write_bytes((folder / "BAD1004.png").read_bytes()[:9000])
+    (folder / "BAD1005.txt").write_text("BAD1005.png\t8\t10\t60\n")
+    (folder / "BAD1001-again.png").write_bytes((corpus / "val/bare.png").read_bytes())
+    (folder / "thesis.odt").write_text("BAD1001")
+    (corpus / "BAD1000").mkdir()
+    (corpus / "BAD1000" / "bare.png").write_bytes((corpus / "val/bare.png").read_bytes())
+    return corpus
+
+
+BAD_TEXTS = [*TEXTS, *(f"BAD100{k}" for k in range(6)), "BAD1111"]
+
+
+def test_bad_input_is_set_aside_counted_and_named_nowhere(bad, tmp_path, capfd):
+    audit = anonymized(bad, tmp_path / "out", progress=sys.stderr)
+    assert audit["plates"] == {"annotated": 15, "replaced": 7, "redacted": 1, "withheld": 0, "set_aside": 7}
+    assert audit["pictures"] == {"found": 11, "written": 7, "without_annotation": 3, "withheld": 0, "set_aside": 4}
+    assert audit["missing_pictures_and_other_faults"] == 3 and audit["files_not_copied"] == 1 and adds_up(audit)
+    assert is_clean(tmp_path / "out", [text for text in BAD_TEXTS if text not in ("BAD1002", "BAD1003", "BAD1005")])
+    assert not any(path.is_symlink() for path in (tmp_path / "out").rglob("*"))
+    told = "".join(capfd.readouterr()) + (tmp_path / "out/audit.json").read_text()
+    assert not [text for text in (*BAD_TEXTS, "front", "elsewhere", "thesis", "two.", str(bad)) if text in told]
+
+
+@pytest.fixture
+def call(monkeypatch):
+    """Calls the program with stand-in networks; a traceback fails the test."""
+    monkeypatch.setattr("pipeline.anonymize.Anonymizer", Stamps)
+
+    def call(*args):
+        result = CliRunner().invoke(run_pipeline.main, ["anonymize", *map(str, args)])
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result
+
+    return call
+
+
+def test_the_program_names_no_plate_and_tells_the_audit(call, bad, tmp_path):
+    result = call(bad, "--out", tmp_path / "out")
+    assert result.exit_code == 0 and json.loads(result.stdout)["plates"]["replaced"] == 7
+    assert not [text for text in (*BAD_TEXTS, "front", "elsewhere", "two.") if text in result.output]
+
+
+def test_a_text_that_is_found_in_the_output_is_exit_code_1(call, tmp_path):
+    result = call(dataset(tmp_path / "in"), "--out", tmp_path / "seen ABC-1234")
+    assert result.exit_code == 1 and json.loads(result.stdout)["source_texts"]["found"] == 1
+
+
+def test_wrong_use_is_exit_code_2_and_writes_nothing(call, tmp_path):
+    corpus, out = dataset(tmp_path / "in"), tmp_path / "out"
+    (tmp_path / "empty").mkdir()
+    wrong = {
+        "no such folder": [tmp_path / "none"],
+        "no annotations found": [tmp_path / "empty"],
+        "there is no cocoa": [corpus, "--format", "cocoa"],
+        "unknown field": [corpus, "--set", "filter.min_raeder=1"],
+        "give one of them": [corpus, "--key-file", tmp_path / "key", "--track-consistent"],
+        "keep the key apart": [corpus, "--key-file", corpus / "key"],
+    }
+    for said, args in wrong.items():
+        result = call(*args, "--out", out)
+        assert result.exit_code == 2 and said in result.output, result.output
+    for inside in (corpus, corpus / "out", tmp_path):
+        result = call(corpus, "--out", inside)
+        assert result.exit_code == 2 and "--out" in result.output
+    assert not out.exists() and not (corpus / "out").exists() and not (tmp_path / "key").exists()
+
+
+def test_a_network_that_is_not_there_is_told_before_anything_is_written(tmp_path):
+    program = [sys.executable, run_pipeline.__file__, "anonymize", dataset(tmp_path / "in"), "--out", tmp_path / "out"]
+    result = subprocess.run([*program, "--set", "edit.reader=none"], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2 and "edit.reader: none" in result.stderr and "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_audit_of_the_datasets_own_is_not_overwritten(tmp_path):
+    frames(tmp_path / "in", {"a": []})
+    image = {"id": 1, "file_name": "a.png"}
+    (tmp_path / "in/audit.json").write_text(json.dumps({"images": [image], "annotations": [], "categories": []}))
+    with pytest.raises(PlatemintError, match="audit.json of its own"):
+        anonymized(tmp_path / "in", tmp_path / "out")
+
+
+# -------------------------------------------------------------------------------------------- the folder, and accidents
+
+
+def test_a_folder_that_holds_anything_is_refused_and_left_alone(tmp_path):
+    corpus, out = dataset(tmp_path / "in"), tmp_path / "out"
+    precious = tmp_path / "precious"
+    (precious / "inner").mkdir(parents=True)
+    (precious / "inner/thesis").write_text("mine")
+    for name, make in {
+        "file": lambda: (out / "thesis").write_text("mine"),
+        "link": lambda: (out / "link").symlink_to(precious),
+        "mark that is a link": lambda: (out / MARK).symlink_to(precious / "inner"),
+    }.items():
+        out.mkdir()
+        make()
+        with pytest.raises(PlatemintError, match="not empty"):
+            anonymized(corpus, out)
+        assert (precious / "inner/thesis").read_text() == "mine", name
+        out.rename(tmp_path / name)
+    out.write_text("mine")
+    with pytest.raises(PlatemintError, match="cannot be written"):
+        anonymized(corpus, out)
+    (tmp_path / "way").symlink_to(corpus)
+    with pytest.raises(PlatemintError, match="lies in the dataset"):
+        anonymized(corpus, tmp_path / "way/out")
+
+
+def test_what_an_interrupted_run_has_left_is_cleared_and_links_are_not_followed(tmp_path):
+    corpus, out = dataset(tmp_path / "in"), tmp_path / "out"
+    (out / MARK).mkdir(parents=True)
+    (out / MARK / "3").write_text("half")
+    (out / "train").mkdir()
+    (out / "train/old.png").write_text("old")
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious/thesis").write_text("mine")
+    for place in (out / "link", out / "train/link", out / MARK / "link"):
+        place.symlink_to(tmp_path / "precious")
+    anonymized(corpus, out)
+    anonymized(corpus, tmp_path / "fresh")
+    assert sorted(os.listdir(out)) == sorted(os.listdir(tmp_path / "fresh"))
+    assert len(list((out / "train").iterdir())) == 4 and (tmp_path / "precious/thesis").read_text() == "mine"
+
+
+def test_full_and_read_only_disks_are_told_and_nothing_real_is_on_them(mounted, tmp_path):
+    corpus, disk = dataset(tmp_path / "in", {f"ABC12{k}": [f"ABC12{k}"] for k in range(10, 50)}), mounted("size=600k")
+    texts = [f"ABC12{k}" for k in range(10, 50)]
+    with pytest.raises(PlatemintError, match="No space left"):
+        anonymized(corpus, disk / "out")
+    assert (disk / "out" / MARK).is_dir() and list((disk / "out" / MARK).iterdir()) and is_clean(disk, texts)
+    subprocess.run(["mount", "-o", "remount,size=9m", disk], check=True)
+    assert anonymized(corpus, disk / "out")["plates"]["replaced"] == 40 and not (disk / "out" / MARK).exists()
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    with pytest.raises(PlatemintError, match="cannot be written.*(?i:read-only)"):
+        anonymized(corpus, disk / "other")
+
+
+KILLS = """
+import os, random, signal, sys, time
+from pathlib import Path
+import cv2
+from pipeline.anonymize import MARK
+from pipeline.scan import scan
+from stand_ins import anonymized, frames, stamped
+
+texts = [f"KLM{k}" for k in range(1000, 1040)]
+root = Path(sys.argv[1])
+corpus, out = root / "in", root / "out"
+for kind in ("seen", "lost"):
+    frames(corpus / kind, {f"{t}-{kind}": [t, t] for t in texts[kind == "lost" :: 2]})
+
+def start(renames=None):
+    child = os.fork()
+    if child == 0:
+        if renames is not None:
+            left, rename = iter(range(renames)), os.replace
+            os.replace = lambda *a: os.kill(os.getpid(), signal.SIGKILL) if next(left, None) is None else rename(*a)
+        anonymized(corpus, out)
+        os._exit(0)
+    return child
+
+def killed(child):
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+def check():
+    assert not scan(root / "out", texts).hits
+    for path in out.rglob("*"):
+        if path.is_file() and path.read_bytes()[:4] == b"\\x89PNG":
+            said = stamped(cv2.imread(str(path))[..., ::-1])
+            assert len(said) == 14 and not any(text in said for text in texts), (path, said)
+
+def clear():
+    os.system(f"rm -rf '{out}'")
+
+began = time.monotonic()
+assert not killed(start())
+whole = time.monotonic() - began
+names = len(list(out.rglob("*")))
+clear()
+deaths = marked = 0
+for turn in range(14):
+    child = start() if turn % 2 else start(random.randrange(1, 120))
+    if turn % 2:
+        time.sleep(random.uniform(0.1, 0.95) * whole)
+        os.kill(child, signal.SIGKILL)
+    deaths += killed(child)
+    if out.exists():
+        check()
+        marked += (out / MARK).exists()
+        if not (out / MARK).exists():
+            clear()
+clear() if out.exists() and not (out / MARK).exists() else None
+assert not killed(start())
+check()
+assert len(list(out.rglob("*"))) == names and not (out / MARK).exists()
+print(deaths, marked)
+"""
+
+
+def test_killed_at_any_moment_nothing_real_is_on_disk_and_the_next_run_does_it_all(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", KILLS, tmp_path], cwd=HERE, env=os.environ | {"PYTHONPATH": str(HERE.parent)},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    deaths, marked = map(int, done.stdout.split())
+    assert deaths >= 8 and marked >= 6
+
+
+# ------------------------------------------------------------------------------------------ with the networks that ship
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """Frames of noise with rendered plates: upright ones and a tilted one in each, as a table of corners and a UFPR."""
+    root, rng = tmp_path_factory.mktemp("scenes"), np.random.default_rng(5)
+    layouts = load_layouts(["ar-mercosur", "us-california", "eu-pl"])
+    lines = ["file,text," + ",".join(f"{axis}{i}" for i in range(1, 5) for axis in "xy")]
+    for number in range(4):
+        frame = cv2.GaussianBlur(rng.integers(0, 256, (400, 640, 3), np.uint8), (0, 0), 3)
+        for k, layout in enumerate(list(layouts.values())[:2]):
+            text = random_text(layout.positions, rng)
+            plate = photograph(layout, [text], 60, 0.1, rng)[0].image
+            h, w = plate.shape[:2]
+            turn = cv2.getRotationMatrix2D((w / 2, h / 2), (-8, 0)[k], 0.97)
+            turn[:, 2] += (60 + 30 * number, 40 + 190 * k)
+            corners = cv2.transform(np.array([[[0, 0], [w, 0], [w, h], [0, h]]], np.float32), turn)[0]
+            warped = cv2.warpAffine(plate, turn, (640, 400))
+            cover = cv2.warpAffine(np.ones((h, w), np.uint8), turn, (640, 400))
+            frame[cover > 0] = warped[cover > 0]
+            lines.append(
+                f"{text}-{number}.{'jpg' if number % 2 else 'png'},{text}," + ",".join(map(str, corners.ravel()))
+            )
+        name = lines[-1].split(",")[0]
+        lines[-2] = name + lines[-2][lines[-2].index(",") :]
+        cv2.imwrite(str(root / name), frame[..., ::-1])
+    (root / "corners.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def readings(root: Path) -> list[tuple[str, str, float]]:
+    """Label, reading and likelihood of each plate of a dataset, by the reader that ships."""
+    recipe = AnonymizeRecipe()
+    reader, found = Filter(recipe.filter, recipe.edit), []
+    for frame in open_dataset(root).frames:
+        pixels = open_picture(root / frame.path).pixels
+        for spot, view in zip(frame.spots, views_of(frame.spots, pixels)):
+            cut = view.cut(pixels)
+            blank = np.zeros(cut.shape[:2], np.uint8)
+            plate = stand_ins.Plate(cut, spot.text, original=cut, original_text=spot.text, source_mask=blank,
+                                    target_mask=blank, slots=np.zeros((len(spot.text), 3, 2), np.float32))  # fmt: skip
+            plate = reader.scored([plate])[0]
+            found.append((spot.text, plate.reading, plate.scores["reader"]))
+    return found
+
+
+def test_the_networks_that_ship_replace_plates_in_frames(scenes, tmp_path):
+    real = [text for text, *_ in readings(scenes)]
+    assert sum(same_reading(text, read) for text, read, _ in readings(scenes)) >= 6
+    made = AnonymizeRecipe(source={"path": str(scenes)}, out=str(tmp_path / "out"))
+    audit = stand_ins.anonymize(made)
+    assert audit["plates"]["annotated"] == 8 and audit["plates"]["replaced"] >= 5 and adds_up(audit)
+    assert audit["source_texts"]["found"] == audit["pixels"]["outside"] == 0
+    found = readings(tmp_path / "out")
+    for text, reading, _ in found:
+        assert text not in Readings(real) and reading not in Readings(real)
+    assert sum(same_reading(text, reading) for text, reading, _ in found if text) == audit["plates"]["replaced"]
+
+
+def test_a_redacted_plate_is_read_by_nobody(scenes, tmp_path):
+    class Failing(stand_ins.Anonymizer):
+        def networks(self):
+            return (lambda plates: []), super().networks()[1]
+
+        def _text(self, case, attempt):
+            return ""
+
+    before = readings(scenes)
+    made = AnonymizeRecipe(source={"path": str(scenes)}, out=str(tmp_path / "out"))
+    assert stand_ins.anonymize(made, None, Failing(made))["plates"]["redacted"] == 8
+    after = readings(tmp_path / "out")
+    assert len(after) == 8 and all(not text and len(reading) <= 2 for text, reading, _ in after)
+    assert sum(len(reading) >= 6 for _, reading, _ in before) >= 7
+
+
+def test_an_editor_that_leaves_the_source_is_caught_by_the_reader_that_ships(scenes, tmp_path):
+    class Lazy(stand_ins.Anonymizer):
+        """Masks of a good edit, and the picture as it was."""
+
+        def networks(self):
+            edit, filter = super().networks()
+            return (lambda plates: [stand_ins.replace(p, image=p.original) for p in edit(plates)]), filter
+
+    made = AnonymizeRecipe(source={"path": str(scenes)}, out=str(tmp_path / "out"), on_doubt="withhold")
+    audit = stand_ins.anonymize(made, None, Lazy(made))
+    assert audit["plates"]["replaced"] == 0 and audit["pictures"]["withheld"] == 4
+    assert not list((tmp_path / "out").rglob("*.png")) and not list((tmp_path / "out").rglob("*.jpg"))
