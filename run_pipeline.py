@@ -297,15 +297,22 @@ def grammar(spec) -> None:
 
 @main.command(name="verify")
 @click.argument("run", type=FOLDER)
-def verify(run) -> None:
+@click.option("--against", metavar="CORPUS", type=FOLDER, help="RUN is an anonymized folder: check it against this.")
+@click.option("--format", "form", metavar="NAME", default="", help="Format of CORPUS, where several fit.")
+def verify(run, against, form) -> None:
     """Check a finished run.
 
-    Decodes every image, recounts labels, checks hashes, quotas and invariants. RUN is a run's folder. Exit code 1 on
-    any fault.
+    Decodes every image, recounts labels, checks hashes, quotas and invariants. RUN is a run's folder. With --against,
+    RUN is the folder of an anonymized dataset and CORPUS the dataset it was made from: no text of CORPUS in any label,
+    name or byte, no metadata, nothing changed outside of plates, figures as audit.json has them; faults name real texts
+    and are not for passing on. Exit code 1 on any fault.
     """
+    from pipeline.against import verify_against
     from pipeline.verify import verify
 
-    report = verify(run)
+    if form and not against:
+        raise click.UsageError("--format: is about the CORPUS of --against")
+    report = verify_against(run, against, form, sys.stderr) if against else verify(run)
     for fault in report.faults:
         click.echo(fault)
     click.echo(report.summary)
