@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from stand_ins import edit
+from stand_ins import Agrees, edit
 
 import run_pipeline
 from pipeline import anonymize as module
@@ -18,22 +18,6 @@ from pipeline.recipe import AnonymizeRecipe
 
 BOX = (40, 30, 70, 26)  # x, y, width, height
 PLATES = {"one.png": "ABC1234", "two.jpg": "XYZ9876", "KLM4567.png": "KLM4567", "four.bmp": "DEF5678"}
-
-
-class Agrees:
-    """A filter that takes everything."""
-
-    def __init__(self, *_):
-        pass
-
-    def scored(self, plates):
-        for plate in plates:
-            plate.reading = plate.text
-            plate.scores = {"reader": 1.0, "residue": 0.0}
-        return plates
-
-    def decide(self, scores):
-        return ""
 
 
 def painted(plates):
