@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from pipeline.anonymize import AUDIT, MARK
+from pipeline.anonymize import AUDIT, MARK, PAGE
 from pipeline.corpora.frames import Dataset, Frame, open_dataset
 from pipeline.picture import Picture, open_picture
 from pipeline.plate import PlatemintError, Readings
@@ -24,7 +24,7 @@ from pipeline.scan import Scan, scan
 from pipeline.segments import UNKNOWN, metadata_of
 from pipeline.view import View, views_of
 
-OWN = (AUDIT,)  # files of an anonymized folder that its audit does not count: they are written after it
+OWN = (AUDIT, PAGE)  # files of an anonymized folder that its audit does not count: they are written after it
 BLOCK = 16  # pixels that a JPEG codes together, of each side, where its colours are stored at half the size
 SPILL = 2  # pixels that the colours of such a block reach beyond it when they are enlarged again
 # What a TIFF file needs to be decoded, and the resolution: size, bits, compression, colours, strips, planes, predictor,

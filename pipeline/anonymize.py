@@ -11,6 +11,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
@@ -18,6 +19,7 @@ import cv2
 import numpy as np
 
 from pipeline import write
+from pipeline.audit_page import page
 from pipeline.corpora.frames import Dataset, Frame, Spot, open_dataset, rewrite
 from pipeline.edit import Editor, batched
 from pipeline.filter import Filter
@@ -26,13 +28,15 @@ from pipeline.picture import Picture, open_picture
 from pipeline.plate import LONGEST, Plate, PlatemintError, Readings, characters, same_reading, unspellable
 from pipeline.progress import Count
 from pipeline.pseudonym import ATTEMPTS, Drawn, Forbidden, Keyed, read_key
-from pipeline.recipe import AnonymizeRecipe
+from pipeline.recipe import AnonymizeRecipe, GenerateRecipe
+from pipeline.run import versions
 from pipeline.scan import Scan, scan
+from pipeline.shard import Stages
 from pipeline.view import View, views_of
 
 FRAMES = 16  # pictures in memory at once
 MARK = ".anonymizing"  # in a folder whose run has not ended: nothing in it may be relied on
-AUDIT, RECIPE = "audit.json", "recipe.yaml"
+AUDIT, PAGE, RECIPE = "audit.json", "audit.html", "recipe.yaml"
 LEGIBLE = 0.3  # likelihood of the source's own text from which on a new one has to be read too
 CELLS = (4, 2)  # a redacted plate is as many patches of one colour, smoothed
 
@@ -224,6 +228,7 @@ def anonymize(recipe: AnonymizeRecipe, progress: TextIO | None = None) -> dict:
     audit.scan = scan(folder, anonymizer.texts)
     facts = as_dict(audit, dataset, recipe)
     write.replace(folder / AUDIT, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    write.replace(folder / PAGE, page(facts, recipe, LOOKS, made_with(recipe)))
     shutil.rmtree(folder / MARK)
     return facts
 
@@ -304,6 +309,17 @@ def as_dict(audit: Audit, dataset: Dataset, recipe: AnonymizeRecipe) -> dict:
             "plates that nobody annotated stay as they are",
             *(["keyed texts are pseudonyms: who has the key has the plates"] if recipe.key_file else []),
         ],
+    }
+
+
+def made_with(recipe: AnonymizeRecipe) -> dict[str, str]:
+    """Day (UTC), versions, and sha256 of the networks, which go without their names: these may be paths."""
+    networks = Stages(GenerateRecipe(edit=recipe.edit)).checkpoints
+    return {
+        "day (UTC)": datetime.now(UTC).date().isoformat(),
+        **versions(),
+        "generator, sha256": networks[recipe.edit.checkpoint],
+        "reader, sha256": networks[recipe.edit.reader],
     }
 
 
