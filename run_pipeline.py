@@ -297,15 +297,22 @@ def grammar(spec) -> None:
 
 @main.command(name="verify")
 @click.argument("run", type=FOLDER)
-def verify(run) -> None:
+@click.option("--against", metavar="CORPUS", type=FOLDER, help="RUN is an anonymized folder: check it against this.")
+@click.option("--format", "form", metavar="NAME", default="", help="Format of CORPUS, where several fit.")
+def verify(run, against, form) -> None:
     """Check a finished run.
 
-    Decodes every image, recounts labels, checks hashes, quotas and invariants. RUN is a run's folder. Exit code 1 on
-    any fault.
+    Decodes every image, recounts labels, checks hashes, quotas and invariants. RUN is a run's folder. With --against,
+    RUN is the folder of an anonymized dataset and CORPUS the dataset it was made from: no text of CORPUS in any label,
+    name or byte, no metadata, nothing changed outside of plates, figures as audit.json has them; faults name real texts
+    and are not for passing on. Exit code 1 on any fault.
     """
+    from pipeline.against import verify_against
     from pipeline.verify import verify
 
-    report = verify(run)
+    if form and not against:
+        raise click.UsageError("--format: is about the CORPUS of --against")
+    report = verify_against(run, against, form, sys.stderr) if against else verify(run)
     for fault in report.faults:
         click.echo(fault)
     click.echo(report.summary)
@@ -338,6 +345,33 @@ def edits(checkpoint, reader, source, split, count, seed, out) -> None:
     with _faults(WrongUse):
         measured = Edits(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed)
     click.echo(as_text(evaluate(measured, sys.stderr, out)))
+
+
+@evaluate.command(name="leak", example="evaluate leak --source photos/labels.csv --count 3000 --steps 1000")
+@click.option("--source", metavar="CORPUS", type=click.Path(exists=True, path_type=Path), required=True, help="Crops.")
+@click.option("--checkpoint", metavar="F", help="Generator: a name in models/checkpoints or a file.")
+@click.option("--reader", metavar="F", help="Reader that checks edits and that the probe starts from, likewise.")
+@click.option("--split", metavar="NAME", default="", help="Split of the corpus.  [default: all]")
+@click.option("--count", type=click.IntRange(1), metavar="N", default=1500, show_default=True, help="Edits to try.")
+@click.option("--steps", type=click.IntRange(1), metavar="N", default=600, show_default=True, help="Of each probe.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of it all.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def leak(source, checkpoint, reader, split, count, steps, seed, as_json) -> None:
+    """Try to tell the source's text from edited plates.
+
+    A reader is trained to, on edits that anonymize would let out and their true texts, and tested on other plates; the
+    same on blurred and on untouched ones. Chance is what a constant guess or another plate's prediction tells.
+    """
+    import json
+
+    from pipeline.leak import Leak, as_text, evaluate
+    from pipeline.recipe import Edit
+
+    given = {"checkpoint": checkpoint, "reader": reader}
+    with _faults(WrongUse):
+        measured = Leak(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed)
+    report = evaluate(measured, steps, sys.stderr)
+    click.echo(json.dumps(report, indent=1) if as_json else as_text(report))
 
 
 if __name__ == "__main__":

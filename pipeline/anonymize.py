@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
@@ -19,6 +20,7 @@ import cv2
 import numpy as np
 
 from pipeline import write
+from pipeline.audit_page import page
 from pipeline.corpora.frames import Dataset, Frame, Spot, open_dataset, rewrite
 from pipeline.edit import Editor, batched
 from pipeline.filter import Filter
@@ -27,13 +29,15 @@ from pipeline.picture import Picture, open_picture
 from pipeline.plate import LONGEST, TELLING, Plate, PlatemintError, Readings, characters, same_reading, unspellable
 from pipeline.progress import Count
 from pipeline.pseudonym import ATTEMPTS, Drawn, Forbidden, Keyed, read_key
-from pipeline.recipe import AnonymizeRecipe
+from pipeline.recipe import AnonymizeRecipe, GenerateRecipe
+from pipeline.run import versions
 from pipeline.scan import Scan, scan
+from pipeline.shard import Stages
 from pipeline.view import View, overlapping, views_of
 
 FRAMES = 16  # pictures in memory at once
 MARK = ".anonymizing"  # in a folder whose run has not ended: nothing in it may be relied on
-AUDIT = "audit.json"
+AUDIT, PAGE = "audit.json", "audit.html"
 ERASED = 0.75  # part of the old strokes' pixels that have to change where nobody could read the photograph
 LEGIBLE = 0.3  # likelihood of the source's own text from which on a new one has to be read too
 CELLS = (4, 2)  # a redacted plate is as many patches of one colour, smoothed
@@ -96,10 +100,9 @@ class Anonymizer:
     cannot be used, and where the dataset's format cannot write what it has to.
     """
 
-    def __init__(self, recipe: AnonymizeRecipe):
-        self.recipe = recipe
-        self.dataset = open_dataset(recipe.source.path, recipe.source.format)
-        _refuse_overlap(self.dataset.root, recipe.folder)
+    def __init__(self, recipe: AnonymizeRecipe, dataset: Dataset | None = None):
+        """dataset: None for the recipe's; another one is anonymized in memory alone."""
+        self.recipe, self.dataset = recipe, dataset or _open_dataset(recipe)
         spots = [(spot.text, frame.path) for frame in self.dataset.frames for spot in frame.spots]
         self.annotated = len(spots) + len(self.dataset.lost)
         self.texts = sorted({*(text for text, _ in spots), *self.dataset.lost} - {""})
@@ -107,9 +110,10 @@ class Anonymizer:
         self.real = Readings(self.texts)
         self.pseudonym = self._pseudonyms([spot for spot in spots if _writable(spot[0])])
         self.tried: dict[tuple[str, str], int] = {}  # the attempt that a plate's first picture has taken
-        becomes = rewrite(self.dataset, lambda frame, old: self.pseudonym(old, frame.path, 0))
-        if AUDIT in [new for new, _ in becomes.values()]:
-            raise PlatemintError(f"{self.dataset.root}: has an {AUDIT} of its own; give it another name")
+        if dataset is None:
+            becomes = rewrite(self.dataset, lambda frame, old: self.pseudonym(old, frame.path, 0))
+            if taken := {AUDIT, PAGE}.intersection(new for new, _ in becomes.values()):
+                raise PlatemintError(f"{self.dataset.root}: has an {taken.pop()} of its own; give it another name")
         self.edit, self.filter = self.networks()
 
     def networks(self) -> tuple[Editor, Filter]:
@@ -179,7 +183,7 @@ class Anonymizer:
 
     def _faults(self, cases: list[Case], plates: list[Plate]) -> list[str]:
         """Why each edit cannot leave, "" where it can: it reads right, and its source's text is read in no light."""
-        looks = [plates] + [[replace(p, image=look(p.image)) for p in plates] for look in LOOKS]
+        looks = [[replace(p, image=look(p.image)) for p in plates] for look in LOOKS.values()]
         scored = list(map(self.filter.scored, looks))
         reasons = [self._unreadable(case, plate) for case, plate in zip(cases, scored[0])]
         leaks = [any(self._leaks(case, plate) for plate in seen) for case, *seen in zip(cases, *scored)]
@@ -235,7 +239,8 @@ def _enlarged(image: np.ndarray) -> np.ndarray:
     return cv2.resize(part, (2 * w, 2 * h), interpolation=cv2.INTER_CUBIC)
 
 
-LOOKS = (_stretched, _sharpened, _enlarged)  # how somebody who wants the old text back would look first
+# How somebody who wants the old text back would look first.
+LOOKS = {"plain": lambda image: image, "stretched": _stretched, "sharpened": _sharpened, "enlarged": _enlarged}
 
 
 def redacted(image: np.ndarray) -> np.ndarray:
@@ -272,6 +277,7 @@ def anonymize(recipe: AnonymizeRecipe, progress: TextIO | None = None, anonymize
     audit.scan = scan(folder, anonymizer.texts)
     facts = as_dict(audit, anonymizer)
     write.replace(folder / AUDIT, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    write.replace(folder / PAGE, page(facts, recipe, LOOKS, made_with(recipe)))
     (folder / MARK).rmdir()
     return facts
 
@@ -357,6 +363,23 @@ def as_dict(audit: Audit, anonymizer: Anonymizer) -> dict:
             *(["keyed texts are pseudonyms: who has the key has the plates"] if recipe.key_file else []),
         ],
     }
+
+
+def made_with(recipe: AnonymizeRecipe) -> dict[str, str]:
+    """Day (UTC), versions, and sha256 of the networks, which go without their names: these may be paths."""
+    networks = Stages(GenerateRecipe(edit=recipe.edit)).checkpoints
+    return {
+        "day (UTC)": datetime.now(UTC).date().isoformat(),
+        **versions(),
+        "generator, sha256": networks[recipe.edit.checkpoint],
+        "reader, sha256": networks[recipe.edit.reader],
+    }
+
+
+def _open_dataset(recipe: AnonymizeRecipe) -> Dataset:
+    dataset = open_dataset(recipe.source.path, recipe.source.format)
+    _refuse_overlap(dataset.root, recipe.folder)
+    return dataset
 
 
 def _refuse_overlap(corpus: Path, out: Path) -> None:

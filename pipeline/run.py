@@ -108,7 +108,7 @@ def plan(stages: Stages) -> Plan:
     facts = {
         "recipe_sha256": recipe_hash(recipe),
         "recipe": recipe.model_dump(mode="json", exclude=NOT_IN_HASH),
-        "versions": _versions(),
+        "versions": versions(),
         "sources": sources.fingerprint,
         "set_aside": len(sources.set_aside),
         "groups": [asdict(group) | {"targets": n} for group, n in zip(sources.groups, planned)],
@@ -297,12 +297,12 @@ def by_position(table: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
     return {position: counts for position, counts in shown.items() if counts}
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "opencv": cv2.__version__}
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "opencv": cv2.__version__}
     for name in ("platemint", "numpy", "pyarrow", "torch"):
         with suppress(metadata.PackageNotFoundError):  # platemint may run from a clone
-            versions[name] = metadata.version(name)
-    return versions
+            found[name] = metadata.version(name)
+    return found
 
 
 def read_json(path: Path) -> dict:

@@ -53,6 +53,22 @@ def luck(plate: Plate) -> float:
     return hashlib.sha256(f"{plate.source} {plate.target}".encode()).digest()[0] / 255
 
 
+class Agrees:
+    """A filter for anonymize that takes everything and reads what shall be read."""
+
+    def __init__(self, *_):
+        pass
+
+    def scored(self, plates):
+        for plate in plates:
+            plate.reading = plate.text
+            plate.scores = {"reader": 1.0, "residue": 0.0}
+        return plates
+
+    def decide(self, scores):
+        return ""
+
+
 class Lucky(Stages):
     """Accepts what has the luck, and no text with a character in `never`."""
 

@@ -1,0 +1,241 @@
+"""verify --against: the audit of an anonymized folder, made again from outside: from the two folders and nothing else.
+
+Its faults name source texts and places, for whoever has the corpus; they are no part of what may be given away.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from pipeline.anonymize import AUDIT, MARK, PAGE
+from pipeline.corpora.frames import Dataset, Frame, open_dataset
+from pipeline.picture import Picture, open_picture
+from pipeline.plate import PlatemintError, Readings
+from pipeline.progress import Count
+from pipeline.run import read_json
+from pipeline.scan import Scan, scan
+from pipeline.segments import UNKNOWN, metadata_of
+from pipeline.view import View, views_of
+
+OWN = (AUDIT, PAGE)  # files of an anonymized folder that its audit does not count: they are written after it
+BLOCK = 16  # pixels that a JPEG codes together, of each side, where its colours are stored at half the size
+SPILL = 2  # pixels that the colours of such a block reach beyond it when they are enlarged again
+# What a TIFF file needs to be decoded, and the resolution: size, bits, compression, colours, strips, planes, predictor,
+# palette, alpha, sample format. All else is metadata.
+TIFF_NEEDED = {256, 257, 258, 259, 262, 273, 277, 278, 279, 282, 283, 284, 296, 317, 320, 338, 339}
+
+
+@dataclass
+class Report:
+    """What was found. faults: one line each, naming file and remedy or place; empty if all is well.
+
+    compared: pictures held against the corpus's own outside of their plates. lossy: of these, JPEG files; mean and
+    largest: how far their pixels there are from the corpus's, 0..255, as encoding anew makes them.
+    """
+
+    faults: list[str] = field(default_factory=list)
+    files: int = 0
+    pictures: int = 0
+    plates: int = 0
+    compared: int = 0
+    lossy: int = 0
+    values: int = 0
+    total: int = 0
+    largest: int = 0
+
+    @property
+    def mean(self) -> float:
+        return self.total / max(self.values, 1)
+
+    @property
+    def summary(self) -> str:
+        found = f"{len(self.faults)} faults" if self.faults else "no fault"
+        jpeg = f" ({self.lossy:,} JPEG: mean difference {self.mean:.2f}, largest {self.largest})" if self.lossy else ""
+        return (
+            f"{self.files:,} files, {self.pictures:,} pictures, {self.plates:,} plates; "
+            f"{self.compared:,} pictures compared outside of plates{jpeg}: {found}"
+        )
+
+
+def verify_against(folder: str | Path, corpus: str | Path, format: str = "", progress: TextIO | None = None) -> Report:
+    """Checks an anonymized folder against the dataset it was made from. format: of the corpus, where several fit.
+
+    Raises PlatemintError where either folder is not there or the corpus cannot be read.
+    """
+    source = open_dataset(corpus, format)
+    check = _Check(Path(folder), source)
+    check.texts(scan(folder, check.real))
+    try:
+        copy = open_dataset(folder, source.format)
+    except PlatemintError as fault:
+        check.fault(str(folder), f"is no dataset of the corpus's format, {source.format} ({fault})")
+        return check.report
+    check.labels(copy)
+    check.files(copy)
+    reporter = Count(len(copy.frames), progress, "pictures checked")
+    for frame in copy.frames:
+        check.picture(frame)
+        reporter.add(1, 0)
+    reporter.close()
+    check.figures(copy)
+    return check.report
+
+
+class _Check:
+    """Goes through an anonymized folder once."""
+
+    def __init__(self, folder: Path, source: Dataset):
+        self.folder, self.source, self.report = folder, source, Report()
+        self.real = sorted({spot.text for frame in source.frames for spot in frame.spots if spot.text})
+        self.twins = {frame.path: frame for frame in source.frames}
+        self.scan = Scan()
+        self.pixels = 0
+
+    def fault(self, where: str, what: str) -> None:
+        self.report.faults.append(f"{where}: {what}")
+
+    def texts(self, found: Scan) -> None:
+        """No name and no byte spells a text of the corpus."""
+        self.scan, self.report.files = found, found.files
+        for hit in found.hits:
+            self.fault(hit.path, f"spells {hit.text}, a text of the corpus ({hit.where}, at {hit.offset})")
+        for unread in found.unread:
+            self.report.faults.append(f"{unread}; it could not be searched, so remove it")
+
+    def labels(self, copy: Dataset) -> None:
+        """No label reads like a text of the corpus; none is unusable, or about a picture that is not there."""
+        real = Readings(self.real)
+        for frame in copy.frames:
+            self.report.plates += len(frame.spots)
+            for spot in frame.spots:
+                if spot.text and spot.text in real:
+                    self.fault(frame.path, f"is labelled {spot.text}, which reads like a text of the corpus")
+        for item in copy.set_aside:
+            self.fault(item["path"], f"{item['row'] and 'row ' + item['row'] + ': '}{item['reason']}")
+
+    def files(self, copy: Dataset) -> None:
+        """There is nothing but the dataset and its audit."""
+        if (self.folder / MARK).exists():
+            self.fault(MARK, "the run has not ended; anonymize again with the same --out")
+        for path in copy.unknown:
+            if path not in OWN:
+                self.fault(path, "is no file of the dataset; remove it")
+
+    def picture(self, frame: Frame) -> None:
+        """A picture decodes, holds no metadata, and outside of its plates shows what the corpus's shows."""
+        self.report.pictures += 1
+        try:
+            new = open_picture(self.folder / frame.path)
+        except ValueError as fault:
+            return self.fault(frame.path, str(fault))
+        self.pixels += new.pixels.shape[0] * new.pixels.shape[1]
+        if kinds := _metadata(self.folder / frame.path, new):
+            self.fault(frame.path, f"holds metadata: {', '.join(kinds)}")
+        if twin := self.twins.get(frame.path):
+            try:
+                self.beside(twin, open_picture(self.source.root / frame.path), new)
+            except ValueError as fault:
+                self.fault(frame.path, f"the corpus's picture of this path cannot be compared: {fault}")
+
+    def beside(self, frame: Frame, old: Picture, new: Picture) -> None:
+        """Compares a picture with the corpus's of the same path, outside of the plates that are annotated there."""
+        if (old.format, old.pixels.shape) != (new.format, new.pixels.shape):
+            return self.fault(frame.path, "is a file of another kind or size than the corpus's of this path")
+        free = plates(views_of(frame.spots, old.pixels), old.pixels.shape[:2])
+        wrong = (new.pixels != old.pixels).any(2)
+        if new.format == "JPEG":
+            free = _blocks(free)
+            wrong &= (new.pixels != _again(old)).any(2)
+            self._measure(np.abs(new.pixels.astype(np.int16) - old.pixels)[~free])
+        wrong &= ~free
+        self.report.compared += 1
+        if wrong.any():
+            y, x = np.argwhere(wrong)[0].tolist()
+            self.fault(frame.path, f"differs outside of its plates, in {wrong.sum():,} pixels, the first at {x}, {y}")
+
+    def _measure(self, difference: np.ndarray) -> None:
+        report = self.report
+        report.lossy += 1
+        report.values += difference.size
+        report.total += int(difference.sum())
+        report.largest = max(report.largest, int(difference.max(initial=0)))
+
+    def figures(self, copy: Dataset) -> None:
+        """audit.json says what the two folders show."""
+        try:
+            said = _flat(read_json(self.folder / AUDIT))
+        except (AttributeError, PlatemintError):
+            return self.fault(AUDIT, "is missing or damaged: nothing says what was done")
+        for name, value in self.counted(copy).items():
+            if said.get(name) != value:
+                self.fault(AUDIT, f"{name}: says {said.get(name)}, but the folders show {value}")
+
+    def counted(self, copy: Dataset) -> dict[str, int]:
+        """The figures of audit.json that can be counted from outside; of plates withheld only what is left tells."""
+        spots = [spot for frame in copy.frames for spot in frame.spots]
+        own = [self.folder / name for name in OWN if (self.folder / name).is_file()]
+        return {
+            "plates.replaced": sum(bool(spot.text) for spot in spots),
+            "plates.redacted": sum(not spot.text for spot in spots),
+            "pictures.written": len(copy.frames),
+            "pictures.withheld": len(self.source.frames) - len(copy.frames),
+            "pictures.without_annotation": len(self.source.unannotated),
+            "files_not_copied": len(self.source.unknown),
+            "pixels.pixels": self.pixels,
+            "pixels.outside": 0,
+            "source_texts.searched": len(self.real) - len(self.scan.unsearched),
+            "source_texts.too_short_to_search": len(self.scan.unsearched),
+            "source_texts.found": len(self.scan.hits),
+            "source_texts.files": self.scan.files - len(own),
+            "source_texts.bytes": self.scan.bytes - sum(path.stat().st_size for path in own),
+        }
+
+
+def _flat(audit: dict) -> dict[str, object]:
+    """{"plates": {"replaced": 3}, "identity": "none"} as {"plates.replaced": 3, "identity": "none"}."""
+    sections = {f"{name}.{key}": v for name, part in audit.items() if isinstance(part, dict) for key, v in part.items()}
+    return audit | sections
+
+
+def plates(views: list[View], shape: tuple[int, int]) -> np.ndarray:
+    """The pixels of a frame that plates and their margins cover, bool (H, W), to the pixel's width."""
+    free = np.zeros(shape, np.uint8)
+    for view in views:
+        x1, y1, x2, y2 = view.box
+        if view.matrix is None:
+            free[y1:y2, x1:x2] = 1
+        else:
+            (w, h), back = view.size, np.linalg.inv(view.matrix)
+            outline = np.array([[[-1, -1], [w, -1], [w, h], [-1, h]]], dtype=np.float64)
+            corners = cv2.perspectiveTransform(outline, back)[0]
+            cv2.fillConvexPoly(free, (16 * corners).round().astype(np.int32), 1, shift=4)
+    return free > 0
+
+
+def _blocks(free: np.ndarray) -> np.ndarray:
+    """All pixels of a JPEG that depend on some pixels, bool (H, W)."""
+    height, width = free.shape
+    whole = np.pad(free, ((0, -height % BLOCK), (0, -width % BLOCK)))
+    touched = whole.reshape(len(whole) // BLOCK, BLOCK, -1, BLOCK).any((1, 3))
+    grown = touched.repeat(BLOCK, 0).repeat(BLOCK, 1)[:height, :width].astype(np.uint8)
+    return cv2.dilate(grown, np.ones((2 * SPILL + 1, 2 * SPILL + 1), np.uint8)) > 0
+
+
+def _again(picture: Picture) -> np.ndarray:
+    """A JPEG's pixels, encoded once more as they are: its blocks are coded one by one, whatever others show."""
+    return np.asarray(Image.open(io.BytesIO(picture.encode(picture.pixels))).convert("RGB"))
+
+
+def _metadata(path: Path, picture: Picture) -> tuple[str, ...]:
+    kinds = metadata_of(path)
+    if kinds == (UNKNOWN,) and picture.format == "TIFF":
+        with Image.open(path) as tiff:
+            kinds = tuple(f"tag {tag}" for tag in sorted({*tiff.tag_v2} - TIFF_NEEDED))
+    return kinds

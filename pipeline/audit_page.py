@@ -1,0 +1,173 @@
+"""audit.html: the audit of an anonymized dataset for who signs for it. Figures and sentences, nothing of the dataset.
+
+One file without scripts, pictures or anything from elsewhere, so that it can be filed and printed as it is. It holds no
+name, path or text of the dataset: what it says is counted or written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+from pipeline.recipe import AnonymizeRecipe
+
+TITLES = {
+    "plates": "Plates",
+    "reasons": "Why plates were not replaced",
+    "pictures": "Pictures",
+    "pixels": "Pixels of the pictures written, before encoding",
+    "source_texts": "Texts of the dataset, searched in every name and byte of the output",
+}
+FIGURES = {  # what figures of audit.json are called; one that is not here goes by its own name
+    "plates.replaced": "shown with other characters",
+    "plates.redacted": "made unreadable, without a text",
+    "plates.withheld": "not in the output, nor are their pictures",
+    "reasons.no text": "annotated without a text",
+    "reasons.a text that cannot be written": "the text has characters that cannot be written",
+    "reasons.no new text is free": "no new text was free",
+    "reasons.source read": "the old text might still be read",
+    "reasons.stability": "the new characters' shapes were unsettled",
+    "reasons.slots": "the new characters were not in their places",
+    "reasons.mask_reader": "the new characters' shapes were not read as the new text",
+    "reasons.reader": "the new text was not read from the plate",
+    "reasons.residue": "the old characters were still to be seen",
+    "pictures.written": "written",
+    "pictures.withheld": "withheld",
+    "pictures.set_aside": "files and entries that could not be used, not in the output",
+    "pictures.without_annotation": "without any annotated plate; written as they are, metadata removed",
+    "files_not_copied": "other files of the dataset, not in the output",
+    "pixels.pixels": "in all",
+    "pixels.changed": "changed",
+    "pixels.outside": "changed outside of plates",
+    "source_texts.searched": "texts searched",
+    "source_texts.too_short_to_search": "texts too short to be searched",
+    "source_texts.found": "times one was found",
+    "source_texts.found_in_coded_pixels": "times one came up among the numbers that code a picture",
+    "source_texts.expected_there_by_chance": "times that is to be expected by chance",
+    "source_texts.files": "files searched",
+    "source_texts.bytes": "bytes searched",
+}
+IDENTITY = {
+    "none": "Each plate of each picture has a text of its own. Nothing that was kept links new texts to old ones.",
+    "within this run": "A plate has the same new text in all pictures, so that pictures of one vehicle can be told to "
+    "belong together. What linked new texts to old ones was thrown away when the run ended.",
+    "keyed": "New texts are computed from the old ones with a secret key: a plate has the same one wherever this key "
+    "is used. Who has the key can compute the old texts. For them the output is pseudonymised, not anonymous.",
+}
+ON_DOUBT = {"redact": "made unreadable", "withhold": "kept out of the output with its whole picture"}
+LOOKS = {
+    "plain": "as it is",
+    "stretched": "with its contrast stretched",
+    "sharpened": "sharpened",
+    "enlarged": "enlarged and cut closer",
+}
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 0 auto; padding: 1rem; color: #111; }
+h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
+.result { border: 2px solid #1a6b2f; padding: .6rem 1rem; font-weight: 600; } .bad { border-color: #a00; color: #a00; }
+table { border-collapse: collapse; width: 100%; margin: .5rem 0 1rem; break-inside: avoid; }
+caption { text-align: left; font-weight: 600; padding: .25rem 0; }
+td { border-top: 1px solid #ccc; padding: .25rem .5rem .25rem 0; vertical-align: top; overflow-wrap: anywhere; }
+td + td { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; padding-right: 0; }
+.made td + td { white-space: normal; font-family: ui-monospace, monospace; font-size: .8rem; }
+.sign td { height: 3rem; width: 50%; } .sign td + td { text-align: left; white-space: normal; }
+@media print { body { font-size: 11pt; padding: 0; } h2 { break-after: avoid; } }
+"""
+HEAD = f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Audit of an anonymized dataset</title>
+<style>{STYLE}</style>
+</head>
+<body>"""
+
+
+def page(audit: dict, recipe: AnonymizeRecipe, looks: Iterable[str], made_with: dict[str, str]) -> str:
+    """The page of an audit, as `pipeline.anonymize.as_dict` gives it.
+
+    looks: how a plate was looked at for its old text, as in `LOOKS`. made_with: day, versions and sha256 of networks.
+    """
+    parts = [
+        "<h1>Audit of an anonymized dataset</h1>",
+        _result(audit),
+        _section("What was done", _done(audit, recipe)),
+        "<h2>Figures</h2>",
+        *_tables(audit),
+        _section("What was checked, and how", _checks(recipe, looks)),
+        _section("What is not covered", audit["not_covered"]),
+        "<h2>Made with</h2>",
+        _table("", made_with.items(), "made"),
+        "<h2>Signed</h2>",
+        _table("", [("Name and office", "Day and signature")], "sign"),
+    ]
+    return "\n".join([HEAD, *parts, "</body>\n</html>\n"])
+
+
+def _result(audit: dict) -> str:
+    found, outside = audit["source_texts"]["found"], audit["pixels"]["outside"]
+    if not found and not outside:
+        told = "No text of the dataset was found in the output, and nothing was changed outside of plates."
+        return f'<p class="result">{told}</p>'
+    told = (
+        f"Not to be passed on: {found:,} times a text of the dataset was found in the output, and {outside:,} pixels "
+    )
+    return f'<p class="result bad">{told}were changed outside of plates.</p>'
+
+
+def _done(audit: dict, recipe: AnonymizeRecipe) -> list[str]:
+    return [
+        "The dataset was written anew in its own format. The characters of its annotated plates were painted over with "
+        "new ones; labels, other annotations and names of files and folders were given the new texts.",
+        IDENTITY.get(audit["identity"], audit["identity"]),
+        f"A plate of which it could not be shown that its old text is gone was {ON_DOUBT[recipe.on_doubt]}. A plate "
+        "annotated without a text was made unreadable.",
+        "Pictures were encoded anew, without the metadata they had: EXIF, GPS, XMP, thumbnails, comments.",
+    ]
+
+
+def _checks(recipe: AnonymizeRecipe, looks: Iterable[str]) -> list[str]:
+    limits, seen = recipe.filter, ", ".join(LOOKS.get(look, look) for look in looks)
+    return [
+        "A new text is none of the dataset's, nor read like one, confusable characters (O and 0, I and 1) counting as "
+        "the same.",
+        "A network that reads plates has to read the new text from the plate, with a likelihood per character of at "
+        f"least {limits.min_reader:g}; where it could not read the photograph either, from the new characters' shapes "
+        f"alone, with at least {limits.min_mask_reader:g}.",
+        f"The same network looked for the old text: at the plate {seen}. A plate was given up where it read that text "
+        f"or one a character off it, or gave it a likelihood per character of more than {limits.max_residue:g}.",
+        "Every picture was compared with the original, pixel by pixel, before it was encoded.",
+        "Every byte and name of the output was searched for every text of the dataset: as part of something longer, in "
+        "any case, with and without separators.",
+        "Who has the dataset can repeat these checks from the two folders alone: python run_pipeline.py verify OUTPUT "
+        "--against DATASET.",
+    ]
+
+
+def _tables(audit: dict) -> list[str]:
+    """A table for each section of figures; single figures are a table too."""
+    tables = []
+    for name, part in audit.items():
+        if isinstance(part, dict) and any(part.values()):
+            told = {key: value for key, value in part.items() if value or name != "reasons"}
+            rows = [(FIGURES.get(f"{name}.{key}", key), value) for key, value in told.items()]
+            tables.append(_table(TITLES.get(name, name), rows))
+        elif isinstance(part, int | float):
+            tables.append(_table("", [(FIGURES.get(name, name), part)]))
+    return tables
+
+
+def _section(title: str, sentences: Iterable[str]) -> str:
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return f"<h2>{escape(title)}</h2>\n<ul>{items}</ul>"
+
+
+def _table(caption: str, rows: Iterable[tuple[str, object]], kind: str = "") -> str:
+    shown = f"<caption>{escape(caption)}</caption>" if caption else ""
+    cells = "".join(f"<tr><td>{escape(str(name))}</td><td>{escape(_plain(value))}</td></tr>" for name, value in rows)
+    return f'<table class="{kind}">{shown}{cells}</table>'
+
+
+def _plain(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else str(value)

@@ -1,0 +1,313 @@
+"""evaluate leak: a reader trained to tell the source's text from the anonymized picture, on plates it has never seen.
+
+The probe is a strong attacker: it starts from our reader, so it knows plates, and it learns from pairs of anonymized
+pictures and true texts that no attacker would have. What it can tell is compared with what can be told without looking
+at the strokes (chance), and with what the same probe tells from blurred and from untouched plates.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.reader import Reader, ctc, decode
+from models.spg import encode_texts
+from pipeline.anonymize import Anonymizer, Case
+from pipeline.corpora.frames import Dataset, Frame, Spot
+from pipeline.corpora.frames.records import Folder
+from pipeline.draw import draw_targets
+from pipeline.edit import autocast, batched, choose_device, load_network, network_input, resize
+from pipeline.evaluate import kinds_of
+from pipeline.plate import Plate, PlatemintError, Readings, canonical, characters
+from pipeline.progress import Count
+from pipeline.recipe import AnonymizeRecipe, Edit, GenerateRecipe, Source
+from pipeline.shard import Stages
+from pipeline.train.reading import disturb
+
+STAGE = int.from_bytes(b"leak")  # keeps these random numbers apart from other stages' of the same seed
+KINDS = ("edited", "blurred", "untouched")
+TESTED = 0.3  # of the plates; the others are learned from
+FEWEST = 10  # plates on either side of the split
+BATCH = 16
+LR = 6e-4  # as a reader is trained afresh: enough to unlearn the text that is shown
+WARM = 0.1  # of the steps
+CLIP = 5.0  # largest gradient norm
+SHUFFLES = 20  # other plates' predictions that each plate is given
+RESAMPLES = 2000
+BLUR = 2  # the box's part of the plate's width and height, one half: deface.py of ORB-HD/deface
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """One plate and its anonymized picture. text: the source's. kind: what anybody sees of it: country and pattern.
+
+    pictures: {"edited", "blurred", "untouched"}: uint8 (h, w, 3) at the probe's own size.
+    """
+
+    text: str
+    kind: str
+    pictures: dict[str, np.ndarray]
+
+
+class Leak:
+    """What `evaluate leak` measures: edits of a corpus's crops that anonymize would let out.
+
+    count: edits tried; more than there are photographs takes these again, with other texts. split: of the corpus, ""
+    for all. Raises PlatemintError for a network, corpus or split that is not there, and where texts do not suffice.
+    """
+
+    def __init__(self, options: Edit, source: Path, split: str = "", count: int = 1500, seed: int = 0):
+        self.source, self.seed, self.count = source, seed, count
+        self.stages = Stages(GenerateRecipe(seed=seed, edit=options, source=Source(path=str(source), split=split)))
+        sources, reserved = self.stages.sources, self.stages.recipe.draw.reserved
+        self.targets = draw_targets(sources.groups, count, seed, Readings(sources.texts), reserved)
+        self.probe = load_network(options.reader, "reader", options)
+        self.anonymizer = self._anonymizer(options)
+
+    def _anonymizer(self, options: Edit) -> Anonymizer:
+        """The checks and networks of anonymize; texts are those drawn here, one an edit, so that a seed fixes them."""
+        texts = {str(n): str(text) for n, text in enumerate(self.targets.text)}
+        folder = self.source if self.source.is_dir() else self.source.parent
+        anonymizer = Anonymizer(AnonymizeRecipe(edit=options), Dataset(Folder(folder), "", {}))
+        anonymizer.pseudonym = lambda text, path, attempt: texts[path] if attempt == 0 else ""
+        return anonymizer
+
+    def specimens(self, progress: TextIO | None = None) -> list[Specimen]:
+        """The accepted edits."""
+        kinds = kinds_of(self.source)
+        photos, size = self.stages.sources.photos, (self.probe.config.height, self.probe.config.width)
+        country = {photo.source: kinds.get(photo.path, "") for group in photos for photo in group}
+        reporter, found = Count(self.count, progress, "plates edited"), []
+        for numbers in batched(range(self.count), self.stages.recipe.edit.batch):
+            tried = [self._case(number) for number in numbers]
+            cases = [case for _, some in tried for case in some]
+            self.anonymizer.settle(cases)
+            names = [f"{country[plate.source]} {self._pattern(n)}" for n, (plate, _) in zip(numbers, tried)]
+            for name, (_, some) in zip(names, tried):
+                found += [_specimen(case, name, size) for case in some if case.fate == "replaced"]
+            reporter.add(len(numbers), 0)
+        reporter.close()
+        return found
+
+    def _case(self, number: int) -> tuple[Plate, list[Case]]:
+        """A target's plate, and the case that anonymize makes of it."""
+        sources, group = self.stages.sources, int(self.targets.group[number])
+        plate = sources.get(group, sources.turn(group, int(self.targets.group_index[number]), 0))
+        return plate, self.anonymizer.cases(Frame(str(number), (Spot(plate.text),), plate.split), plate.image)
+
+    def _pattern(self, number: int) -> str:
+        return self.stages.sources.groups[int(self.targets.group[number])].name.rpartition("/")[2]
+
+
+def _specimen(case: Case, kind: str, size: tuple[int, int]) -> Specimen:
+    pictures = {"edited": case.result, "blurred": blurred(case.source), "untouched": case.source}
+    return Specimen(case.spot.text, kind, {name: resize(picture, *size) for name, picture in pictures.items()})
+
+
+def blurred(image: np.ndarray) -> np.ndarray:
+    """A plate as redaction tools blur it: uint8 (h, w, 3)."""
+    height, width = image.shape[:2]
+    return cv2.blur(image, (max(1, width // BLUR), max(1, height // BLUR)))
+
+
+# ------------------------------------------------------------------------------------------------------- the probe
+
+
+def split_plates(specimens: Sequence[Specimen], seed: int) -> tuple[list[int], list[int]]:
+    """Places of the specimens to learn from and of those to test on: all of a text's are on one side.
+
+    Raises PlatemintError where there are too few plates.
+    """
+    texts = sorted({canonical(specimen.text) for specimen in specimens})
+    if min(len(texts) * TESTED, len(texts) * (1 - TESTED)) < FEWEST:
+        raise PlatemintError(
+            f"{len(specimens)} edits of {len(texts)} plates were accepted, too few to learn from and test on; give "
+            "more crops (--source) or try more edits (--count)"
+        )
+    order = np.random.default_rng([seed, STAGE]).permutation(len(texts))
+    tested = {texts[place] for place in order[: round(TESTED * len(texts))]}
+    sides = ([], [])
+    for place, specimen in enumerate(specimens):
+        sides[canonical(specimen.text) in tested].append(place)
+    return sides
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Probes that start from one reader and learn for equally many steps, whatever pictures they are shown."""
+
+    start: Reader
+    options: Edit
+    steps: int
+    seed: int
+
+    def __call__(self, specimens: Sequence[Specimen], progress: TextIO | None = None) -> dict:
+        """Trains and judges a probe for each kind of picture. Raises PlatemintError where there are too few plates."""
+        learned, tested = ([specimens[i] for i in side] for side in split_plates(specimens, self.seed))
+        reporter, kinds = Count(len(KINDS) * self.steps, progress, "steps"), {}
+        for kind in KINDS:
+            probe = self.trained(learned, kind, reporter)
+            guesses = self.told(probe, [specimen.pictures[kind] for specimen in tested])
+            kinds[kind] = judged(guesses, learned, tested, self.seed)
+        reporter.close()
+        sides = {"learned": _counts(learned), "tested": _counts(tested)}
+        return {"steps": self.steps, "seed": self.seed, **sides, "kinds": kinds, "verdict": verdict(kinds)}
+
+    def trained(self, specimens: Sequence[Specimen], kind: str, reporter: Count) -> Reader:
+        """A reader that has learned the source's text from pictures of a kind."""
+        device, _ = choose_device(self.options)
+        probe, rng = (
+            copy.deepcopy(self.start).requires_grad_(True).train(),
+            np.random.default_rng([self.seed, STAGE, 1]),
+        )
+        optimiser = torch.optim.AdamW(probe.parameters(), LR)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, LR, self.steps + 1, pct_start=WARM, cycle_momentum=False
+        )
+        for _ in range(self.steps):
+            chosen = [specimens[i] for i in rng.integers(len(specimens), size=BATCH)]
+            read = self._read(probe, [disturb(specimen.pictures[kind], rng) for specimen in chosen])
+            texts = encode_texts([characters(specimen.text) for specimen in chosen], probe.config.alphabet)
+            optimiser.zero_grad()
+            ctc(read, texts.to(device)).mean().backward()
+            torch.nn.utils.clip_grad_norm_(probe.parameters(), CLIP)
+            optimiser.step()
+            schedule.step()
+            reporter.add(1, 0)
+        return probe.eval()
+
+    @torch.inference_mode()
+    def told(self, probe: Reader, pictures: Sequence[np.ndarray]) -> list[str]:
+        """The text that a probe tells from each picture, uint8 (h, w, 3)."""
+        reads = (self._read(probe, some).cpu() for some in batched(pictures, self.options.batch))
+        return [text for read in reads for text in decode(read, probe.config.alphabet)]
+
+    def _read(self, probe: Reader, pictures: list[np.ndarray]) -> Tensor:
+        device, dtype = choose_device(self.options)
+        with autocast(device, dtype):
+            return probe(network_input(pictures, probe.config.height, probe.config.width, device))
+
+
+def _counts(specimens: Sequence[Specimen]) -> dict[str, int]:
+    return {"edits": len(specimens), "plates": len({canonical(specimen.text) for specimen in specimens})}
+
+
+# ----------------------------------------------------------------------------------------------------- the figures
+
+
+def agreement(guess: str, text: str) -> float:
+    """Share of characters told: 1 - edit distance / length of the longer text, as readings are compared. 0..1."""
+    a, b = canonical(guess), canonical(text)
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        above, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (x != y))
+    return 1 - row[-1] / max(len(a), len(b), 1)
+
+
+def constants(specimens: Sequence[Specimen]) -> dict[str, str]:
+    """For each kind of plate the text that has each position's most frequent character among those learned from.
+
+    Under "" the one of all kinds, for a kind that was never learned.
+    """
+    texts = defaultdict(set)
+    for specimen in specimens:
+        texts[specimen.kind].add(canonical(specimen.text))
+        texts[""].add(canonical(specimen.text))
+    return {kind: _constant(sorted(some)) for kind, some in texts.items()}
+
+
+def _constant(texts: list[str]) -> str:
+    length = Counter(map(len, texts)).most_common(1)[0][0]
+    return "".join(Counter(text[i] for text in texts if len(text) > i).most_common(1)[0][0] for i in range(length))
+
+
+def shuffled(guesses: Sequence[str], tested: Sequence[Specimen], rng: np.random.Generator) -> list[float]:
+    """How well each plate's text is told by what was told of others of its kind (of all, where it has no others)."""
+    scores = []
+    for specimen in tested:
+        others = [i for i, o in enumerate(tested) if canonical(o.text) != canonical(specimen.text)]
+        others = [i for i in others if tested[i].kind == specimen.kind] or others
+        chosen = rng.choice(others, min(SHUFFLES, len(others)), replace=False)
+        scores.append(float(np.mean([agreement(guesses[i], specimen.text) for i in chosen])))
+    return scores
+
+
+def estimate(values: Sequence[float], plates: Sequence[str], seed: int) -> dict[str, float]:
+    """Mean and 95 % interval, {"mean", "low", "high"}, by bootstrap over plates: edits of one are no two tries."""
+    _, number = np.unique(plates, return_inverse=True)
+    sums, counts = np.bincount(number, values), np.bincount(number)
+    draws = np.random.default_rng([seed, STAGE, 2]).integers(len(sums), size=(RESAMPLES, len(sums)))
+    low, high = np.percentile(sums[draws].sum(1) / counts[draws].sum(1), (2.5, 97.5))
+    return {"mean": float(np.mean(values)), "low": float(low), "high": float(high)}
+
+
+def judged(guesses: Sequence[str], learned: Sequence[Specimen], tested: Sequence[Specimen], seed: int) -> dict:
+    """Accuracy of a probe's guesses, of a constant and of shuffled ones; and how far the first are over the others."""
+    constant, plates = constants(learned), [canonical(specimen.text) for specimen in tested]
+    values = {
+        "probe": [agreement(guess, specimen.text) for guess, specimen in zip(guesses, tested)],
+        "constant": [agreement(constant.get(s.kind, constant[""]), s.text) for s in tested],
+        "shuffled": shuffled(guesses, tested, np.random.default_rng([seed, STAGE, 3])),
+    }
+    for chance in ("constant", "shuffled"):
+        values[f"over_{chance}"] = np.subtract(values["probe"], values[chance])
+    return {name: estimate(some, plates, seed) for name, some in values.items()}
+
+
+def verdict(kinds: dict[str, dict]) -> str:
+    """One of `WORDS`. Chance is the better of both guesses that need no look; shuffled ones alone show any trace."""
+    over = {
+        kind: [part[f"over_{chance}"]["low"] > 0 for chance in ("constant", "shuffled")] for kind, part in kinds.items()
+    }
+    if not all(over["untouched"]):
+        return "nothing"
+    return "above chance" if all(over["edited"]) else "traces" if over["edited"][1] else "at chance"
+
+
+def evaluate(leak: Leak, steps: int, progress: TextIO | None = None) -> dict:
+    """Measures everything; `as_text` prints what it returns."""
+    specimens = leak.specimens(progress)
+    attack = Attack(leak.probe, leak.stages.recipe.edit, steps, leak.seed)
+    facts = {"checkpoints": leak.stages.checkpoints, "tried": leak.count, "accepted": len(specimens)}
+    return facts | attack(specimens, progress)
+
+
+WORDS = {
+    "at chance": "at chance within the error bar: the probe tells no more of the source's text than who does not look",
+    "traces": "no more than a constant guess, but more than guesses for other plates of the kind: a trace of the text, "
+    "or of what else sets such plates apart",
+    "above chance": "above chance: the edited pictures give something of the source's text away",
+    "nothing": "nothing can be said: the probe does not even tell untouched plates; give it more --steps or more crops",
+}
+
+
+def as_text(report: dict) -> str:
+    """A report for people."""
+    learned, tested = report["learned"], report["tested"]
+    columns = ("probe", "constant", "shuffled", "over_constant", "over_shuffled")
+    lines = [
+        f"{', '.join(report['checkpoints'])}: {report['accepted']:,} of {report['tried']:,} edits accepted",
+        f"learned from {learned['edits']:,} edits of {learned['plates']:,} plates in {report['steps']:,} steps",
+        f"tested on {tested['edits']:,} edits of {tested['plates']:,} other plates, seed {report['seed']}",
+        "characters told of the source's text, % (1 - edit distance / length); 95 % intervals by bootstrap over plates",
+        f"{'':10}" + "".join(f"{column.replace('_', ' '):>22}" for column in columns),
+    ]
+    for kind, part in report["kinds"].items():
+        lines.append(f"{kind:10}" + "".join(f"{_percent(part[column]):>22}" for column in columns))
+    return "\n".join([*lines, WORDS[report["verdict"]]])
+
+
+def _percent(figure: dict[str, float]) -> str:
+    mean, low, high = (100 * figure[name] for name in ("mean", "low", "high"))
+    return f"{mean:.1f} ({low:.1f}..{high:.1f})"

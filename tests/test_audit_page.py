@@ -1,0 +1,86 @@
+"""The audit page: every figure in words, nothing that runs or comes from elsewhere, nothing of the dataset."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from pipeline.anonymize import LOOKS, made_with
+from pipeline.audit_page import page
+from pipeline.recipe import AnonymizeRecipe
+
+AUDIT = {
+    "plates": {"replaced": 1234, "redacted": 5, "withheld": 0},
+    "reasons": {"source read": 3, "no text": 2, "-": 0},
+    "pictures": {"written": 900, "withheld": 0, "set_aside": 7, "without_annotation": 11},
+    "files_not_copied": 13,
+    "pixels": {"pixels": 1_000_000, "changed": 2_000, "outside": 0},
+    "source_texts": {"searched": 1100, "too_short_to_search": 4, "found": 0, "files": 1801, "bytes": 123_456_789},
+    "identity": "none",
+    "not_covered": ["vehicles may still identify"],
+}
+
+
+class Elements(HTMLParser):
+    """All tags, their attributes, and that each is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.open = set(), set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes.update(name for name, _ in attrs)
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def shown(audit=AUDIT, **fields):
+    recipe = AnonymizeRecipe(source={"path": "/data/ABC1234"}, out="/data/XYZ9876", **fields)
+    return page(audit, recipe, LOOKS, made_with(recipe))
+
+
+def test_every_figure_is_there_in_words():
+    text = shown()
+    for figure in ("1,234", "1,100", "123,456,789", "900", "13", "0.85", "0.2"):
+        assert re.search(rf"\b{re.escape(figure)}\b", text), figure
+    assert "the old text might still be read" in text and "sharpened" in text
+    assert "No text of the dataset was found" in text and "vehicles may still identify" in text
+    assert len(re.findall(r"\b[0-9a-f]{64}\b", text)) == 2
+    assert "<td>-</td>" not in text
+
+
+def test_it_is_one_file_that_runs_nothing_and_names_nothing():
+    elements = Elements(shown())
+    assert not elements.open
+    assert not elements.tags & {"script", "link", "img", "iframe", "object", "a", "form"}
+    assert elements.attributes <= {"lang", "charset", "name", "content", "class"}
+    assert "url(" not in shown() and "ABC1234" not in shown() and "XYZ9876" not in shown()
+
+
+@pytest.mark.parametrize("section, name", [("source_texts", "found"), ("pixels", "outside")])
+def test_what_must_not_be_passed_on_says_so(section, name):
+    text = shown(AUDIT | {section: AUDIT[section] | {name: 21}})
+    assert "Not to be passed on" in text and "21" in text
+
+
+def test_everything_is_escaped():
+    evil = "<script>alert(1)</script>&"
+    text = shown(AUDIT | {"reasons": {evil: 1}, "not_covered": [evil], "identity": evil, evil: {evil: 1}})
+    assert "<script" not in text and text.count("&lt;script&gt;alert(1)&lt;/script&gt;&amp;") == 5
+
+
+@pytest.mark.parametrize(
+    "identity, words", [("keyed", "pseudonymised, not anonymous"), ("within this run", "belong together")]
+)
+def test_it_says_what_links_plates(identity, words):
+    assert words in shown(AUDIT | {"identity": identity})
+
+
+def test_it_says_what_became_of_doubtful_plates():
+    assert "made unreadable. A plate" in shown()
+    assert "kept out of the output with its whole picture" in shown(on_doubt="withhold")
