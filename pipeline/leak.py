@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.reader import Reader, ctc, decode
+from models.reader import Reader, align, ctc
 from models.spg import encode_texts
 from pipeline.anonymize import Anonymizer, Case
 from pipeline.corpora.frames import Dataset, Frame, Spot
@@ -156,29 +156,27 @@ class Attack:
         reporter, kinds = Count(len(KINDS) * self.steps, progress, "steps"), {}
         for kind in KINDS:
             probe = self.trained(learned, kind, reporter)
-            guesses = self.told(probe, [specimen.pictures[kind] for specimen in tested])
-            kinds[kind] = judged(guesses, learned, tested, self.seed)
+            kinds[kind] = judged(self.told(probe, tested, kind), learned, tested, self.seed)
         reporter.close()
         sides = {"learned": _counts(learned), "tested": _counts(tested)}
         return {"steps": self.steps, "seed": self.seed, **sides, "kinds": kinds, "verdict": verdict(kinds)}
 
     def trained(self, specimens: Sequence[Specimen], kind: str, reporter: Count) -> Reader:
         """A reader that has learned the source's text from pictures of a kind."""
-        device, _ = choose_device(self.options)
         probe, rng = (
             copy.deepcopy(self.start).requires_grad_(True).train(),
             np.random.default_rng([self.seed, STAGE, 1]),
         )
+        texts, places = self._spelled(specimens)
         optimiser = torch.optim.AdamW(probe.parameters(), LR)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, LR, self.steps + 1, pct_start=WARM, cycle_momentum=False
         )
         for _ in range(self.steps):
-            chosen = [specimens[i] for i in rng.integers(len(specimens), size=BATCH)]
-            read = self._read(probe, [disturb(specimen.pictures[kind], rng) for specimen in chosen])
-            texts = encode_texts([characters(specimen.text) for specimen in chosen], probe.config.alphabet)
+            chosen = rng.integers(len(specimens), size=BATCH)
+            read = self._read(probe, [disturb(specimens[i].pictures[kind], rng) for i in chosen])
             optimiser.zero_grad()
-            ctc(read, texts.to(device)).mean().backward()
+            (ctc(read, texts[chosen]).mean() + aligned(read, texts[chosen], places[chosen])).backward()
             torch.nn.utils.clip_grad_norm_(probe.parameters(), CLIP)
             optimiser.step()
             schedule.step()
@@ -186,15 +184,49 @@ class Attack:
         return probe.eval()
 
     @torch.inference_mode()
-    def told(self, probe: Reader, pictures: Sequence[np.ndarray]) -> list[str]:
-        """The text that a probe tells from each picture, uint8 (h, w, 3)."""
-        reads = (self._read(probe, some).cpu() for some in batched(pictures, self.options.batch))
-        return [text for read in reads for text in decode(read, probe.config.alphabet)]
+    def told(self, probe: Reader, specimens: Sequence[Specimen], kind: str) -> list[str]:
+        """The text that a probe tells from each picture of a kind; how many characters it has is to be seen."""
+        texts = []
+        for some in batched(specimens, self.options.batch):
+            read = self._read(probe, [specimen.pictures[kind] for specimen in some]).cpu()
+            texts += told(read, [len(characters(specimen.text)) for specimen in some], probe.config.alphabet)
+        return texts
+
+    @torch.inference_mode()
+    def _spelled(self, specimens: Sequence[Specimen]) -> tuple[Tensor, Tensor]:
+        """Source texts and the time step of each of their characters, int64 (n, N), as untouched plates show them."""
+        device, _ = choose_device(self.options)
+        texts = encode_texts([characters(specimen.text) for specimen in specimens], self.start.config.alphabet)
+        pictures = batched([specimen.pictures["untouched"] for specimen in specimens], self.options.batch)
+        read = torch.cat([self._read(self.start, some) for some in pictures])
+        texts = texts.to(device)
+        return texts.clone(), align(read, texts).round().long()
 
     def _read(self, probe: Reader, pictures: list[np.ndarray]) -> Tensor:
         device, dtype = choose_device(self.options)
         with autocast(device, dtype):
             return probe(network_input(pictures, probe.config.height, probe.config.width, device))
+
+
+def aligned(read: Tensor, texts: Tensor, places: Tensor) -> Tensor:
+    """Loss of each character at the place where it stood, among all characters.
+
+    With CTC alone, a probe that is unsure says nothing for thousands of steps, and what it could guess is not seen.
+    read: (B, T, 1 + alphabet) log-probabilities. texts, places: int64 (B, N), texts 0-padded.
+    """
+    there = read[..., 1:].log_softmax(-1).gather(1, places[..., None].expand(-1, -1, read.shape[2] - 1))
+    return -there.gather(2, (texts - 1).clamp(min=0)[..., None])[..., 0][texts > 0].mean()
+
+
+def told(read: Tensor, lengths: Sequence[int], alphabet: str) -> list[str]:
+    """The likeliest characters where so many of them stand likeliest, however likely it is that nothing stands there.
+
+    read: (B, T, 1 + alphabet) log-probabilities.
+    """
+    either = torch.stack([read[..., 0], read[..., 1:].logsumexp(-1)], -1)  # nothing, or any character
+    ones = torch.stack([(torch.arange(max(lengths)) < length).long() for length in lengths])
+    places, best = align(either, ones).round().long().tolist(), read[..., 1:].argmax(-1).tolist()
+    return ["".join(alphabet[row[p]] for p in at[:n]) for row, at, n in zip(best, places, lengths)]
 
 
 def _counts(specimens: Sequence[Specimen]) -> dict[str, int]:
@@ -205,14 +237,9 @@ def _counts(specimens: Sequence[Specimen]) -> dict[str, int]:
 
 
 def agreement(guess: str, text: str) -> float:
-    """Share of characters told: 1 - edit distance / length of the longer text, as readings are compared. 0..1."""
+    """Share of a text's characters that a guess has at the same position, as readings are compared: 0..1."""
     a, b = canonical(guess), canonical(text)
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        above, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (x != y))
-    return 1 - row[-1] / max(len(a), len(b), 1)
+    return sum(x == y for x, y in zip(a, b)) / len(b)
 
 
 def constants(specimens: Sequence[Specimen]) -> dict[str, str]:
@@ -270,7 +297,7 @@ def verdict(kinds: dict[str, dict]) -> str:
     over = {
         kind: [part[f"over_{chance}"]["low"] > 0 for chance in ("constant", "shuffled")] for kind, part in kinds.items()
     }
-    if not all(over["untouched"]):
+    if not all(over["untouched"]) or kinds["edited"]["over_constant"]["high"] < 0:
         return "nothing"
     return "above chance" if all(over["edited"]) else "traces" if over["edited"][1] else "at chance"
 
@@ -288,7 +315,8 @@ WORDS = {
     "traces": "no more than a constant guess, but more than guesses for other plates of the kind: a trace of the text, "
     "or of what else sets such plates apart",
     "above chance": "above chance: the edited pictures give something of the source's text away",
-    "nothing": "nothing can be said: the probe does not even tell untouched plates; give it more --steps or more crops",
+    "nothing": "nothing can be said: the probe does not tell untouched plates, or of edited ones less than a constant "
+    "guess does; it has not learned what there is to learn: give it more --steps or more crops",
 }
 
 
@@ -300,7 +328,7 @@ def as_text(report: dict) -> str:
         f"{', '.join(report['checkpoints'])}: {report['accepted']:,} of {report['tried']:,} edits accepted",
         f"learned from {learned['edits']:,} edits of {learned['plates']:,} plates in {report['steps']:,} steps",
         f"tested on {tested['edits']:,} edits of {tested['plates']:,} other plates, seed {report['seed']}",
-        "characters told of the source's text, % (1 - edit distance / length); 95 % intervals by bootstrap over plates",
+        "characters of the source's text told at their positions, %, with 95 % intervals by bootstrap over plates",
         f"{'':10}" + "".join(f"{column.replace('_', ' '):>22}" for column in columns),
     ]
     for kind, part in report["kinds"].items():
