@@ -248,7 +248,9 @@ def test_what_is_not_proven_gone_does_not_leave(tmp_path, stages, doubt):
         assert audit["plates"]["redacted"] == 8 and not any(label for some in shown(out).values() for label, _ in some)
     else:  # only the picture without plates is left
         assert audit["plates"]["withheld"] == 8 and audit["pictures"]["withheld"] == 4
-        assert sorted(os.listdir(out)) == ["audit.html", "audit.json", "val"] and os.listdir(out / "val") == ["bare.png"]
+        assert sorted(os.listdir(out)) == ["audit.html", "audit.json", "val"] and os.listdir(out / "val") == [
+            "bare.png"
+        ]
 
 
 class Blind(Stamps):
