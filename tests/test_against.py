@@ -12,9 +12,10 @@ from stand_ins import Agrees, edit
 
 import run_pipeline
 from pipeline import anonymize as module
-from pipeline.against import verify_against
+from pipeline.against import _is_ours, verify_against
 from pipeline.plate import PlatemintError
 from pipeline.recipe import AnonymizeRecipe
+from pipeline.scan import Hit
 
 BOX = (40, 30, 70, 26)  # x, y, width, height
 PLATES = {"one.png": "ABC1234", "two.jpg": "XYZ9876", "KLM4567.png": "KLM4567", "four.bmp": "DEF5678"}
@@ -77,6 +78,12 @@ def test_a_sound_folder_passes(folders):
     assert (report.pictures, report.plates, report.compared, report.lossy) == (4, 4, 3, 1)
     assert 0 < report.mean < 2 and "no fault" in report.summary
     assert not (folders[0] / "KLM4567.png").exists()
+
+
+def test_the_audit_s_own_words_are_no_plates():
+    assert _is_ours(Hit("audit.html", "bytes", 0, "FAMILY"))
+    assert not _is_ours(Hit("one.txt", "bytes", 0, "FAMILY")) and not _is_ours(Hit("audit.html", "bytes", 0, "QXZWKV"))
+    assert not _is_ours(Hit("audit.json", "bytes", 0, "ABC1234"))
 
 
 def test_a_label_that_is_left_is_found(folders):
