@@ -147,7 +147,7 @@ def test_labels_are_right_whatever_attempt_a_plate_needs(tmp_path, stages, consi
         assert characters(pairs[0][0]) == characters(pairs[2][0])
     for k in (0, 1):
         new = {pairs[k][0] for pairs in found.values() if pairs[k][0]}
-        assert (len(new) == 1) == consistent
+        assert len(new) <= 1 if consistent else len(new) > 1
 
 
 def test_tracks_hold_within_a_run_and_not_between_runs(tmp_path):
