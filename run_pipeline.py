@@ -1,6 +1,7 @@
 """The command line: one verb per use, thin. Also installed as `platemint`.
 
-Exit codes: 0 done; 2 wrong usage or recipe; 3 finished, but some quota could not be filled; 1 anything else.
+Exit codes: 0 done; 2 wrong usage or recipe; 3 finished, but something is left to do: a quota that could not be filled,
+plates that no annotation covers; 1 anything else.
 """
 
 from __future__ import annotations
@@ -146,26 +147,35 @@ def rebalance(corpus, out, count, until, split, merge, forbid, recipe, sets, see
 @click.option("--key-file", metavar="FILE", help="Compute new texts from this key; made where there is none.")
 @click.option("--track-consistent", is_flag=True, help="The same plate, the same new text, within this run.")
 @click.option("--on-doubt", type=click.Choice(["redact", "withhold"]), help="For plates not proven gone.")
+@click.option(
+    "--detector", metavar="FILE.onnx", type=click.Path(exists=True, dir_okay=False), help="Finds plates not annotated."
+)
 @click.option("--recipe", metavar="FILE", help="Recipe to start from.")
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Set a field of the recipe.")
-def anonymize(corpus, out, form, key_file, track_consistent, on_doubt, recipe, sets) -> None:
+def anonymize(corpus, out, form, key_file, track_consistent, on_doubt, detector, recipe, sets) -> None:
     """Write a dataset anew with other plates.
 
     CORPUS is the folder of a dataset of frames or crops in one of many formats; the output is of the same format, with
     new texts wherever the old ones stood. A plate whose old text may still be read is redacted, or its picture withheld.
-    Exit code 1 where a text of the dataset is found in the output.
+    Exit code 1 where a text of the dataset is found in the output; 3 where the detector finds plates there that no
+    annotation covers, or cannot be run on a picture: audit.json lists them.
     """
     import json
 
     from pipeline.anonymize import Anonymizer, anonymize
 
     given = {"source.path": corpus, "source.format": form, "out": out, "key_file": key_file, "on_doubt": on_doubt}
-    given |= {"track_consistent": True} if track_consistent else {}
+    given |= {"detector.path": detector} | ({"track_consistent": True} if track_consistent else {})
     with _faults(WrongUse):
         anonymizer = Anonymizer(_load(recipe, sets, given, "anonymize"))
     audit = anonymize(anonymizer.recipe, sys.stderr, anonymizer)
     click.echo(json.dumps(audit, ensure_ascii=False, indent=1))
-    sys.exit(1 if audit["source_texts"]["found"] else 0)
+    found = audit.get("detector", {})
+    uncovered, unseen = found.get("plates_uncovered", 0), found.get("pictures_not_looked_at", 0)
+    if uncovered or unseen:
+        told = f"{uncovered:,} plates that no annotation covers, shown as they were; {unseen:,} pictures not looked at"
+        click.echo(f"{told}: see detector in {anonymizer.recipe.folder / 'audit.json'}", err=True)
+    sys.exit(1 if audit["source_texts"]["found"] else 3 if uncovered or unseen else 0)
 
 
 def _load(recipe, sets, given: dict, task: str = "generate"):

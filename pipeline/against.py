@@ -174,8 +174,13 @@ class _Check:
         """audit.json says what the two folders show."""
         try:
             said = _flat(read_json(self.folder / AUDIT))
-        except (AttributeError, PlatemintError):
+            listed = [str(item["picture"]) for item in said.get("detector.uncovered", ())]
+            listed += map(str, said.get("detector.not_looked_at", ()))
+        except (AttributeError, KeyError, TypeError, PlatemintError):
             return self.fault(AUDIT, "is missing or damaged: nothing says what was done")
+        for path in listed:
+            if path not in copy.folder.pictures:
+                self.fault(AUDIT, f"detector: lists {path}, which is no picture of the folder")
         for name, value in self.counted(copy).items():
             if said.get(name) != value:
                 self.fault(AUDIT, f"{name}: says {said.get(name)}, but the folders show {value}")

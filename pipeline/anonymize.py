@@ -20,8 +20,9 @@ import cv2
 import numpy as np
 
 from pipeline import write
-from pipeline.audit_page import page
+from pipeline.audit_page import page, unannotated
 from pipeline.corpora.frames import Dataset, Frame, Spot, open_dataset, rewrite
+from pipeline.detector import Detector, look
 from pipeline.edit import Editor, batched
 from pipeline.filter import Filter
 from pipeline.metrics import within_one
@@ -78,6 +79,7 @@ class Audit:
     pictures: Counter = field(default_factory=Counter)
     outside: Counter = field(default_factory=Counter)
     scan: Scan | None = None
+    detector: dict = field(default_factory=dict)  # see `pipeline.detector.look`; empty where nobody looked
 
     def count(self, cases: list[Case], picture: Picture | None) -> bool:
         """Takes note of a picture (None: unusable) and its plates; returns whether it can be written."""
@@ -96,13 +98,14 @@ class Audit:
 class Anonymizer:
     """Dataset, networks, pseudonyms and rules of one run. Writes nothing but the key, where there is none yet.
 
-    Raises PlatemintError where the folder written lies in the dataset or around it, for a dataset, key or network that
-    cannot be used, and where the dataset's format cannot write what it has to.
+    Raises PlatemintError where the folder written lies in the dataset or around it, for a dataset, key, network or
+    detector that cannot be used, and where the dataset's format cannot write what it has to.
     """
 
     def __init__(self, recipe: AnonymizeRecipe, dataset: Dataset | None = None):
         """dataset: None for the recipe's; another one is anonymized in memory alone."""
         self.recipe, self.dataset = recipe, dataset or _open_dataset(recipe)
+        self.detector = Detector(recipe.detector) if recipe.detector.path else None
         spots = [(spot.text, frame.path) for frame in self.dataset.frames for spot in frame.spots]
         self.annotated = len(spots) + len(self.dataset.lost)
         self.texts = sorted({*(text for text, _ in spots), *self.dataset.lost} - {""})
@@ -273,8 +276,11 @@ def anonymize(recipe: AnonymizeRecipe, progress: TextIO | None = None, anonymize
             texts[frame.path] = {case.spot.text: case.text for case in cases}
             written[frame.path] = number
     reporter.close()
-    _publish(folder, _without(dataset, written), texts, written)
+    dataset = _without(dataset, written)
+    names = _publish(folder, dataset, texts, written)
     audit.scan = scan(folder, anonymizer.texts)
+    if anonymizer.detector:
+        audit.detector = look(anonymizer.detector, folder, {names[f.path]: f for f in dataset.frames}, progress)
     facts = as_dict(audit, anonymizer)
     write.replace(folder / AUDIT, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     write.replace(folder / PAGE, page(facts, recipe, LOOKS, made_with(recipe)))
@@ -314,15 +320,19 @@ def compose(pixels: np.ndarray, cases: list[Case]) -> tuple[np.ndarray, Counter]
     return new, Counter(changed=int(changed.sum()), outside=int((changed & ~allowed).sum()), pixels=changed.size)
 
 
-def _publish(folder: Path, dataset: Dataset, texts: dict[str, dict[str, str]], written: dict[str, int]) -> None:
-    """Gives finished pictures their new names, and writes the annotations that go with them."""
-    for old, (new, data) in rewrite(dataset, lambda frame, text: texts[frame.path][text]).items():
+def _publish(
+    folder: Path, dataset: Dataset, texts: dict[str, dict[str, str]], written: dict[str, int]
+) -> dict[str, str]:
+    """Gives finished pictures their new names, and writes the annotations that go with them; returns {old: new}."""
+    becomes = rewrite(dataset, lambda frame, text: texts[frame.path][text])
+    for old, (new, data) in becomes.items():
         if data is not None:
             write.replace(folder / new, data)
             continue
         with _writing(folder):
             (folder / new).parent.mkdir(parents=True, exist_ok=True)
             (folder / MARK / str(written[old])).replace(folder / new)
+    return {old: new for old, (new, _) in becomes.items()}
 
 
 def as_dict(audit: Audit, anonymizer: Anonymizer) -> dict:
@@ -356,10 +366,11 @@ def as_dict(audit: Audit, anonymizer: Anonymizer) -> dict:
             "files": audit.scan.files,
             "bytes": audit.scan.bytes,
         },
+        **({"detector": audit.detector} if audit.detector else {}),
         "identity": "keyed" if recipe.key_file else "within this run" if recipe.track_consistent else "none",
         "not_covered": [
             "vehicles, places, faces, stickers and times may still identify",
-            "plates that nobody annotated stay as they are",
+            unannotated(audit.detector),
             *(["keyed texts are pseudonyms: who has the key has the plates"] if recipe.key_file else []),
         ],
     }

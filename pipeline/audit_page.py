@@ -17,6 +17,7 @@ TITLES = {
     "reasons": "Why plates were not replaced",
     "pictures": "Pictures",
     "pixels": "Pixels of the pictures written, before encoding",
+    "detector": "Plates that a detector found in the pictures written",
     "source_texts": "Texts of the dataset, searched in every name and byte of the output",
 }
 FIGURES = {  # what figures of audit.json are called; one that is not here goes by its own name
@@ -40,6 +41,12 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "pixels.pixels": "in all",
     "pixels.changed": "changed",
     "pixels.outside": "changed outside of plates",
+    "detector.min_score": "least score that counts",
+    "detector.pictures": "pictures looked at",
+    "detector.pictures_not_looked_at": "pictures it could not be run on",
+    "detector.plates": "plates found",
+    "detector.plates_covered": "of these, annotated ones",
+    "detector.plates_uncovered": "of these, plates that no annotation covers",
     "source_texts.searched": "texts searched",
     "source_texts.too_short_to_search": "texts too short to be searched",
     "source_texts.found": "times one was found",
@@ -62,6 +69,11 @@ LOOKS = {
     "sharpened": "sharpened",
     "enlarged": "enlarged and cut closer",
 }
+LOOKED = (
+    "A plate detector looked at every picture of the output as it is written, scaled to its own input. What it found is "
+    "covered where at least half of the larger box, its own or the one around an annotated plate, is shared by both. A "
+    "picture that is one plate as a whole is covered as a whole."
+)
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 0 auto; padding: 1rem; color: #111; }
 h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
@@ -99,7 +111,7 @@ def page(audit: dict, recipe: AnonymizeRecipe, looks: Iterable[str], made_with: 
         _section("What was checked, and how", _checks(recipe, looks)),
         _section("What is not covered", audit["not_covered"]),
         "<h2>Made with</h2>",
-        _table("", made_with.items(), "made"),
+        _table("", (made_with | _model(audit)).items(), "made"),
         "<h2>Signed</h2>",
         _table("", [("Name and office", "Day and signature")], "sign"),
     ]
@@ -111,15 +123,43 @@ def own_words() -> str:
     return "".join(c for c in Path(__file__).read_text(encoding="utf8").upper() if c.isalpha())
 
 
+def unannotated(detector: dict) -> str:
+    """What is to be said of plates that nobody annotated. detector: that section of an audit, {} for none."""
+    told = "plates that nobody annotated stay as they are"
+    if not detector:
+        return told
+    return (
+        f"{told}; a detector looked for them and found {detector['plates_uncovered']:,}, listed in audit.json; what it "
+        "does not find, such as plates small in a large picture, nobody knows of"
+    )
+
+
 def _result(audit: dict) -> str:
     found, outside = audit["source_texts"]["found"], audit["pixels"]["outside"]
     if not found and not outside:
         told = "No text of the dataset was found in the output, and nothing was changed outside of plates."
+        if left := _left(audit.get("detector", {})):
+            return f'<p class="result bad">Not to be passed on yet: {left} {told}</p>'
         return f'<p class="result">{told}</p>'
     told = (
         f"Not to be passed on: {found:,} times a text of the dataset was found in the output, and {outside:,} pixels "
     )
     return f'<p class="result bad">{told}were changed outside of plates.</p>'
+
+
+def _left(detector: dict) -> str:
+    """What a detector has left for somebody to look at, "" for nothing."""
+    uncovered, unseen = (detector.get(key, 0) for key in ("plates_uncovered", "pictures_not_looked_at"))
+    if not uncovered and not unseen:
+        return ""
+    return (
+        f"a detector found {uncovered:,} plates that no annotation covers, shown as they were, and could not look at "
+        f"{unseen:,} pictures. Somebody has to: audit.json lists them."
+    )
+
+
+def _model(audit: dict) -> dict[str, str]:
+    return {"detector, sha256": audit["detector"]["sha256"]} if "detector" in audit else {}
 
 
 def _done(audit: dict, recipe: AnonymizeRecipe) -> list[str]:
@@ -144,6 +184,7 @@ def _checks(recipe: AnonymizeRecipe, looks: Iterable[str]) -> list[str]:
         f"The same network looked for the old text: at the plate {seen}. A plate was given up where it read that text "
         f"or one a character off it, or gave it a likelihood per character of more than {limits.max_residue:g}.",
         "Every picture was compared with the original, pixel by pixel, before it was encoded.",
+        *([LOOKED] if recipe.detector.path else []),
         "Every byte and name of the output was searched for every text of the dataset: as part of something longer, in "
         "any case, with and without separators.",
         "Who has the dataset can repeat these checks from the two folders alone: python run_pipeline.py verify OUTPUT "
@@ -152,11 +193,12 @@ def _checks(recipe: AnonymizeRecipe, looks: Iterable[str]) -> list[str]:
 
 
 def _tables(audit: dict) -> list[str]:
-    """A table for each section of figures; single figures are a table too."""
+    """A table for each section of figures; single figures are a table too. What else there is has another place."""
     tables = []
     for name, part in audit.items():
         if isinstance(part, dict) and any(part.values()):
-            told = {key: value for key, value in part.items() if value or name != "reasons"}
+            figures = {key: value for key, value in part.items() if isinstance(value, int | float)}
+            told = {key: value for key, value in figures.items() if value or name != "reasons"}
             rows = [(FIGURES.get(f"{name}.{key}", key), value) for key, value in told.items()]
             tables.append(_table(TITLES.get(name, name), rows))
         elif isinstance(part, int | float):

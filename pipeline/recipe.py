@@ -173,6 +173,11 @@ class Dataset(Strict):
     format: str = Field("", description="Its format, where several fit: coco, voc, yolo, ccpd, ufpr, openalpr, ...")
 
 
+class Detect(Strict):
+    path: str = Field("", description="ONNX file of a plate detector that looks at the result; empty: nobody looks.")
+    min_score: Share = Field(0.25, description="Least score of a plate found; most exports keep none below 0.25.")
+
+
 class AnonymizeRecipe(Strict):
     """The same dataset with other plates, or without those that cannot be replaced."""
 
@@ -183,6 +188,7 @@ class AnonymizeRecipe(Strict):
     key_file: str = Field("", description="Key from which new texts are computed: the same plate, the same text.")
     track_consistent: bool = Field(False, description="The same plate, the same text, within this run alone.")
     on_doubt: Literal["redact", "withhold"] = Field("redact", description="What becomes of a plate not proven gone.")
+    detector: Detect = Detect()
     draw: Draw = Draw()
     edit: Edit = Edit()
     filter: Filter = Filter()
