@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -75,12 +76,14 @@ class Detector:
         rows = rows[rows[:, 4] >= self.min_score]
         if self.classes is not None:
             rows = rows[np.isin(rows[:, 5], self.classes)]
-        corners, scores = (rows[:, :4].reshape(-1, 2, 2) - shift) / scale, rows[:, 4]
-        corners = np.clip(corners, 0, (width, height))
-        sizes = corners[:, 1] - corners[:, 0]
-        best = cv2.dnn.NMSBoxes(np.hstack([corners[:, 0], sizes]), scores.astype(np.float32), 0.0, REPEATED)
-        whole = np.hstack([np.floor(corners[:, 0]), np.ceil(corners[:, 1])]).astype(int).tolist()
-        return [(tuple(whole[i]), float(scores[i])) for i in best if (sizes[i] > 0).all()]
+        sizes = rows[:, 2:4] - rows[:, :2]
+        best = cv2.dnn.NMSBoxes(np.hstack([rows[:, :2], sizes]), rows[:, 4].astype(np.float32), 0.0, REPEATED)
+        found = []
+        for *corners, score, _ in rows[list(best)]:
+            low, high = np.clip((np.reshape(corners, (2, 2)) - shift) / scale, 0, (width, height))
+            if (low < high).all():  # else it is in the gray
+                found.append(((*map(math.floor, low), *map(math.ceil, high)), float(score)))
+        return found
 
     def _run(self, canvas: np.ndarray) -> np.ndarray:
         """What the model makes of an input, uint8 (H, W, 3): float64 (n, 6), x1, y1, x2, y2, score, class."""
@@ -131,10 +134,13 @@ class Detector:
         if (task := self.metadata.get("task", "detect")) != "detect":
             raise self._fault(f"is a model for the task {task}; give one for detect")
         names = self._said("names", {})
-        names = names if isinstance(names, dict) else dict(enumerate(names))
-        plates = [number for number, name in names.items() if PLATE.search(str(name))]
+        try:
+            names = {int(n): str(name) for n, name in (names.items() if isinstance(names, dict) else enumerate(names))}
+        except (TypeError, ValueError):
+            raise self._fault(f"its metadata's names are {names}, not of classes by number; export it again") from None
+        plates = [number for number, name in names.items() if PLATE.search(name)]
         if len(names) > 1 and not plates:
-            few = ", ".join(map(str, list(names.values())[:5]))
+            few = ", ".join(list(names.values())[:5])
             raise self._fault(f"finds {few}{', ...' * (len(names) > 5)}, and no plates; give a plate detector")
         return plates if len(names) > 1 else None
 

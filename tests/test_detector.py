@@ -189,7 +189,7 @@ def test_of_several_classes_those_named_after_plates_count(tmp_path):
     for output in (rows, raw):
         path = constant(tmp_path / "f.onnx", output, names=NAMES, task="detect")
         assert detector(path).find(np.zeros((96, 96, 3), np.uint8)) == [((40, 40, 60, 50), pytest.approx(0.7))]
-    counts = {"{0: 'number'}": 3, "['number', 'numberplate', 'x']": 1}
+    counts = {"{0: 'number'}": 3, "['number', 'numberplate', 'x']": 1, "{'0': 'car', '1': 'placa', '2': 'plate'}": 2}
     for names, count in counts.items():
         path = constant(tmp_path / "f.onnx", rows, names=names)
         assert len(detector(path).find(np.zeros((96, 96, 3), np.uint8))) == count
@@ -217,6 +217,8 @@ UNKNOWN = {
     "a model for the task pose": {"value": NO_ROWS, "task": "pose"},
     "finds car, person, and no plates": {"value": NO_ROWS, "names": {0: "car", 1: "person"}},
     "finds a, b, c, d, e, ..., and no plates": {"value": NO_ROWS, "names": dict(enumerate("abcdefg"))},
+    "names are 7": {"value": NO_ROWS, "names": 7},
+    "names are {'car': 0}": {"value": NO_ROWS, "names": {"car": 0}},
     "names cannot be read": {"value": NO_ROWS, "names": "{0: plate"},
     "imgsz is 640": {"value": NO_ROWS, "imgsz": 640, "shape": [1, 3, "h", "w"]},
 }
