@@ -5,7 +5,6 @@ Its faults name source texts and places, for whoever has the corpus; they are no
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -17,7 +16,7 @@ from PIL import Image
 from pipeline.anonymize import AUDIT, MARK, PAGE
 from pipeline.audit_page import own_words
 from pipeline.corpora.frames import Dataset, Frame, open_dataset
-from pipeline.picture import Picture, open_picture
+from pipeline.picture import Picture, open_picture, shown
 from pipeline.plate import PlatemintError, Readings
 from pipeline.progress import Count
 from pipeline.run import read_json
@@ -233,7 +232,7 @@ def _blocks(free: np.ndarray) -> np.ndarray:
 
 def _again(picture: Picture) -> np.ndarray:
     """A JPEG's pixels, encoded once more as they are: its blocks are coded one by one, whatever others show."""
-    return np.asarray(Image.open(io.BytesIO(picture.encode(picture.pixels))).convert("RGB"))
+    return shown(picture.encode(picture.pixels))
 
 
 def _is_ours(hit: Hit) -> bool:

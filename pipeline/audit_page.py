@@ -32,6 +32,7 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "reasons.mask_reader": "the new characters' shapes were not read as the new text",
     "reasons.reader": "the new text was not read from the plate",
     "reasons.residue": "the old characters were still to be seen",
+    "reasons.not proven once encoded": "the plate held until its picture was encoded, with loss",
     "pictures.written": "written",
     "pictures.withheld": "withheld",
     "pictures.set_aside": "files and entries that could not be used, not in the output",
@@ -143,6 +144,7 @@ def _checks(recipe: AnonymizeRecipe, looks: Iterable[str]) -> list[str]:
         f"alone, with at least {limits.min_mask_reader:g}.",
         f"The same network looked for the old text: at the plate {seen}. A plate was given up where it read that text "
         f"or one a character off it, or gave it a likelihood per character of more than {limits.max_residue:g}.",
+        "Where a picture's format loses (JPEG), both were done again with the plates as the finished file shows them.",
         "Every picture was compared with the original, pixel by pixel, before it was encoded.",
         "Every byte and name of the output was searched for every text of the dataset: as part of something longer, in "
         "any case, with and without separators.",

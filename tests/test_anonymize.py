@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import stand_ins
 from click.testing import CliRunner
+from PIL import Image
 from stand_ins import Stamps, anonymized, frames, stamped, write_target
 
 import run_pipeline
-from pipeline.anonymize import MARK
+from pipeline.anonymize import ENCODED, MARK
 from pipeline.corpora.frames import open_dataset
 from pipeline.filter import Filter
 from pipeline.picture import open_picture
@@ -290,6 +291,90 @@ def test_texts_that_cannot_be_written_and_overlapping_plates_are_given_up(tmp_pa
     assert "警" not in (tmp_path / "out/c.txt").read_text(encoding="utf-8")
 
 
+class Inked(Stamps):
+    """Writes in a dark blue. Who sees any other colour there, or none at all, reads the old text, but of XYZ-777."""
+
+    ink = np.array([0, 0, 60], np.uint8)
+
+    def stamp(self, plates):
+        edited = stand_ins.edit(plates)
+        for plate in edited:
+            plate.image = np.where(plate.target_mask[..., None] > 0, self.ink, plate.original)
+            plate.source_mask = np.zeros_like(plate.target_mask)
+        return edited
+
+    def scored(self, plates):
+        return [stand_ins.replace(p, reading=p.original_text if self.spoilt(p) else p.text) for p in self.rated(plates)]
+
+    def rated(self, plates):
+        sure = dict.fromkeys(("stability", "slots", "mask_reader", "reader"), 0.9)
+        return [stand_ins.replace(p, scores=sure | {"residue": 0.9 * self.spoilt(p)}) for p in plates]
+
+    def spoilt(self, plate):
+        """Looks that keep colours in their places tell; an untouched plate is what it says."""
+        if not plate.target or plate.original_text == "XYZ-777" or plate.image.shape != plate.original.shape:
+            return False
+        return (plate.image[plate.target_mask == 255][:, :2] > 0).any()
+
+
+@pytest.mark.parametrize("doubt", ["redact", "withhold"])
+@pytest.mark.parametrize("mode, suffix, holds", [("RGB", "png", True), ("RGB", "jpg", False), ("L", "png", False)])
+def test_plates_have_to_hold_in_the_file_that_leaves(tmp_path, mode, suffix, holds, doubt):
+    """JPEG moves colours, and a gray picture has none: what was proven of the pixels is not so of the file."""
+    corpus, out = frames(tmp_path / "in", {"a": ["ABC1234", "XYZ-777", "ABC-1234"], "b": ["XYZ-777"]}), tmp_path / "out"
+    for path in list(corpus.glob("*.png")):
+        soft = Image.fromarray(np.full((100, 240, 3), 150, np.uint8)).convert(mode)
+        path.unlink()
+        soft.save(path.with_suffix(f".{suffix}"), **({"quality": 70} if suffix == "jpg" else {}))
+        note = path.with_suffix(".txt")
+        note.write_text(note.read_text().replace(".png", f".{suffix}"))
+    audit = anonymized(corpus, out, Inked, on_doubt=doubt)
+    assert adds_up(audit) and audit["pixels"]["outside"] == 0
+    found = {frame.path: frame for frame in open_dataset(out).frames}
+    dark = {path: (open_picture(out / path).pixels < 75).all(2).any(0) for path in found}
+    assert dark[f"b.{suffix}"].any() and found[f"b.{suffix}"].spots[0].text
+    if holds:
+        assert audit["plates"]["replaced"] == 4
+    elif doubt == "redact":
+        assert audit["plates"] | {"replaced": 2, "redacted": 2} == audit["plates"]
+        assert sum(audit["reasons"].values()) == 2 and ENCODED in audit["reasons"]
+        assert [bool(spot.text) for spot in found[f"a.{suffix}"].spots] == [False, True, False]
+        assert [bool(dark[f"a.{suffix}"][x : x + 60].any()) for x in (8, 84, 160)] == [False, True, False]
+    else:
+        assert list(found) == [f"b.{suffix}"] and audit["pictures"]["withheld"] == 1
+
+
+class Uneven(Inked):
+    """One of two plates of one text is spoilt by encoding."""
+
+    def spoilt(self, plate):
+        return plate.original_text != "ABC-1234" and super().spoilt(plate)
+
+
+def test_the_same_plate_twice_shares_the_fate_that_encoding_decides(tmp_path):
+    corpus = frames(tmp_path / "in", {"a": ["ABC1234", "ABC-1234", "XYZ-777"]})
+    Image.fromarray(np.full((100, 240), 150, np.uint8)).save(corpus / "a.png")
+    audit = anonymized(corpus, tmp_path / "out", Uneven)
+    assert audit["reasons"] == {ENCODED: 1, "the same plate twice": 1} and audit["plates"]["replaced"] == 1
+    (frame,) = open_dataset(tmp_path / "out").frames
+    assert sorted(bool(spot.text) for spot in frame.spots) == [False, False, True]
+
+
+def test_memory_is_bound_by_pixels_too(tmp_path, monkeypatch):
+    corpus = frames(tmp_path / "in", {f"{k:02d}": ["ABC1234"] for k in range(20)})
+    together = []
+
+    class Watched(Stamps):
+        def encoded(self, pictures):
+            together.append(len(pictures))
+            return super().encoded(pictures)
+
+    assert anonymized(corpus, tmp_path / "1", Watched)["plates"]["replaced"] == 20 and together == [16, 4]
+    together.clear()
+    monkeypatch.setattr("pipeline.anonymize.PIXELS", 3 * 240 * 100 - 1)
+    assert anonymized(corpus, tmp_path / "2", Watched)["plates"]["replaced"] == 20 and together == [3] * 6 + [2]
+
+
 def ccpd(indices: str) -> str:
     return f"025-95_113-20&30_121&66-121&66_20&66_20&30_121&30-{indices}-37-15"
 
@@ -500,7 +585,7 @@ KILLS = """
 import os, random, signal, sys, time
 from pathlib import Path
 import cv2
-from pipeline.anonymize import MARK
+from pipeline.anonymize import ENCODED, MARK
 from pipeline.scan import scan
 from stand_ins import anonymized, frames, stamped
 
