@@ -146,13 +146,16 @@ def rebalance(corpus, out, count, until, split, merge, forbid, recipe, sets, see
 @click.option("--key-file", metavar="FILE", help="Compute new texts from this key; made where there is none.")
 @click.option("--track-consistent", is_flag=True, help="The same plate, the same new text, within this run.")
 @click.option("--on-doubt", type=click.Choice(["redact", "withhold"]), help="For plates not proven gone.")
+@click.option("--list", "list_file", metavar="FILE", help="List the plates given up, for you alone: it names them.")
 @click.option("--recipe", metavar="FILE", help="Recipe to start from.")
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Set a field of the recipe.")
-def anonymize(corpus, out, form, key_file, track_consistent, on_doubt, recipe, sets) -> None:
+def anonymize(corpus, out, form, key_file, track_consistent, on_doubt, list_file, recipe, sets) -> None:
     """Write a dataset anew with other plates.
 
     CORPUS is the folder of a dataset of frames or crops in one of many formats; the output is of the same format, with
-    new texts wherever the old ones stood. A plate whose old text may still be read is redacted, or its picture withheld.
+    new texts wherever the old ones stood. A plate whose old text may still be read is redacted, or its picture withheld;
+    audit.json lists these by ids that say nothing, and --list writes a CSV, outside of both folders, that says which
+    plate each is. It names real plates: never pass it on.
     Exit code 1 where a text of the dataset is found in the output.
     """
     import json
@@ -160,11 +163,13 @@ def anonymize(corpus, out, form, key_file, track_consistent, on_doubt, recipe, s
     from pipeline.anonymize import Anonymizer, anonymize
 
     given = {"source.path": corpus, "source.format": form, "out": out, "key_file": key_file, "on_doubt": on_doubt}
+    given |= {"list_file": list_file}
     given |= {"track_consistent": True} if track_consistent else {}
     with _faults(WrongUse):
         anonymizer = Anonymizer(_load(recipe, sets, given, "anonymize"))
     audit = anonymize(anonymizer.recipe, sys.stderr, anonymizer)
-    click.echo(json.dumps(audit, ensure_ascii=False, indent=1))
+    told = {name: value for name, value in audit.items() if name != "given_up"}  # may be long: the file has it
+    click.echo(json.dumps(told, ensure_ascii=False, indent=1))
     sys.exit(1 if audit["source_texts"]["found"] else 0)
 
 

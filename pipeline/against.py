@@ -5,6 +5,7 @@ Its faults name source texts and places, for whoever has the corpus; they are no
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -14,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.anonymize import AUDIT, MARK, PAGE
-from pipeline.audit_page import own_words
+from pipeline.audit_page import GIVEN_UP, own_words
 from pipeline.corpora.frames import Dataset, Frame, open_dataset
 from pipeline.picture import Picture, open_picture, shown
 from pipeline.plate import PlatemintError, Readings
@@ -178,6 +179,25 @@ class _Check:
         for name, value in self.counted(copy).items():
             if said.get(name) != value:
                 self.fault(AUDIT, f"{name}: says {said.get(name)}, but the folders show {value}")
+        self.given_up(said)
+
+    def given_up(self, said: dict[str, object]) -> None:
+        """The list of what was given up has as much of each kind as the figures say."""
+        try:
+            listed = said[GIVEN_UP]
+            fates, ids = Counter(item["fate"] for item in listed), {item["id"] for item in listed}
+            reasons = Counter(item["reason"] for item in listed if item["fate"] != "set aside")
+            aside = said["pictures.set_aside"] + said["missing_pictures_and_other_faults"]
+            figures = {"redacted": said["plates.redacted"], "withheld": said["plates.withheld"], "set aside": aside}
+        except (KeyError, TypeError):
+            return self.fault(AUDIT, f"{GIVEN_UP}: is missing or damaged")
+        for fate in sorted({*fates, *figures}):
+            if fates[fate] != figures.get(fate, 0):
+                self.fault(AUDIT, f"{GIVEN_UP}: lists {fates[fate]} {fate}, the figures say {figures.get(fate, 0)}")
+        if dict(reasons) != said["reasons"]:
+            self.fault(AUDIT, f"{GIVEN_UP}: its reasons are not those of the figures")
+        if len(ids) < len(listed):
+            self.fault(AUDIT, f"{GIVEN_UP}: lists an id twice")
 
     def counted(self, copy: Dataset) -> dict[str, int]:
         """The figures of audit.json that can be counted from outside; of plates withheld only what is left tells."""

@@ -25,6 +25,7 @@ from pipeline.audit_page import page
 from pipeline.corpora.frames import Dataset, Frame, Spot, open_dataset, rewrite
 from pipeline.edit import Editor
 from pipeline.filter import Filter
+from pipeline.given_up import GivenUp, place_of
 from pipeline.metrics import within_one
 from pipeline.picture import Picture, open_picture, shown
 from pipeline.plate import LONGEST, TELLING, Plate, PlatemintError, Readings, characters, same_reading, unspellable
@@ -81,6 +82,7 @@ class Audit:
     reasons: Counter = field(default_factory=Counter)
     pictures: Counter = field(default_factory=Counter)
     outside: Counter = field(default_factory=Counter)
+    given_up: GivenUp = field(default_factory=GivenUp)
     scan: Scan | None = None
 
     def count(self, cases: list[Case]) -> None:
@@ -88,22 +90,26 @@ class Audit:
         withheld = any(case.fate == "withheld" for case in cases)
         self.pictures["withheld" if withheld else "written"] += 1
         self.pictures["bare"] += not cases
-        for case in cases:
-            self.fates["withheld" if withheld else case.fate] += 1
+        for number, case in enumerate(cases, 1):
+            fate = "withheld" if withheld else case.fate
+            self.fates[fate] += 1
             if reason := case.reason or "in one picture with another" * withheld:
                 self.reasons[reason] += 1
+                self.given_up.plate(case.frame.path, number, case.spot.text, fate, reason)
 
 
 class Anonymizer:
     """Dataset, networks, pseudonyms and rules of one run. Writes nothing but the key, where there is none yet.
 
-    Raises PlatemintError where the folder written lies in the dataset or around it, for a dataset, key or network that
-    cannot be used, and where the dataset's format cannot write what it has to.
+    Raises PlatemintError where the folder written lies in the dataset or around it, for a dataset, key, network or list
+    that cannot be used, and where the dataset's format cannot write what it has to.
     """
 
     def __init__(self, recipe: AnonymizeRecipe, dataset: Dataset | None = None):
         """dataset: None for the recipe's; another one is anonymized in memory alone."""
         self.recipe, self.dataset = recipe, dataset or _open_dataset(recipe)
+        if recipe.list_file:
+            place_of(recipe.list_file, (recipe.source.path, recipe.folder))
         spots = [(spot.text, frame.path) for frame in self.dataset.frames for spot in frame.spots]
         self.annotated = len(spots) + len(self.dataset.lost)
         self.texts = sorted({*(text for text, _ in spots), *self.dataset.lost} - {""})
@@ -304,6 +310,9 @@ def anonymize(recipe: AnonymizeRecipe, progress: TextIO | None = None, anonymize
     reporter.close()
     _publish(folder, _without(dataset, written), texts, written)
     audit.scan = scan(folder, anonymizer.texts)
+    audit.given_up.aside(dataset.set_aside)
+    if recipe.list_file:
+        audit.given_up.write(place_of(recipe.list_file, (recipe.source.path, folder)))
     facts = as_dict(audit, anonymizer)
     write.replace(folder / AUDIT, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     write.replace(folder / PAGE, page(facts, recipe, LOOKS, made_with(recipe)))
@@ -411,6 +420,7 @@ def as_dict(audit: Audit, anonymizer: Anonymizer) -> dict:
             "plates that nobody annotated stay as they are",
             *(["keyed texts are pseudonyms: who has the key has the plates"] if recipe.key_file else []),
         ],
+        "given_up": audit.given_up.public(),
     }
 
 

@@ -48,7 +48,12 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "source_texts.expected_there_by_chance": "times that is to be expected by chance",
     "source_texts.files": "files searched",
     "source_texts.bytes": "bytes searched",
+    "reasons.overlaps another plate": "it overlaps another plate",
+    "reasons.the same plate twice": "the same plate in the picture was given up",
+    "reasons.in one picture with another": "another plate in the picture was given up",
 }
+GIVEN_UP = "given_up"  # in audit.json, a list of {"id", "fate", "reason"}
+MOST_ROWS = 200  # of it on the page
 IDENTITY = {
     "none": "Each plate of each picture has a text of its own. Nothing that was kept links new texts to old ones.",
     "within this run": "A plate has the same new text in all pictures, so that pictures of one vehicle can be told to "
@@ -97,6 +102,7 @@ def page(audit: dict, recipe: AnonymizeRecipe, looks: Iterable[str], made_with: 
         _section("What was done", _done(audit, recipe)),
         "<h2>Figures</h2>",
         *_tables(audit),
+        *_given_up(audit.get(GIVEN_UP, [])),
         _section("What was checked, and how", _checks(recipe, looks)),
         _section("What is not covered", audit["not_covered"]),
         "<h2>Made with</h2>",
@@ -164,6 +170,23 @@ def _tables(audit: dict) -> list[str]:
         elif isinstance(part, int | float):
             tables.append(_table("", [(FIGURES.get(name, name), part)]))
     return tables
+
+
+def _given_up(items: list[dict[str, str]]) -> list[str]:
+    """Which plates were redacted or withheld and what was set aside, by ids."""
+    if not items:
+        return []
+    told = [
+        "Each line is a plate, or a picture or an entry that could not be used. Who ran this may have had a list written "
+        "(--list) that says which. Nobody else can tell: ids are hashes under a secret that was thrown away."
+    ]
+    if len(items) > MOST_ROWS:
+        told.append(f"These are {MOST_ROWS:,}; {len(items) - MOST_ROWS:,} more stand in audit.json.")
+    shown = items[:MOST_ROWS]
+    rows = [
+        (item["id"], f"{item['fate']}: {FIGURES.get('reasons.' + item['reason'], item['reason'])}") for item in shown
+    ]
+    return [_section("Plates given up, and what was set aside", told), _table("", rows, "made")]
 
 
 def _section(title: str, sentences: Iterable[str]) -> str:

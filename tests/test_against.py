@@ -18,6 +18,7 @@ from pipeline.recipe import AnonymizeRecipe
 from pipeline.scan import Hit
 
 BOX = (40, 30, 70, 26)  # x, y, width, height
+ITEM = {"id": "00:11:22:33:44:55:66:77", "fate": "redacted", "reason": "reader"}
 PLATES = {"one.png": "ABC1234", "two.jpg": "XYZ9876", "KLM4567.png": "KLM4567", "four.bmp": "DEF5678"}
 
 
@@ -148,7 +149,33 @@ def test_a_forged_audit_is_found(folders, section, name):
     audit = json.loads(path.read_text())
     audit[section][name] += 1
     path.write_text(json.dumps(audit))
-    assert [f.split(" says")[0] for f in faults(folders)] == [f"audit.json: {section}.{name}:"]
+    found = [f.split(" says")[0] for f in faults(folders) if "given_up" not in f]
+    assert found == [f"audit.json: {section}.{name}:"]
+
+
+def _redacted(audit):
+    audit["plates"]["redacted"] += 1
+    audit["reasons"]["reader"] = 1
+
+
+@pytest.mark.parametrize(
+    "forge, told",
+    [
+        (_redacted, "lists 0 redacted, the figures say 1"),
+        (lambda audit: audit["given_up"].append(ITEM), "lists 1 redacted, the figures say 0"),
+        (lambda audit: audit["given_up"].append(ITEM | {"fate": "kept"}), "lists 1 kept, the figures say 0"),
+        (lambda audit: audit["given_up"].append(ITEM), "its reasons are not those of the figures"),
+        (lambda audit: audit["given_up"].extend([ITEM, ITEM]), "lists an id twice"),
+        (lambda audit: audit.pop("given_up"), "is missing or damaged"),
+        (lambda audit: audit.update(given_up=[1]), "is missing or damaged"),
+    ],
+)
+def test_a_forged_list_is_found(folders, forge, told):
+    path = folders[0] / "audit.json"
+    audit = json.loads(path.read_text())
+    forge(audit)
+    path.write_text(json.dumps(audit))
+    assert f"audit.json: given_up: {told}" in faults(folders)
 
 
 @pytest.mark.parametrize("content", [None, "[]", "{"])

@@ -1,9 +1,12 @@
 """Datasets written anew with other plates: labels say what pictures say, nothing real gets out, whatever goes wrong."""
 
+import csv
 import json
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -23,6 +26,7 @@ from pipeline.plate import PlatemintError, Readings, characters, same_reading
 from pipeline.pseudonym import Keyed, read_key
 from pipeline.recipe import AnonymizeRecipe
 from pipeline.render import load_layouts, photograph, random_text
+from pipeline.sample import FORMATS
 from pipeline.scan import scan
 from pipeline.view import views_of
 
@@ -65,7 +69,11 @@ def adds_up(audit: dict) -> bool:
     counted = sum(plates[fate] for fate in ("replaced", "redacted", "withheld", "set_aside"))
     seen = sum(pictures[fate] for fate in ("written", "withheld", "set_aside"))
     given_up = plates["redacted"] + plates["withheld"]
-    return (counted, seen, sum(audit["reasons"].values())) == (plates["annotated"], pictures["found"], given_up)
+    listed = Counter(item["fate"] for item in audit["given_up"])
+    aside = pictures["set_aside"] + audit["missing_pictures_and_other_faults"]
+    return (counted, seen, sum(audit["reasons"].values()), aside) == (
+        plates["annotated"], pictures["found"], given_up, listed["set aside"]
+    ) and listed["redacted"] + listed["withheld"] == given_up  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------- what is written
@@ -430,6 +438,62 @@ def test_withheld_pictures_are_withheld_from_names_and_lists_too(tmp_path):
     assert (tmp_path / "out" / listed).is_file() and is_clean(tmp_path / "out")
 
 
+# ---------------------------------------------------------------------------------------------- what was given up
+
+
+def listed(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("doubt", ["redact", "withhold"])
+def test_the_owner_can_look_up_what_was_given_up_and_nobody_else(tmp_path, doubt):
+    corpus = dataset(tmp_path / "in", {"ABC1234/1": ["XYZ-777", "ABC1234"], "ABC1234/2": ["KLM5556"], "dark": [""]})
+    (corpus / "BAD1000.png").write_bytes(b"ABC1234")
+    audits = []
+    for run in ("first", "second"):
+        audit = anonymized(corpus, tmp_path / run, Partial, on_doubt=doubt, list_file=str(tmp_path / f"{run}.csv"))
+        rows = listed(tmp_path / f"{run}.csv")
+        assert adds_up(audit) and (tmp_path / f"{run}.csv").stat().st_mode & 0o777 == 0o600
+        assert sorted(r["id"] for r in rows) == [item["id"] for item in audit["given_up"]]
+        for item in audit["given_up"]:
+            (row,) = [row for row in rows if row["id"] == item["id"]]
+            assert row["fate"] == item["fate"] and item["reason"] in (row["reason"], "could not be used")
+            assert re.fullmatch("[0-9a-f]{2}(:[0-9a-f]{2}){7}", item["id"])
+        audits.append(audit)
+    found = {(r["picture"], r["plate"], r["text"], r["fate"], r["reason"]) for r in rows}
+    assert found >= {
+        ("dark.png", "1", "", "redacted", "no text"),
+        ("BAD1000.png", "", "", "set aside", f"not a picture ({', '.join(FORMATS)})"),
+    }
+    if doubt == "redact":
+        assert ("ABC1234/1.png", "2", "ABC1234", "redacted", "reader") in found and len(found) == 3
+    else:
+        assert ("ABC1234/1.png", "2", "ABC1234", "withheld", "reader") in found and len(found) == 4
+        assert ("ABC1234/1.png", "1", "XYZ-777", "withheld", "in one picture with another") in found
+    first, second = ({item["id"] for item in audit["given_up"]} for audit in audits)
+    assert not first & second  # nothing but the salt of a run makes ids
+    assert not scan(tmp_path / "second", ["ABC1234", "XYZ-777", "BAD1000"]).hits
+
+
+def test_a_fault_that_quotes_a_plate_is_told_to_the_owner_alone(tmp_path):
+    corpus = dataset(tmp_path / "in", {"a": ["ABC1234"], "b": ["KLM5556"]})
+    (corpus / "a.txt").write_text("a.png\t8\tABC1234\t60\t30\tABC1234\n")
+    audit = anonymized(corpus, tmp_path / "out", list_file=str(tmp_path / "list.csv"))
+    (row,) = listed(tmp_path / "list.csv")
+    assert row["picture"] == "a.png" and "ABC1234" in row["reason"]
+    assert [item["fate"] for item in audit["given_up"]] == ["set aside"] and "ABC1234" not in json.dumps(audit)
+    assert "set aside" in (tmp_path / "out/audit.html").read_text() and is_clean(tmp_path / "out")
+
+
+def test_a_list_of_an_interrupted_run_is_replaced(tmp_path):
+    corpus, own = dataset(tmp_path / "in", {"dark": [""]}), tmp_path / "list.csv"
+    for out in "12":
+        anonymized(corpus, tmp_path / out, list_file=str(own))
+    assert len(listed(own)) == 1 and own.stat().st_mode & 0o777 == 0o600
+    assert {p.name for p in tmp_path.iterdir()} == {"in", "1", "2", "list.csv"}
+
+
 # ------------------------------------------------------------------------------------------------------ bad input
 
 
@@ -500,7 +564,15 @@ def test_wrong_use_is_exit_code_2_and_writes_nothing(call, tmp_path):
         "unknown field": [corpus, "--set", "filter.min_raeder=1"],
         "give one of them": [corpus, "--key-file", tmp_path / "key", "--track-consistent"],
         "keep the key apart": [corpus, "--key-file", corpus / "key"],
+        "keep the list apart": [corpus, "--list", corpus / "list"],
+        "list: is inside": [corpus, "--list", out / "list"],
+        "is no list of this kind": [corpus, "--list", tmp_path / "thesis"],
+        "list: is there already": [corpus, "--list", tmp_path / "link"],
+        "list: cannot be written there": [corpus, "--list", tmp_path / "none/list"],
+        "one file": [corpus, "--list", tmp_path / "key", "--key-file", tmp_path / "empty/../key"],
     }
+    (tmp_path / "thesis").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for said, args in wrong.items():
         result = call(*args, "--out", out)
         assert result.exit_code == 2 and said in result.output, result.output
@@ -508,6 +580,7 @@ def test_wrong_use_is_exit_code_2_and_writes_nothing(call, tmp_path):
         result = call(corpus, "--out", inside)
         assert result.exit_code == 2 and "--out" in result.output
     assert not out.exists() and not (corpus / "out").exists() and not (tmp_path / "key").exists()
+    assert (tmp_path / "thesis").read_text() == "mine" and not (corpus / "list").exists()
 
 
 def test_a_network_that_is_not_there_is_told_before_anything_is_written(tmp_path):
