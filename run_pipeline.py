@@ -156,11 +156,11 @@ def anonymize(corpus, out, form, key_file, track_consistent, on_doubt, list_file
     new texts wherever the old ones stood. A plate whose old text may still be read is redacted, or its picture withheld;
     audit.json lists these by ids that say nothing, and --list writes a CSV, outside of both folders, that says which
     plate each is. It names real plates: never pass it on.
-    Exit code 1 where a text of the dataset is found in the output.
+    Exit code 1 where a text of the dataset is found in the output, which then keeps the mark of a run that has not ended.
     """
     import json
 
-    from pipeline.anonymize import Anonymizer, anonymize
+    from pipeline.anonymize import Anonymizer, anonymize, may_leave
 
     given = {"source.path": corpus, "source.format": form, "out": out, "key_file": key_file, "on_doubt": on_doubt}
     given |= {"list_file": list_file}
@@ -170,7 +170,14 @@ def anonymize(corpus, out, form, key_file, track_consistent, on_doubt, list_file
     audit = anonymize(anonymizer.recipe, sys.stderr, anonymizer)
     told = {name: value for name, value in audit.items() if name != "given_up"}  # may be long: the file has it
     click.echo(json.dumps(told, ensure_ascii=False, indent=1))
-    sys.exit(1 if audit["source_texts"]["found"] else 0)
+    if not may_leave(audit):
+        found = audit["source_texts"]["found"], audit["pixels"]["outside"]
+        click.echo(
+            "NOT TO BE PASSED ON: {:,} times a text of the dataset stands in the output, {:,} pixels changed outside of "
+            "plates. `verify OUTPUT --against DATASET` says where; then run it again.".format(*found),
+            err=True,
+        )
+        sys.exit(1)
 
 
 def _load(recipe, sets, given: dict, task: str = "generate"):

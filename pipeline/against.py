@@ -126,7 +126,9 @@ class _Check:
     def files(self, copy: Dataset) -> None:
         """There is nothing but the dataset and its audit."""
         if (self.folder / MARK).exists():
-            self.fault(MARK, "the run has not ended; anonymize again with the same --out")
+            self.fault(
+                MARK, "the run has not ended, or not well; mend what is told here and anonymize again, same --out"
+            )
         for path in copy.unknown:
             if path not in OWN:
                 self.fault(path, "is no file of the dataset; remove it")

@@ -39,7 +39,7 @@ from pipeline.view import View, overlapping, views_of
 
 FRAMES = 16  # pictures in memory at once, at most
 PIXELS = 64_000_000  # of these together, from which on no other one is opened
-MARK = ".anonymizing"  # in a folder whose run has not ended: nothing in it may be relied on
+MARK = ".anonymizing"  # in a folder whose run has not ended, or has ended with what must not be passed on
 AUDIT, PAGE = "audit.json", "audit.html"
 ENCODED = "not proven once encoded"  # why a plate is given up that held until its picture was encoded
 ERASED = 0.75  # part of the old strokes' pixels that have to change where nobody could read the photograph
@@ -310,14 +310,21 @@ def anonymize(recipe: AnonymizeRecipe, progress: TextIO | None = None, anonymize
     reporter.close()
     _publish(folder, _without(dataset, written), texts, written)
     audit.scan = scan(folder, anonymizer.texts)
+    audit.scan.hits = [hit for hit in audit.scan.hits if hit.path != MARK]  # it will go; a plate may read ZING
     audit.given_up.aside(dataset.set_aside)
     if recipe.list_file:
         audit.given_up.write(place_of(recipe.list_file, (recipe.source.path, folder)))
     facts = as_dict(audit, anonymizer)
     write.replace(folder / AUDIT, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     write.replace(folder / PAGE, page(facts, recipe, LOOKS, made_with(recipe)))
-    (folder / MARK).rmdir()
+    if may_leave(facts):  # else the mark stays: nobody shall take the folder for finished
+        (folder / MARK).rmdir()
     return facts
+
+
+def may_leave(audit: dict) -> bool:
+    """Whether a folder may be passed on, by its audit: no source text was found in it, no pixel outside a plate changed."""
+    return not audit["source_texts"]["found"] and not audit["pixels"]["outside"]
 
 
 def _settled(

@@ -18,8 +18,9 @@ from PIL import Image
 from stand_ins import Stamps, anonymized, frames, stamped, write_target
 
 import run_pipeline
+from pipeline.against import verify_against
 from pipeline.anonymize import ENCODED, MARK
-from pipeline.corpora.frames import open_dataset
+from pipeline.corpora.frames import open_dataset, rewrite
 from pipeline.filter import Filter
 from pipeline.picture import open_picture
 from pipeline.plate import PlatemintError, Readings, characters, same_reading
@@ -552,6 +553,28 @@ def test_the_program_names_no_plate_and_tells_the_audit(call, bad, tmp_path):
 def test_a_text_that_is_found_in_the_output_is_exit_code_1(call, tmp_path):
     result = call(dataset(tmp_path / "in"), "--out", tmp_path / "seen ABC-1234")
     assert result.exit_code == 1 and json.loads(result.stdout)["source_texts"]["found"] == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("NOT TO BE PASSED ON: 1 times") and "--against" in line and "ABC" not in line
+
+
+def test_the_marks_own_name_is_no_plate(tmp_path):
+    assert anonymized(dataset(tmp_path / "in", {"a": ["ZING"]}), tmp_path / "out")["source_texts"]["found"] == 0
+    assert not (tmp_path / "out" / MARK).exists()
+
+
+def test_what_must_not_be_passed_on_keeps_its_mark_and_can_be_made_again(call, tmp_path, monkeypatch):
+    corpus, out = dataset(tmp_path / "in", {"a": ["ABC1234"]}), tmp_path / "out"
+    monkeypatch.setattr("pipeline.anonymize.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old))
+    result = call(corpus, "--out", out, "--list", tmp_path / "list")
+    assert result.exit_code == 1 and (out / MARK).is_dir() and (out / "audit.json").is_file()
+    faults = verify_against(out, corpus).faults
+    assert any(f.startswith(".anonymizing: the run has not ended") for f in faults)
+    assert any(f.startswith("a.txt: spells ABC1234") for f in faults)
+    monkeypatch.undo()
+    monkeypatch.setattr("pipeline.anonymize.Anonymizer", Stamps)
+    result = call(corpus, "--out", out, "--list", tmp_path / "list")
+    assert result.exit_code == 0 and not result.stderr and not (out / MARK).exists() and is_clean(out)
+    assert verify_against(out, corpus).faults == []
 
 
 def test_wrong_use_is_exit_code_2_and_writes_nothing(call, tmp_path):
