@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from pipeline import write
-from pipeline.audit_page import page
+from pipeline.audit_page import page, settings
 from pipeline.corpora.frames import Dataset, Frame, Spot, open_dataset, rewrite
 from pipeline.edit import Editor
 from pipeline.filter import Filter
@@ -316,7 +316,7 @@ def anonymize(recipe: AnonymizeRecipe, progress: TextIO | None = None, anonymize
         audit.given_up.write(place_of(recipe.list_file, (recipe.source.path, folder)))
     facts = as_dict(audit, anonymizer)
     write.replace(folder / AUDIT, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-    write.replace(folder / PAGE, page(facts, recipe, LOOKS, made_with(recipe)))
+    write.replace(folder / PAGE, page(facts, recipe, LOOKS))
     if may_leave(facts):  # else the mark stays: nobody shall take the folder for finished
         (folder / MARK).rmdir()
     return facts
@@ -427,6 +427,8 @@ def as_dict(audit: Audit, anonymizer: Anonymizer) -> dict:
             "plates that nobody annotated stay as they are",
             *(["keyed texts are pseudonyms: who has the key has the plates"] if recipe.key_file else []),
         ],
+        "settings": settings(recipe),
+        "made_with": made_with(recipe),
         "given_up": audit.given_up.public(),
     }
 

@@ -7,16 +7,19 @@ name, path or text of the dataset: what it says is counted or written here.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import reduce
 from html import escape
 from pathlib import Path
 
 from pipeline.recipe import AnonymizeRecipe
+from pipeline.run import versions
 
 TITLES = {
     "plates": "Plates",
     "reasons": "Why plates were not replaced",
     "pictures": "Pictures",
     "pixels": "Pixels of the pictures written, before encoding",
+    "settings": "Settings",
     "source_texts": "Texts of the dataset, searched in every name and byte of the output",
 }
 FIGURES = {  # what figures of audit.json are called; one that is not here goes by its own name
@@ -52,6 +55,14 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "reasons.the same plate twice": "the same plate in the picture was given up",
     "reasons.in one picture with another": "another plate in the picture was given up",
 }
+SETTINGS = (  # fields of the recipe that decided which plates left; others are paths, words and names
+    "on_doubt",
+    "filter.min_stability",
+    "filter.min_slots",
+    "filter.min_mask_reader",
+    "filter.min_reader",
+    "filter.max_residue",
+)
 GIVEN_UP = "given_up"  # in audit.json, a list of {"id", "fate", "reason"}
 MOST_ROWS = 200  # of it on the page
 IDENTITY = {
@@ -91,10 +102,10 @@ HEAD = f"""<!doctype html>
 <body>"""
 
 
-def page(audit: dict, recipe: AnonymizeRecipe, looks: Iterable[str], made_with: dict[str, str]) -> str:
+def page(audit: dict, recipe: AnonymizeRecipe, looks: Iterable[str]) -> str:
     """The page of an audit, as `pipeline.anonymize.as_dict` gives it.
 
-    looks: how a plate was looked at for its old text, as in `LOOKS`. made_with: day, versions and sha256 of networks.
+    looks: how a plate was looked at for its old text, as in `LOOKS`.
     """
     parts = [
         "<h1>Audit of an anonymized dataset</h1>",
@@ -106,16 +117,22 @@ def page(audit: dict, recipe: AnonymizeRecipe, looks: Iterable[str], made_with: 
         _section("What was checked, and how", _checks(recipe, looks)),
         _section("What is not covered", audit["not_covered"]),
         "<h2>Made with</h2>",
-        _table("", made_with.items(), "made"),
+        _table("", audit["made_with"].items(), "made"),
         "<h2>Signed</h2>",
         _table("", [("Name and office", "Day and signature")], "sign"),
     ]
     return "\n".join([HEAD, *parts, "</body>\n</html>\n"])
 
 
+def settings(recipe: AnonymizeRecipe) -> dict[str, object]:
+    """What a recipe says about `SETTINGS`."""
+    return {name: reduce(getattr, name.split("."), recipe) for name in SETTINGS}
+
+
 def own_words() -> str:
     """The letters of all that the page says whatever the dataset, in upper case and without anything between them."""
-    return "".join(c for c in Path(__file__).read_text(encoding="utf8").upper() if c.isalpha())
+    words = Path(__file__).read_text(encoding="utf8") + " ".join(versions())
+    return "".join(c for c in words.upper() if c.isalpha())
 
 
 def _result(audit: dict) -> str:
@@ -163,7 +180,7 @@ def _tables(audit: dict) -> list[str]:
     """A table for each section of figures; single figures are a table too."""
     tables = []
     for name, part in audit.items():
-        if isinstance(part, dict) and any(part.values()):
+        if isinstance(part, dict) and any(part.values()) and name != "made_with":
             told = {key: value for key, value in part.items() if value or name != "reasons"}
             rows = [(FIGURES.get(f"{name}.{key}", key), value) for key, value in told.items()]
             tables.append(_table(TITLES.get(name, name), rows))

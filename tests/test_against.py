@@ -83,6 +83,7 @@ def test_a_sound_folder_passes(folders):
 
 def test_the_audit_s_own_words_are_no_plates():
     assert _is_ours(Hit("audit.html", "bytes", 0, "FAMILY"))
+    assert _is_ours(Hit("audit.json", "bytes", 0, "NUMPY")) and _is_ours(Hit("audit.json", "bytes", 0, "SETTINGS"))
     assert not _is_ours(Hit("one.txt", "bytes", 0, "FAMILY")) and not _is_ours(Hit("audit.html", "bytes", 0, "QXZWKV"))
     assert not _is_ours(Hit("audit.json", "bytes", 0, "ABC1234"))
 

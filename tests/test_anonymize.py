@@ -96,6 +96,20 @@ def test_the_output_is_the_same_dataset_with_other_plates(tmp_path):
     assert not any(label in Readings(TEXTS) for label, _ in labels if label) and is_clean(out)
 
 
+def test_the_audit_says_what_it_was_made_with_and_no_path(tmp_path):
+    secret = {"list_file": str(tmp_path / "LST1111"), "key_file": str(tmp_path / "KEY2222"), "name": "NAM3333"}
+    fields = secret | {"draw": {"reserved": ["RSV4444"]}, "filter": {"max_residue": 0.15}, "on_doubt": "withhold"}
+    audit = anonymized(dataset(tmp_path / "SRC5555"), tmp_path / "out", **fields)
+    limits = AnonymizeRecipe(**fields).filter
+    scores = {f"filter.{name}": getattr(limits, name) for name in type(limits).model_fields if name != "rounds"}
+    assert audit["settings"] == {"on_doubt": "withhold"} | scores
+    assert len(audit["made_with"]["generator, sha256"]) == 64 and "torch" in audit["made_with"]
+    for name in ("audit.json", "audit.html"):
+        text = (tmp_path / "out" / name).read_text()
+        assert not [word for word in ("LST1111", "KEY2222", "NAM3333", "RSV4444", "SRC5555", "tmp") if word in text]
+    assert "0.15" in (tmp_path / "out/audit.html").read_text()
+
+
 def test_names_that_are_plates_change_and_others_stay(tmp_path):
     anonymized(dataset(tmp_path / "in"), tmp_path / "out")
     names = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")}

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from pipeline.anonymize import LOOKS, made_with
-from pipeline.audit_page import page
+from pipeline.audit_page import page, settings
 from pipeline.recipe import AnonymizeRecipe
 
 AUDIT = {
@@ -41,7 +41,7 @@ class Elements(HTMLParser):
 
 def shown(audit=AUDIT, **fields):
     recipe = AnonymizeRecipe(source={"path": "/data/ABC1234"}, out="/data/XYZ9876", **fields)
-    return page(audit, recipe, LOOKS, made_with(recipe))
+    return page(audit | {"settings": settings(recipe), "made_with": made_with(recipe)}, recipe, LOOKS)
 
 
 def test_every_figure_is_there_in_words():
