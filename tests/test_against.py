@@ -260,3 +260,41 @@ def test_every_kind_of_picture_with_tilted_plates_is_sound(tmp_path, networks):
     spoilt = tmp_path / "out" / "tiff.tif"
     Image.open(spoilt).save(spoilt, tiffinfo={270: "a car"})
     assert "tiff.tif: holds metadata: tag 270" in verify_against(tmp_path / "out", corpus).faults
+
+
+NAMED = {"ABC1234_1": "ABC1234", "XYZ9876_2": "XYZ9876", "bare": ""}
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_pictures_named_after_their_plates_are_read_again_even_without_any(tmp_path, networks, monkeypatch, replaced):
+    corpus, out = tmp_path / "corpus", tmp_path / "out"
+    corpus.mkdir()
+    for seed, name in enumerate(NAMED):
+        photograph(seed).save(corpus / f"{name}.png")
+    if not replaced:
+        monkeypatch.setattr(Agrees, "decide", lambda self, scores: "reader")
+    audit = module.anonymize(AnonymizeRecipe(out=str(out), source={"path": str(corpus)}))
+    assert audit["plates"] | ({"replaced": 2} if replaced else {"redacted": 2}) == audit["plates"]
+    assert verify_against(out, corpus).faults == []
+    next(out.glob("*_1.png")).unlink()
+    assert any(f.startswith("audit.json: pictures.written: says 3") for f in faults((out, corpus)))
+
+
+def test_a_folder_from_which_all_is_withheld_is_sound(tmp_path, made, networks, monkeypatch):
+    monkeypatch.setattr(Agrees, "decide", lambda self, scores: "reader")
+    recipe = AnonymizeRecipe(out=str(tmp_path / "out"), source={"path": str(made / "corpus")}, on_doubt="withhold")
+    assert module.anonymize(recipe)["pictures"]["withheld"] == 4
+    assert faults((tmp_path / "out", made / "corpus")) == []
+
+
+def test_pictures_and_texts_that_are_set_aside_are_counted_and_searched(tmp_path, made, networks):
+    corpus, out = tmp_path / "corpus", tmp_path / "out"
+    shutil.copytree(made / "corpus", corpus)
+    whole = (corpus / "two.jpg").read_bytes()
+    (corpus / "two.jpg").write_bytes(whole[: len(whole) // 2])
+    (corpus / "bare.jpg").write_bytes(whole[: len(whole) // 2])
+    (corpus / "one.txt").write_text("one.png\t900\t900\t9\t9\tABC1234\n")
+    audit = module.anonymize(AnonymizeRecipe(out=str(out), source={"path": str(corpus)}))
+    assert audit["pictures"]["set_aside"] == 3 and faults((out, corpus)) == []
+    (out / "ABC1234").touch()
+    assert any(f.startswith("ABC1234: spells ABC1234") for f in faults((out, corpus)))
