@@ -6,6 +6,7 @@ Exit codes: 0 done; 2 wrong usage or recipe; 3 finished, but some quota could no
 from __future__ import annotations
 
 import sys
+import traceback
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,6 +60,24 @@ def _faults(shown_as: type[click.ClickException]):
         raise
     except OSError as fault:
         raise shown_as(f"{fault.filename or 'a file'}: {fault.strerror or fault}") from None
+
+
+@contextmanager
+def _unquoted():
+    """Errors that no user's fault explains, without their messages: these may quote plates, or name pictures."""
+    from pipeline.plate import PlatemintError
+
+    try:
+        yield
+    except (PlatemintError, BrokenPipeError):
+        raise
+    except Exception as fault:
+        place = traceback.extract_tb(fault.__traceback__)[-1]
+        what = getattr(fault, "strerror", None) or type(fault).__name__
+        raise click.ClickException(
+            f"{what} ({Path(place.filename).name}, line {place.lineno}). What it is about is left out here, since it may "
+            "be a plate. The output is not finished: nothing in it may be passed on"
+        ) from None
 
 
 def _examples(examples) -> str:
@@ -166,8 +185,11 @@ def anonymize(corpus, out, form, key_file, track_consistent, on_doubt, list_file
     given |= {"list_file": list_file}
     given |= {"track_consistent": True} if track_consistent else {}
     with _faults(WrongUse):
-        anonymizer = Anonymizer(_load(recipe, sets, given, "anonymize"))
-    audit = anonymize(anonymizer.recipe, sys.stderr, anonymizer)
+        resolved = _load(recipe, sets, given, "anonymize")
+        with _unquoted():
+            anonymizer = Anonymizer(resolved)
+    with _unquoted():
+        audit = anonymize(resolved, sys.stderr, anonymizer)
     told = {name: value for name, value in audit.items() if name != "given_up"}  # may be long: the file has it
     click.echo(json.dumps(told, ensure_ascii=False, indent=1))
     if not may_leave(audit):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -118,7 +118,7 @@ class Anonymizer:
         self.pseudonym = self._pseudonyms([spot for spot in spots if _writable(spot[0])])
         self.tried: dict[tuple[str, str], int] = {}  # the attempt that a plate's first picture has taken
         if dataset is None:
-            becomes = rewrite(self.dataset, lambda frame, old: self.pseudonym(old, frame.path, 0))
+            becomes = _rewritten(self.dataset, lambda frame, old: self.pseudonym(old, frame.path, 0))
             if taken := {AUDIT, PAGE}.intersection(new for new, _ in becomes.values()):
                 raise PlatemintError(f"{self.dataset.root}: has an {taken.pop()} of its own; give it another name")
         self.edit, self.filter = self.networks()
@@ -157,7 +157,7 @@ class Anonymizer:
             case.reading, case.legible = plate.reading, plate.scores["reader"] >= LEGIBLE
         for attempt in range(ATTEMPTS):
             tried = [(case, text) for case in open_ if (text := self._text(case, attempt))]
-            plates = self.edit([Plate(c.source, c.spot.text, target=text) for c, text in tried])
+            plates = self._edited([Plate(c.source, c.spot.text, target=text) for c, text in tried])
             seen = [case.edited(plate) for (case, _), plate in zip(tried, plates)]
             reasons = self._faults([c for c, _ in tried], seen)
             for (case, text), plate, edit, reason in zip(tried, plates, seen, reasons):
@@ -197,6 +197,14 @@ class Anonymizer:
                 del files[n]
                 self._alike(pictures[n][1])
         return [files.get(n) for n in range(len(pictures))]
+
+    def _edited(self, plates: list[Plate]) -> list[Plate]:
+        try:
+            return self.edit(plates)
+        except PlatemintError:  # it would quote the plate
+            raise PlatemintError(
+                "edit.checkpoint: this network cannot write the text of some plate; choose one of the whole alphabet"
+            ) from None
 
     def _plate(self, case: Case) -> tuple[str, str]:
         """Which plates have one new text: those of one text in a frame, or in all frames."""
@@ -381,13 +389,24 @@ def compose(pixels: np.ndarray, cases: list[Case]) -> tuple[np.ndarray, Counter]
 
 def _publish(folder: Path, dataset: Dataset, texts: dict[str, dict[str, str]], written: dict[str, int]) -> None:
     """Gives finished pictures their new names, and writes the annotations that go with them."""
-    for old, (new, data) in rewrite(dataset, lambda frame, text: texts[frame.path][text]).items():
-        if data is not None:
-            write.replace(folder / new, data)
-            continue
+    for old, (new, data) in _rewritten(dataset, lambda frame, text: texts[frame.path][text]).items():
         with _writing(folder):
+            if data is not None:
+                write.replace(folder / new, data)
+                continue
             (folder / new).parent.mkdir(parents=True, exist_ok=True)
             (folder / MARK / str(written[old])).replace(folder / new)
+
+
+def _rewritten(dataset: Dataset, new_text: Callable[[Frame, str], str]) -> dict[str, tuple[str, bytes | None]]:
+    """As `rewrite`, with faults that quote neither plates nor names of pictures, which may be plates."""
+    try:
+        return rewrite(dataset, new_text)
+    except PlatemintError:
+        raise PlatemintError(
+            f"{dataset.root}: with other plates, two files would get one name, or a name or file could not hold a new "
+            "text; give annotation files names without plates"
+        ) from None
 
 
 def as_dict(audit: Audit, anonymizer: Anonymizer) -> dict:
@@ -475,8 +494,11 @@ def _open_folder(folder: Path) -> None:
 def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as fault:
+    except (OSError, PlatemintError) as fault:
+        cause = fault.__cause__ or fault  # of `write.replace`, which names a file: it may be a real picture's name
+        if not isinstance(cause, OSError):
+            raise
         raise PlatemintError(
-            f"{folder}: cannot be written ({fault.strerror}): make room or make the folder writable, and run the same "
+            f"{folder}: cannot be written ({cause.strerror}): make room or make the folder writable, and run the same "
             "command again: it begins anew; or choose another --out"
         ) from None

@@ -564,6 +564,85 @@ def test_the_program_names_no_plate_and_tells_the_audit(call, bad, tmp_path):
     assert not [text for text in (*BAD_TEXTS, "front", "elsewhere", "two.") if text in result.output]
 
 
+AWKWARD = [
+    "ABC1234",
+    "xyz-777",
+    "ABCDEFG123456",
+    "警A12345",
+    '"KLM,5556"',
+    "%s%d%n",
+    "{plate}",
+    "\\u0041BC",
+    "<b>QRS</b>",
+    "-",
+]
+
+
+def quoted(result) -> list[str]:
+    """Which awkward texts, or names of pictures after them, the program has told."""
+    names = [f"picture-{k}" for k in range(len(AWKWARD))]
+    parts = {text.strip('"') for text in AWKWARD if len(text) > 1} | {characters(text.upper()) for text in AWKWARD[:3]}
+    return [word for word in (*parts, *names) if word in result.output + result.stderr]
+
+
+@pytest.fixture
+def awkward(tmp_path):
+    corpus = dataset(tmp_path / "in", {f"picture-{k}": [text] for k, text in enumerate(AWKWARD)})
+    (corpus / "ABC1234.png").write_bytes(b"ABC1234")
+    (corpus / "picture-1.txt").write_text("picture-1.png\txyz-777\t1\t1\t1\txyz-777\n")
+    return corpus
+
+
+@pytest.mark.parametrize("options", [[], ["--on-doubt", "withhold"], ["--track-consistent"], ["--key-file", "key"]])
+def test_nothing_real_is_told_whatever_plates_say(call, awkward, tmp_path, options, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipeline.progress.Progress.add", lambda self, *counts: self.tell())
+    result = call(awkward, "--out", tmp_path / "out", "--list", tmp_path / "list", *options)
+    assert result.exit_code == 0 and quoted(result) == [] and "pictures" in result.stderr
+    assert "xyz-777" in (tmp_path / "list").read_text()
+
+
+class Quotes(Stamps):
+    """Networks whose faults quote the plate. fault: what they raise."""
+
+    fault: type[Exception]
+
+    def stamp(self, plates):
+        raise self.fault(f"{plates[0].text} picture-0")
+
+
+@pytest.mark.parametrize("fault", [PlatemintError, KeyError, OSError, MemoryError, cv2.error])
+def test_faults_in_the_middle_of_a_run_quote_nothing(call, awkward, tmp_path, monkeypatch, fault):
+    monkeypatch.setattr(Quotes, "fault", fault, raising=False)
+    monkeypatch.setattr("pipeline.anonymize.Anonymizer", Quotes)
+    result = call(awkward, "--out", tmp_path / "out")
+    assert result.exit_code == 1 and quoted(result) == [] and "Traceback" not in result.output
+    (line,) = result.stderr.splitlines()
+    assert "choose one of the whole alphabet" in line if fault is PlatemintError else "left out" in line
+    assert (tmp_path / "out" / MARK).is_dir()
+
+
+def test_faults_of_names_and_of_writing_quote_nothing(call, tmp_path, monkeypatch):
+    def collide(dataset, new):
+        raise PlatemintError("picture-0.png and ABC1234.txt: both would become ABC1234")
+
+    corpus = dataset(tmp_path / "in", {"picture-0": ["ABC1234"], "picture-1": ["XYZ-777"]})
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.anonymize.rewrite", collide)
+        result = call(corpus, "--out", tmp_path / "out")
+    assert result.exit_code == 2 and quoted(result) == [] and "without plates" in result.stderr
+    rename = os.replace
+
+    def full(old, new):
+        if str(new).endswith(".txt"):
+            raise OSError(28, "No space left on device", str(new))
+        rename(old, new)
+
+    monkeypatch.setattr("os.replace", full)
+    result = call(corpus, "--out", tmp_path / "out")
+    assert result.exit_code == 1 and quoted(result) == [] and "No space left" in result.stderr
+
+
 def test_a_text_that_is_found_in_the_output_is_exit_code_1(call, tmp_path):
     result = call(dataset(tmp_path / "in"), "--out", tmp_path / "seen ABC-1234")
     assert result.exit_code == 1 and json.loads(result.stdout)["source_texts"]["found"] == 1
