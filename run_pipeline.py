@@ -7,6 +7,7 @@ plates that no annotation covers; 1 anything else.
 from __future__ import annotations
 
 import sys
+import traceback
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,6 +61,24 @@ def _faults(shown_as: type[click.ClickException]):
         raise
     except OSError as fault:
         raise shown_as(f"{fault.filename or 'a file'}: {fault.strerror or fault}") from None
+
+
+@contextmanager
+def _unquoted():
+    """Errors that no user's fault explains, without their messages: these may quote plates, or name pictures."""
+    from pipeline.plate import PlatemintError
+
+    try:
+        yield
+    except (PlatemintError, BrokenPipeError):
+        raise
+    except Exception as fault:
+        place = traceback.extract_tb(fault.__traceback__)[-1]
+        what = getattr(fault, "strerror", None) or type(fault).__name__
+        raise click.ClickException(
+            f"{what} ({Path(place.filename).name}, line {place.lineno}). What it is about is left out here, since it may "
+            "be a plate. The output is not finished: nothing in it may be passed on"
+        ) from None
 
 
 def _examples(examples) -> str:
@@ -150,32 +169,49 @@ def rebalance(corpus, out, count, until, split, merge, forbid, recipe, sets, see
 @click.option(
     "--detector", metavar="FILE.onnx", type=click.Path(exists=True, dir_okay=False), help="Finds plates not annotated."
 )
+@click.option("--list", "list_file", metavar="FILE", help="List the plates given up, for you alone: it names them.")
 @click.option("--recipe", metavar="FILE", help="Recipe to start from.")
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Set a field of the recipe.")
-def anonymize(corpus, out, form, key_file, track_consistent, on_doubt, detector, recipe, sets) -> None:
+def anonymize(corpus, out, form, key_file, track_consistent, on_doubt, detector, list_file, recipe, sets) -> None:
     """Write a dataset anew with other plates.
 
     CORPUS is the folder of a dataset of frames or crops in one of many formats; the output is of the same format, with
-    new texts wherever the old ones stood. A plate whose old text may still be read is redacted, or its picture withheld.
-    Exit code 1 where a text of the dataset is found in the output; 3 where the detector finds plates there that no
-    annotation covers, or cannot be run on a picture: audit.json lists them.
+    new texts wherever the old ones stood. A plate whose old text may still be read is redacted, or its picture withheld;
+    audit.json lists these by ids that say nothing, and --list writes a CSV, outside of both folders, that says which
+    plate each is. It names real plates: never pass it on.
+    Exit code 1 where a text of the dataset is found in the output, which then keeps the mark of a run that has not ended;
+    3 where the detector finds plates there that no annotation covers, or cannot be run on a picture: audit.json lists
+    them.
     """
     import json
 
-    from pipeline.anonymize import Anonymizer, anonymize
+    from pipeline.anonymize import Anonymizer, anonymize, may_leave
 
     given = {"source.path": corpus, "source.format": form, "out": out, "key_file": key_file, "on_doubt": on_doubt}
-    given |= {"detector.path": detector} | ({"track_consistent": True} if track_consistent else {})
+    given |= {"detector.path": detector, "list_file": list_file}
+    given |= {"track_consistent": True} if track_consistent else {}
     with _faults(WrongUse):
-        anonymizer = Anonymizer(_load(recipe, sets, given, "anonymize"))
-    audit = anonymize(anonymizer.recipe, sys.stderr, anonymizer)
-    click.echo(json.dumps(audit, ensure_ascii=False, indent=1))
+        resolved = _load(recipe, sets, given, "anonymize")
+        with _unquoted():
+            anonymizer = Anonymizer(resolved)
+    with _unquoted():
+        audit = anonymize(resolved, sys.stderr, anonymizer)
+    told = {name: value for name, value in audit.items() if name != "given_up"}  # may be long: the file has it
+    click.echo(json.dumps(told, ensure_ascii=False, indent=1))
     found = audit.get("detector", {})
     uncovered, unseen = found.get("plates_uncovered", 0), found.get("pictures_not_looked_at", 0)
     if uncovered or unseen:
         told = f"{uncovered:,} plates that no annotation covers, shown as they were; {unseen:,} pictures not looked at"
-        click.echo(f"{told}: see detector in {anonymizer.recipe.folder / 'audit.json'}", err=True)
-    sys.exit(1 if audit["source_texts"]["found"] else 3 if uncovered or unseen else 0)
+        click.echo(f"{told}: see detector in {resolved.folder / 'audit.json'}", err=True)
+    if not may_leave(audit):
+        found = audit["source_texts"]["found"], audit["pixels"]["outside"]
+        click.echo(
+            "NOT TO BE PASSED ON: {:,} times a text of the dataset stands in the output, {:,} pixels changed outside of "
+            "plates. `verify OUTPUT --against DATASET` says where; then run it again.".format(*found),
+            err=True,
+        )
+        sys.exit(1)
+    sys.exit(3 if uncovered or unseen else 0)
 
 
 def _load(recipe, sets, given: dict, task: str = "generate"):

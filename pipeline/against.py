@@ -5,7 +5,7 @@ Its faults name source texts and places, for whoever has the corpus; they are no
 
 from __future__ import annotations
 
-import io
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from pipeline.anonymize import AUDIT, MARK, PAGE
-from pipeline.audit_page import own_words
-from pipeline.corpora.frames import Dataset, Frame, open_dataset
-from pipeline.picture import Picture, open_picture
+from pipeline.audit_page import GIVEN_UP, own_words
+from pipeline.corpora.frames import LAST, Dataset, Frame, open_dataset
+from pipeline.picture import Picture, open_picture, shown
 from pipeline.plate import PlatemintError, Readings
 from pipeline.progress import Count
 from pipeline.run import read_json
@@ -76,7 +76,7 @@ def verify_against(folder: str | Path, corpus: str | Path, format: str = "", pro
     found.hits = [hit for hit in found.hits if not _is_ours(hit)]
     check.texts(found)
     try:
-        copy = open_dataset(folder, source.format)
+        copy = open_dataset(folder, source.format, sure=True)
     except PlatemintError as fault:
         check.fault(str(folder), f"is no dataset of the corpus's format, {source.format} ({fault})")
         return check.report
@@ -96,7 +96,8 @@ class _Check:
 
     def __init__(self, folder: Path, source: Dataset):
         self.folder, self.source, self.report = folder, source, Report()
-        self.real = sorted({spot.text for frame in source.frames for spot in frame.spots if spot.text})
+        annotated = (spot.text for frame in source.frames for spot in frame.spots)
+        self.real = sorted({*annotated, *source.lost} - {""})
         self.twins = {frame.path: frame for frame in source.frames}
         self.scan = Scan()
         self.pixels = 0
@@ -126,7 +127,9 @@ class _Check:
     def files(self, copy: Dataset) -> None:
         """There is nothing but the dataset and its audit."""
         if (self.folder / MARK).exists():
-            self.fault(MARK, "the run has not ended; anonymize again with the same --out")
+            self.fault(
+                MARK, "the run has not ended, or not well; mend what is told here and anonymize again, same --out"
+            )
         for path in copy.unknown:
             if path not in OWN:
                 self.fault(path, "is no file of the dataset; remove it")
@@ -181,20 +184,48 @@ class _Check:
         for path in listed:
             if path not in copy.folder.pictures:
                 self.fault(AUDIT, f"detector: lists {path}, which is no picture of the folder")
-        for name, value in self.counted(copy).items():
+        aside = said.get("pictures.set_aside")
+        for name, value in self.counted(copy, aside if isinstance(aside, int) else 0).items():
             if said.get(name) != value:
                 self.fault(AUDIT, f"{name}: says {said.get(name)}, but the folders show {value}")
+        self.given_up(said)
 
-    def counted(self, copy: Dataset) -> dict[str, int]:
-        """The figures of audit.json that can be counted from outside; of plates withheld only what is left tells."""
+    def given_up(self, said: dict[str, object]) -> None:
+        """The list of what was given up has as much of each kind as the figures say."""
+        try:
+            listed = said[GIVEN_UP]
+            fates, ids = Counter(item["fate"] for item in listed), {item["id"] for item in listed}
+            reasons = Counter(item["reason"] for item in listed if item["fate"] != "set aside")
+            aside = said["pictures.set_aside"] + said["missing_pictures_and_other_faults"]
+            figures = {"redacted": said["plates.redacted"], "withheld": said["plates.withheld"], "set aside": aside}
+        except (KeyError, TypeError):
+            return self.fault(AUDIT, f"{GIVEN_UP}: is missing or damaged")
+        for fate in sorted({*fates, *figures}):
+            if fates[fate] != figures.get(fate, 0):
+                self.fault(AUDIT, f"{GIVEN_UP}: lists {fates[fate]} {fate}, the figures say {figures.get(fate, 0)}")
+        if dict(reasons) != said["reasons"]:
+            self.fault(AUDIT, f"{GIVEN_UP}: its reasons are not those of the figures")
+        if len(ids) < len(listed):
+            self.fault(AUDIT, f"{GIVEN_UP}: lists an id twice")
+
+    def counted(self, copy: Dataset, aside: int) -> dict[str, int]:
+        """The figures of audit.json that can be counted from outside; of plates withheld only what is left tells.
+
+        aside: pictures set aside, as audit.json has them: only who decodes all of the corpus's can tell.
+        """
+        bare, found = len(copy.unannotated), len(self.source.folder.pictures)
+        gone = (
+            bare - len(self.source.unannotated) if self.source.format == LAST else 0
+        )  # names lose a plate with its text
         spots = [spot for frame in copy.frames for spot in frame.spots]
         own = [self.folder / name for name in OWN if (self.folder / name).is_file()]
         return {
             "plates.replaced": sum(bool(spot.text) for spot in spots),
-            "plates.redacted": sum(not spot.text for spot in spots),
+            "plates.redacted": sum(not spot.text for spot in spots) + gone,
             "pictures.written": len(copy.frames),
-            "pictures.withheld": len(self.source.frames) - len(copy.frames),
-            "pictures.without_annotation": len(self.source.unannotated),
+            "pictures.found": found,
+            "pictures.withheld": found - len(copy.frames) - aside,
+            "pictures.without_annotation": bare - gone,
             "files_not_copied": len(self.source.unknown),
             "pixels.pixels": self.pixels,
             "pixels.outside": 0,
@@ -238,7 +269,7 @@ def _blocks(free: np.ndarray) -> np.ndarray:
 
 def _again(picture: Picture) -> np.ndarray:
     """A JPEG's pixels, encoded once more as they are: its blocks are coded one by one, whatever others show."""
-    return np.asarray(Image.open(io.BytesIO(picture.encode(picture.pixels))).convert("RGB"))
+    return shown(picture.encode(picture.pixels))
 
 
 def _is_ours(hit: Hit) -> bool:

@@ -1,7 +1,8 @@
 """anonymize: the same dataset with other plates. What cannot be proven to be gone does not leave as it was.
 
 A picture is written only when each of its plates has a new text that reads right and an old one that nobody reads any
-more, or has been redacted; so a run that is killed leaves no real plate behind, in no file.
+more, or has been redacted; so a run that is killed leaves no real plate behind, in no file. Where encoding loses, that
+is proven of what the file shows.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,13 +21,14 @@ import cv2
 import numpy as np
 
 from pipeline import write
-from pipeline.audit_page import page, unannotated
+from pipeline.audit_page import page, settings, unannotated
 from pipeline.corpora.frames import Dataset, Frame, Spot, open_dataset, rewrite
 from pipeline.detector import Detector, look
-from pipeline.edit import Editor, batched
+from pipeline.edit import Editor
 from pipeline.filter import Filter
+from pipeline.given_up import GivenUp, place_of
 from pipeline.metrics import within_one
-from pipeline.picture import Picture, open_picture
+from pipeline.picture import Picture, open_picture, shown
 from pipeline.plate import LONGEST, TELLING, Plate, PlatemintError, Readings, characters, same_reading, unspellable
 from pipeline.progress import Count
 from pipeline.pseudonym import ATTEMPTS, Drawn, Forbidden, Keyed, read_key
@@ -36,9 +38,11 @@ from pipeline.scan import Scan, scan
 from pipeline.shard import Stages
 from pipeline.view import View, overlapping, views_of
 
-FRAMES = 16  # pictures in memory at once
-MARK = ".anonymizing"  # in a folder whose run has not ended: nothing in it may be relied on
+FRAMES = 16  # pictures in memory at once, at most
+PIXELS = 64_000_000  # of these together, from which on no other one is opened
+MARK = ".anonymizing"  # in a folder whose run has not ended, or has ended with what must not be passed on
 AUDIT, PAGE = "audit.json", "audit.html"
+ENCODED = "not proven once encoded"  # why a plate is given up that held until its picture was encoded
 ERASED = 0.75  # part of the old strokes' pixels that have to change where nobody could read the photograph
 LEGIBLE = 0.3  # likelihood of the source's own text from which on a new one has to be read too
 CELLS = (4, 2)  # a redacted plate is as many patches of one colour, smoothed
@@ -48,7 +52,7 @@ CELLS = (4, 2)  # a redacted plate is as many patches of one colour, smoothed
 class Case:
     """One plate on its way: where it is in which frame, and what became of it. fate: replaced, redacted or withheld.
 
-    pixels: of the whole frame. reason: why it is not replaced.
+    pixels: of the whole frame. reason: why it is not replaced. edit: the one that is accepted, to be scored once more.
     """
 
     frame: Frame
@@ -61,6 +65,7 @@ class Case:
     fate: str = ""
     text: str = ""
     reason: str = ""
+    edit: Plate | None = None
     result: np.ndarray | None = None
     region: np.ndarray | None = None  # bool (h, w), pixels of the view that may differ
 
@@ -78,33 +83,35 @@ class Audit:
     reasons: Counter = field(default_factory=Counter)
     pictures: Counter = field(default_factory=Counter)
     outside: Counter = field(default_factory=Counter)
+    given_up: GivenUp = field(default_factory=GivenUp)
     scan: Scan | None = None
     detector: dict = field(default_factory=dict)  # see `pipeline.detector.look`; empty where nobody looked
 
-    def count(self, cases: list[Case], picture: Picture | None) -> bool:
-        """Takes note of a picture (None: unusable) and its plates; returns whether it can be written."""
-        if picture is None:
-            return False
+    def count(self, cases: list[Case]) -> None:
+        """Takes note of a picture's plates."""
         withheld = any(case.fate == "withheld" for case in cases)
         self.pictures["withheld" if withheld else "written"] += 1
         self.pictures["bare"] += not cases
-        for case in cases:
-            self.fates["withheld" if withheld else case.fate] += 1
+        for number, case in enumerate(cases, 1):
+            fate = "withheld" if withheld else case.fate
+            self.fates[fate] += 1
             if reason := case.reason or "in one picture with another" * withheld:
                 self.reasons[reason] += 1
-        return not withheld
+                self.given_up.plate(case.frame.path, number, case.spot.text, fate, reason)
 
 
 class Anonymizer:
     """Dataset, networks, pseudonyms and rules of one run. Writes nothing but the key, where there is none yet.
 
-    Raises PlatemintError where the folder written lies in the dataset or around it, for a dataset, key, network or
+    Raises PlatemintError where the folder written lies in the dataset or around it, for a dataset, key, list, network or
     detector that cannot be used, and where the dataset's format cannot write what it has to.
     """
 
     def __init__(self, recipe: AnonymizeRecipe, dataset: Dataset | None = None):
         """dataset: None for the recipe's; another one is anonymized in memory alone."""
         self.recipe, self.dataset = recipe, dataset or _open_dataset(recipe)
+        if recipe.list_file:
+            place_of(recipe.list_file, (recipe.source.path, recipe.folder))
         self.detector = Detector(recipe.detector) if recipe.detector.path else None
         spots = [(spot.text, frame.path) for frame in self.dataset.frames for spot in frame.spots]
         self.annotated = len(spots) + len(self.dataset.lost)
@@ -114,7 +121,7 @@ class Anonymizer:
         self.pseudonym = self._pseudonyms([spot for spot in spots if _writable(spot[0])])
         self.tried: dict[tuple[str, str], int] = {}  # the attempt that a plate's first picture has taken
         if dataset is None:
-            becomes = rewrite(self.dataset, lambda frame, old: self.pseudonym(old, frame.path, 0))
+            becomes = _rewritten(self.dataset, lambda frame, old: self.pseudonym(old, frame.path, 0))
             if taken := {AUDIT, PAGE}.intersection(new for new, _ in becomes.values()):
                 raise PlatemintError(f"{self.dataset.root}: has an {taken.pop()} of its own; give it another name")
         self.edit, self.filter = self.networks()
@@ -153,18 +160,54 @@ class Anonymizer:
             case.reading, case.legible = plate.reading, plate.scores["reader"] >= LEGIBLE
         for attempt in range(ATTEMPTS):
             tried = [(case, text) for case in open_ if (text := self._text(case, attempt))]
-            plates = self.edit([Plate(c.source, c.spot.text, target=text) for c, text in tried])
+            plates = self._edited([Plate(c.source, c.spot.text, target=text) for c, text in tried])
             seen = [case.edited(plate) for (case, _), plate in zip(tried, plates)]
-            for (case, text), plate, reason in zip(tried, plates, self._faults([c for c, _ in tried], seen)):
+            reasons = self._faults([c for c, _ in tried], seen)
+            for (case, text), plate, edit, reason in zip(tried, plates, seen, reasons):
                 case.reason = reason
                 if not reason:
                     self.tried.setdefault(self._plate(case), attempt)
-                    case.fate, case.text, case.result = "replaced", text, plate.image
+                    case.fate, case.text, case.edit, case.result = "replaced", text, edit, plate.image
                     case.region = (plate.source_mask > 0) | (plate.target_mask > 0)
             open_ = [case for case in open_ if not case.fate]
         for case in open_:
             self.give_up(case, case.reason or "no new text is free")
         self._alike(cases)
+
+    def encoded(self, pictures: list[tuple[Picture, list[Case]]]) -> list[tuple[bytes, Counter] | None]:
+        """The file of each picture with its plates settled, and its pixels counted as `compose` does; None: withheld.
+
+        Where encoding loses, plates are cut out of what the file shows and have to hold there too. One that does not is
+        given up, and its picture encoded and looked at again: a JPEG's blocks may be shared with another plate. (Whether
+        old strokes were erased is told before that, since encoding changes pixels anywhere.)
+        """
+        files, open_ = {}, range(len(pictures))
+        while open_ := [n for n in open_ if all(case.fate != "withheld" for case in pictures[n][1])]:
+            again: list[tuple[int, Case, Plate]] = []
+            for n in open_:
+                picture, cases = pictures[n]
+                pixels, counted = compose(picture.pixels, cases)
+                files[n] = picture.encode(pixels), counted
+                replaced = [case for case in cases if case.fate == "replaced" and not picture.exact]
+                seen = shown(files[n][0]) if replaced else pixels
+                again += [(n, case, replace(case.edit, image=case.view.cut(seen))) for case in replaced]
+            reasons = self._faults([case for _, case, _ in again], [plate for *_, plate in again])
+            failed = [(n, case) for (n, case, _), reason in zip(again, reasons) if reason]
+            for _, case in failed:
+                self.give_up(case, ENCODED)
+            open_ = sorted({n for n, _ in failed})
+            for n in open_:
+                del files[n]
+                self._alike(pictures[n][1])
+        return [files.get(n) for n in range(len(pictures))]
+
+    def _edited(self, plates: list[Plate]) -> list[Plate]:
+        try:
+            return self.edit(plates)
+        except PlatemintError:  # it would quote the plate
+            raise PlatemintError(
+                "edit.checkpoint: this network cannot write the text of some plate; choose one of the whole alphabet"
+            ) from None
 
     def _plate(self, case: Case) -> tuple[str, str]:
         """Which plates have one new text: those of one text in a frame, or in all frames."""
@@ -267,42 +310,72 @@ def anonymize(recipe: AnonymizeRecipe, progress: TextIO | None = None, anonymize
     _open_folder(folder)
     audit, texts, written = Audit(), {}, {}
     reporter = Count(len(dataset.frames), progress, "pictures")
-    for number, (frame, cases, picture) in enumerate(_settled(anonymizer)):
-        reporter.add(1, 0)
-        if audit.count(cases, picture):
-            pixels, outside = compose(picture.pixels, cases)
-            audit.outside.update(outside)
-            write.replace(folder / MARK / str(number), picture.encode(pixels))
+    for number, (frame, cases, file) in enumerate(_settled(anonymizer, reporter)):
+        audit.count(cases)
+        if file:
+            data, counted = file
+            audit.outside.update(counted)
+            write.replace(folder / MARK / str(number), data)
             texts[frame.path] = {case.spot.text: case.text for case in cases}
             written[frame.path] = number
     reporter.close()
     dataset = _without(dataset, written)
     names = _publish(folder, dataset, texts, written)
     audit.scan = scan(folder, anonymizer.texts)
+    audit.scan.hits = [hit for hit in audit.scan.hits if hit.path != MARK]  # it will go; a plate may read ZING
     if anonymizer.detector:
         audit.detector = look(anonymizer.detector, folder, {names[f.path]: f for f in dataset.frames}, progress)
+    audit.given_up.aside(dataset.set_aside)
+    if recipe.list_file:
+        audit.given_up.write(place_of(recipe.list_file, (recipe.source.path, folder)))
     facts = as_dict(audit, anonymizer)
     write.replace(folder / AUDIT, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-    write.replace(folder / PAGE, page(facts, recipe, LOOKS, made_with(recipe)))
-    (folder / MARK).rmdir()
+    write.replace(folder / PAGE, page(facts, recipe, LOOKS))
+    if may_leave(facts):  # else the mark stays: nobody shall take the folder for finished
+        (folder / MARK).rmdir()
     return facts
 
 
-def _settled(anonymizer: Anonymizer) -> Iterator[tuple[Frame, list[Case], Picture | None]]:
-    """Every frame with its plates decided; no picture where it cannot be opened."""
-    dataset = anonymizer.dataset
-    for frames in batched(dataset.frames, FRAMES):
-        opened: list[tuple[Frame, Picture | None]] = []
-        for frame in frames:
-            try:
-                opened.append((frame, open_picture(dataset.root / frame.path)))
-            except ValueError as fault:
-                dataset.put_aside(frame.path, "", str(fault))
-                dataset.lost += [spot.text for spot in frame.spots]
-                opened.append((frame, None))
-        cases = [anonymizer.cases(frame, p.pixels) if p else [] for frame, p in opened]
-        anonymizer.settle([case for some in cases for case in some])
-        yield from ((frame, some, picture) for (frame, picture), some in zip(opened, cases))
+def may_leave(audit: dict) -> bool:
+    """Whether a folder may be passed on, by its audit: no source text was found in it, no pixel outside a plate changed."""
+    return not audit["source_texts"]["found"] and not audit["pixels"]["outside"]
+
+
+def _settled(
+    anonymizer: Anonymizer, reporter: Count
+) -> Iterator[tuple[Frame, list[Case], tuple[bytes, Counter] | None]]:
+    """Every frame whose picture can be opened, with its plates decided and its file as `encoded` gives it."""
+    for opened in _together(_opened(anonymizer.dataset, reporter)):
+        pictures = [(picture, anonymizer.cases(frame, picture.pixels)) for frame, picture in opened]
+        anonymizer.settle([case for _, cases in pictures for case in cases])
+        files = anonymizer.encoded(pictures)
+        yield from ((frame, cases, file) for (frame, _), (_, cases), file in zip(opened, pictures, files))
+
+
+def _opened(dataset: Dataset, reporter: Count) -> Iterator[tuple[Frame, Picture]]:
+    """Every frame with its picture; those that cannot be opened are set aside."""
+    for frame in dataset.frames:
+        reporter.add(1, 0)
+        try:
+            picture = open_picture(dataset.root / frame.path)
+        except ValueError as fault:
+            dataset.put_aside(frame.path, "", str(fault))
+            dataset.lost += [spot.text for spot in frame.spots]
+        else:
+            yield frame, picture
+
+
+def _together(opened: Iterable[tuple[Frame, Picture]]) -> Iterator[list[tuple[Frame, Picture]]]:
+    """As many at once as may be in memory."""
+    some, pixels = [], 0
+    for frame, picture in opened:
+        some.append((frame, picture))
+        pixels += picture.pixels.size // 3
+        if len(some) == FRAMES or pixels >= PIXELS:
+            yield some
+            some, pixels = [], 0
+    if some:
+        yield some
 
 
 def _without(dataset: Dataset, written: Container[str]) -> Dataset:
@@ -324,15 +397,26 @@ def _publish(
     folder: Path, dataset: Dataset, texts: dict[str, dict[str, str]], written: dict[str, int]
 ) -> dict[str, str]:
     """Gives finished pictures their new names, and writes the annotations that go with them; returns {old: new}."""
-    becomes = rewrite(dataset, lambda frame, text: texts[frame.path][text])
+    becomes = _rewritten(dataset, lambda frame, text: texts[frame.path][text])
     for old, (new, data) in becomes.items():
-        if data is not None:
-            write.replace(folder / new, data)
-            continue
         with _writing(folder):
+            if data is not None:
+                write.replace(folder / new, data)
+                continue
             (folder / new).parent.mkdir(parents=True, exist_ok=True)
             (folder / MARK / str(written[old])).replace(folder / new)
     return {old: new for old, (new, _) in becomes.items()}
+
+
+def _rewritten(dataset: Dataset, new_text: Callable[[Frame, str], str]) -> dict[str, tuple[str, bytes | None]]:
+    """As `rewrite`, with faults that quote neither plates nor names of pictures, which may be plates."""
+    try:
+        return rewrite(dataset, new_text)
+    except PlatemintError:
+        raise PlatemintError(
+            f"{dataset.root}: with other plates, two files would get one name, or a name or file could not hold a new "
+            "text; give annotation files names without plates"
+        ) from None
 
 
 def as_dict(audit: Audit, anonymizer: Anonymizer) -> dict:
@@ -373,6 +457,9 @@ def as_dict(audit: Audit, anonymizer: Anonymizer) -> dict:
             unannotated(audit.detector),
             *(["keyed texts are pseudonyms: who has the key has the plates"] if recipe.key_file else []),
         ],
+        "settings": settings(recipe),
+        "made_with": made_with(recipe),
+        "given_up": audit.given_up.public(),
     }
 
 
@@ -418,8 +505,11 @@ def _open_folder(folder: Path) -> None:
 def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as fault:
+    except (OSError, PlatemintError) as fault:
+        cause = fault.__cause__ or fault  # of `write.replace`, which names a file: it may be a real picture's name
+        if not isinstance(cause, OSError):
+            raise
         raise PlatemintError(
-            f"{folder}: cannot be written ({fault.strerror}): make room or make the folder writable, and run the same "
+            f"{folder}: cannot be written ({cause.strerror}): make room or make the folder writable, and run the same "
             "command again: it begins anew; or choose another --out"
         ) from None

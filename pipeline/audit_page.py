@@ -7,10 +7,12 @@ name, path or text of the dataset: what it says is counted or written here.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import reduce
 from html import escape
 from pathlib import Path
 
 from pipeline.recipe import AnonymizeRecipe
+from pipeline.run import versions
 
 TITLES = {
     "plates": "Plates",
@@ -18,6 +20,7 @@ TITLES = {
     "pictures": "Pictures",
     "pixels": "Pixels of the pictures written, before encoding",
     "detector": "Plates that a detector found in the pictures written",
+    "settings": "Settings",
     "source_texts": "Texts of the dataset, searched in every name and byte of the output",
 }
 FIGURES = {  # what figures of audit.json are called; one that is not here goes by its own name
@@ -33,6 +36,7 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "reasons.mask_reader": "the new characters' shapes were not read as the new text",
     "reasons.reader": "the new text was not read from the plate",
     "reasons.residue": "the old characters were still to be seen",
+    "reasons.not proven once encoded": "the plate held until its picture was encoded, with loss",
     "pictures.written": "written",
     "pictures.withheld": "withheld",
     "pictures.set_aside": "files and entries that could not be used, not in the output",
@@ -54,7 +58,20 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "source_texts.expected_there_by_chance": "times that is to be expected by chance",
     "source_texts.files": "files searched",
     "source_texts.bytes": "bytes searched",
+    "reasons.overlaps another plate": "it overlaps another plate",
+    "reasons.the same plate twice": "the same plate in the picture was given up",
+    "reasons.in one picture with another": "another plate in the picture was given up",
 }
+SETTINGS = (  # fields of the recipe that decided which plates left; others are paths, words and names
+    "on_doubt",
+    "filter.min_stability",
+    "filter.min_slots",
+    "filter.min_mask_reader",
+    "filter.min_reader",
+    "filter.max_residue",
+)
+GIVEN_UP = "given_up"  # in audit.json, a list of {"id", "fate", "reason"}
+MOST_ROWS = 200  # of it on the page
 IDENTITY = {
     "none": "Each plate of each picture has a text of its own. Nothing that was kept links new texts to old ones.",
     "within this run": "A plate has the same new text in all pictures, so that pictures of one vehicle can be told to "
@@ -97,10 +114,10 @@ HEAD = f"""<!doctype html>
 <body>"""
 
 
-def page(audit: dict, recipe: AnonymizeRecipe, looks: Iterable[str], made_with: dict[str, str]) -> str:
+def page(audit: dict, recipe: AnonymizeRecipe, looks: Iterable[str]) -> str:
     """The page of an audit, as `pipeline.anonymize.as_dict` gives it.
 
-    looks: how a plate was looked at for its old text, as in `LOOKS`. made_with: day, versions and sha256 of networks.
+    looks: how a plate was looked at for its old text, as in `LOOKS`.
     """
     parts = [
         "<h1>Audit of an anonymized dataset</h1>",
@@ -108,19 +125,26 @@ def page(audit: dict, recipe: AnonymizeRecipe, looks: Iterable[str], made_with: 
         _section("What was done", _done(audit, recipe)),
         "<h2>Figures</h2>",
         *_tables(audit),
+        *_given_up(audit.get(GIVEN_UP, [])),
         _section("What was checked, and how", _checks(recipe, looks)),
         _section("What is not covered", audit["not_covered"]),
         "<h2>Made with</h2>",
-        _table("", (made_with | _model(audit)).items(), "made"),
+        _table("", (audit["made_with"] | _model(audit)).items(), "made"),
         "<h2>Signed</h2>",
         _table("", [("Name and office", "Day and signature")], "sign"),
     ]
     return "\n".join([HEAD, *parts, "</body>\n</html>\n"])
 
 
+def settings(recipe: AnonymizeRecipe) -> dict[str, object]:
+    """What a recipe says about `SETTINGS`."""
+    return {name: reduce(getattr, name.split("."), recipe) for name in SETTINGS}
+
+
 def own_words() -> str:
     """The letters of all that the page says whatever the dataset, in upper case and without anything between them."""
-    return "".join(c for c in Path(__file__).read_text(encoding="utf8").upper() if c.isalpha())
+    words = Path(__file__).read_text(encoding="utf8") + " ".join(versions())
+    return "".join(c for c in words.upper() if c.isalpha())
 
 
 def unannotated(detector: dict) -> str:
@@ -183,6 +207,7 @@ def _checks(recipe: AnonymizeRecipe, looks: Iterable[str]) -> list[str]:
         f"alone, with at least {limits.min_mask_reader:g}.",
         f"The same network looked for the old text: at the plate {seen}. A plate was given up where it read that text "
         f"or one a character off it, or gave it a likelihood per character of more than {limits.max_residue:g}.",
+        "Where a picture's format loses (JPEG), both were done again with the plates as the finished file shows them.",
         "Every picture was compared with the original, pixel by pixel, before it was encoded.",
         *([LOOKED] if recipe.detector.path else []),
         "Every byte and name of the output was searched for every text of the dataset: as part of something longer, in "
@@ -196,14 +221,31 @@ def _tables(audit: dict) -> list[str]:
     """A table for each section of figures; single figures are a table too. What else there is has another place."""
     tables = []
     for name, part in audit.items():
-        if isinstance(part, dict) and any(part.values()):
-            figures = {key: value for key, value in part.items() if isinstance(value, int | float)}
+        if isinstance(part, dict) and any(part.values()) and name != "made_with":
+            figures = {key: value for key, value in part.items() if not isinstance(value, list) and key != "sha256"}
             told = {key: value for key, value in figures.items() if value or name != "reasons"}
             rows = [(FIGURES.get(f"{name}.{key}", key), value) for key, value in told.items()]
             tables.append(_table(TITLES.get(name, name), rows))
         elif isinstance(part, int | float):
             tables.append(_table("", [(FIGURES.get(name, name), part)]))
     return tables
+
+
+def _given_up(items: list[dict[str, str]]) -> list[str]:
+    """Which plates were redacted or withheld and what was set aside, by ids."""
+    if not items:
+        return []
+    told = [
+        "Each line is a plate, or a picture or an entry that could not be used. Who ran this may have had a list written "
+        "(--list) that says which. Nobody else can tell: ids are hashes under a secret that was thrown away."
+    ]
+    if len(items) > MOST_ROWS:
+        told.append(f"These are {MOST_ROWS:,}; {len(items) - MOST_ROWS:,} more stand in audit.json.")
+    shown = items[:MOST_ROWS]
+    rows = [
+        (item["id"], f"{item['fate']}: {FIGURES.get('reasons.' + item['reason'], item['reason'])}") for item in shown
+    ]
+    return [_section("Plates given up, and what was set aside", told), _table("", rows, "made")]
 
 
 def _section(title: str, sentences: Iterable[str]) -> str:

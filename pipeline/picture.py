@@ -39,6 +39,11 @@ class Picture:
     sampling: int
     planes: np.ndarray | None
 
+    @property
+    def exact(self) -> bool:
+        """Whether a file that `encode` makes shows the very pixels it was given: JPEG and gray ones do not."""
+        return self.format != "JPEG" and not self.gray
+
     def encode(self, pixels: np.ndarray) -> bytes:
         """A file of the same format with these pixels, uint8 (H, W, 3), and no metadata.
 
@@ -93,6 +98,11 @@ def open_picture(path: Path) -> Picture:
             return _decoded(picture, data)
         except Exception:
             raise ValueError("broken picture: cannot be decoded") from None
+
+
+def shown(data: bytes) -> np.ndarray:
+    """What a file that `Picture.encode` has made shows: uint8 (H, W, 3) RGB."""
+    return np.asarray(Image.open(io.BytesIO(data), formats=FORMATS).convert("RGB"))
 
 
 def _refuse(picture: Image.Image) -> None:

@@ -126,11 +126,7 @@ def read_key(path: str | Path, apart_from: Iterable[str | Path]) -> bytes:
     PlatemintError, which never quotes what the file holds, for a file there, a link, one that others can read, and
     one that holds no key. File modes are POSIX's.
     """
-    path = Path(path)
-    place = path.parent.resolve() / path.name
-    for folder in apart_from:
-        if place.is_relative_to(Path(folder).resolve()):
-            raise PlatemintError(f"{path}: key-file: is inside {folder}; keep the key apart from what is given away")
+    place = apart(path, apart_from, "key-file")
     try:
         return _make_key(place)
     except FileExistsError:
@@ -144,6 +140,17 @@ def read_key(path: str | Path, apart_from: Iterable[str | Path]) -> bytes:
     if not re.fullmatch(rb"[0-9a-f]{%d}\n?" % (2 * KEY_BYTES), digits):
         raise PlatemintError(f"{path}: key-file: does not hold {2 * KEY_BYTES} hexadecimal digits and nothing else")
     return bytes.fromhex(digits.decode())
+
+
+def apart(path: str | Path, folders: Iterable[str | Path], field: str) -> Path:
+    """The place of a secret file. Raises PlatemintError where it is inside a folder that may be given away."""
+    path = Path(path)
+    place = path.parent.resolve() / path.name
+    for folder in folders:
+        if place.is_relative_to(Path(folder).resolve()):
+            name = field.removesuffix("-file")
+            raise PlatemintError(f"{path}: {field}: is inside {folder}; keep the {name} apart from what is given away")
+    return place
 
 
 def _read_file(place: Path) -> tuple[int, bytes]:

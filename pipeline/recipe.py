@@ -187,6 +187,7 @@ class AnonymizeRecipe(Strict):
     source: Dataset = Dataset()
     key_file: str = Field("", description="Key from which new texts are computed: the same plate, the same text.")
     track_consistent: bool = Field(False, description="The same plate, the same text, within this run alone.")
+    list_file: str = Field("", description="CSV of the plates given up, for the owner alone: it names real plates.")
     on_doubt: Literal["redact", "withhold"] = Field("redact", description="What becomes of a plate not proven gone.")
     detector: Detect = Detect()
     draw: Draw = Draw()
@@ -199,6 +200,8 @@ class AnonymizeRecipe(Strict):
             raise ValueError(
                 "key_file keeps a plate's text in all runs, track_consistent in this one: give one of them"
             )
+        if self.key_file and self.list_file and Path(self.key_file).resolve() == Path(self.list_file).resolve():
+            raise ValueError("key_file and list_file are one file: give the list another name")
         return self
 
     @property

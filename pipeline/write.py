@@ -136,15 +136,16 @@ def sha256(data: bytes | str) -> str:
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
 
 
-def replace(path: Path, data: bytes | str) -> None:
+def replace(path: Path, data: bytes | str, private: bool = False) -> None:
     """Writes a file so that at any moment it is whole, absent, or still the old one, power cuts included.
 
+    private: nobody else may read it (POSIX), nor a file that somebody has put in its way.
     Raises PlatemintError, and leaves nothing half written, when the disk is full or the folder cannot be written.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
+        with open(part, "xb", opener=_private) if private else open(part, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
@@ -158,6 +159,10 @@ def replace(path: Path, data: bytes | str) -> None:
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
 
 
 def _sync(folder: Path) -> None:

@@ -1,9 +1,12 @@
 """Datasets written anew with other plates: labels say what pictures say, nothing real gets out, whatever goes wrong."""
 
+import csv
 import json
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -11,17 +14,20 @@ import numpy as np
 import pytest
 import stand_ins
 from click.testing import CliRunner
+from PIL import Image
 from stand_ins import Stamps, anonymized, frames, stamped, write_target
 
 import run_pipeline
-from pipeline.anonymize import MARK
-from pipeline.corpora.frames import open_dataset
+from pipeline.against import verify_against
+from pipeline.anonymize import ENCODED, MARK
+from pipeline.corpora.frames import open_dataset, rewrite
 from pipeline.filter import Filter
 from pipeline.picture import open_picture
 from pipeline.plate import PlatemintError, Readings, characters, same_reading
 from pipeline.pseudonym import Keyed, read_key
 from pipeline.recipe import AnonymizeRecipe
 from pipeline.render import load_layouts, photograph, random_text
+from pipeline.sample import FORMATS
 from pipeline.scan import scan
 from pipeline.view import views_of
 
@@ -64,7 +70,11 @@ def adds_up(audit: dict) -> bool:
     counted = sum(plates[fate] for fate in ("replaced", "redacted", "withheld", "set_aside"))
     seen = sum(pictures[fate] for fate in ("written", "withheld", "set_aside"))
     given_up = plates["redacted"] + plates["withheld"]
-    return (counted, seen, sum(audit["reasons"].values())) == (plates["annotated"], pictures["found"], given_up)
+    listed = Counter(item["fate"] for item in audit["given_up"])
+    aside = pictures["set_aside"] + audit["missing_pictures_and_other_faults"]
+    return (counted, seen, sum(audit["reasons"].values()), aside) == (
+        plates["annotated"], pictures["found"], given_up, listed["set aside"]
+    ) and listed["redacted"] + listed["withheld"] == given_up  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------- what is written
@@ -84,6 +94,20 @@ def test_the_output_is_the_same_dataset_with_other_plates(tmp_path):
     assert all(characters(label) == characters(stamp) for label, stamp in labels)
     assert sum(bool(label) for label, _ in labels) == 7
     assert not any(label in Readings(TEXTS) for label, _ in labels if label) and is_clean(out)
+
+
+def test_the_audit_says_what_it_was_made_with_and_no_path(tmp_path):
+    secret = {"list_file": str(tmp_path / "LST1111"), "key_file": str(tmp_path / "KEY2222"), "name": "NAM3333"}
+    fields = secret | {"draw": {"reserved": ["RSV4444"]}, "filter": {"max_residue": 0.15}, "on_doubt": "withhold"}
+    audit = anonymized(dataset(tmp_path / "SRC5555"), tmp_path / "out", **fields)
+    limits = AnonymizeRecipe(**fields).filter
+    scores = {f"filter.{name}": getattr(limits, name) for name in type(limits).model_fields if name != "rounds"}
+    assert audit["settings"] == {"on_doubt": "withhold"} | scores
+    assert len(audit["made_with"]["generator, sha256"]) == 64 and "torch" in audit["made_with"]
+    for name in ("audit.json", "audit.html"):
+        text = (tmp_path / "out" / name).read_text()
+        assert not [word for word in ("LST1111", "KEY2222", "NAM3333", "RSV4444", "SRC5555", "tmp") if word in text]
+    assert "0.15" in (tmp_path / "out/audit.html").read_text()
 
 
 def test_names_that_are_plates_change_and_others_stay(tmp_path):
@@ -290,6 +314,90 @@ def test_texts_that_cannot_be_written_and_overlapping_plates_are_given_up(tmp_pa
     assert "警" not in (tmp_path / "out/c.txt").read_text(encoding="utf-8")
 
 
+class Inked(Stamps):
+    """Writes in a dark blue. Who sees any other colour there, or none at all, reads the old text, but of XYZ-777."""
+
+    ink = np.array([0, 0, 60], np.uint8)
+
+    def stamp(self, plates):
+        edited = stand_ins.edit(plates)
+        for plate in edited:
+            plate.image = np.where(plate.target_mask[..., None] > 0, self.ink, plate.original)
+            plate.source_mask = np.zeros_like(plate.target_mask)
+        return edited
+
+    def scored(self, plates):
+        return [stand_ins.replace(p, reading=p.original_text if self.spoilt(p) else p.text) for p in self.rated(plates)]
+
+    def rated(self, plates):
+        sure = dict.fromkeys(("stability", "slots", "mask_reader", "reader"), 0.9)
+        return [stand_ins.replace(p, scores=sure | {"residue": 0.9 * self.spoilt(p)}) for p in plates]
+
+    def spoilt(self, plate):
+        """Looks that keep colours in their places tell; an untouched plate is what it says."""
+        if not plate.target or plate.original_text == "XYZ-777" or plate.image.shape != plate.original.shape:
+            return False
+        return (plate.image[plate.target_mask == 255][:, :2] > 0).any()
+
+
+@pytest.mark.parametrize("doubt", ["redact", "withhold"])
+@pytest.mark.parametrize("mode, suffix, holds", [("RGB", "png", True), ("RGB", "jpg", False), ("L", "png", False)])
+def test_plates_have_to_hold_in_the_file_that_leaves(tmp_path, mode, suffix, holds, doubt):
+    """JPEG moves colours, and a gray picture has none: what was proven of the pixels is not so of the file."""
+    corpus, out = frames(tmp_path / "in", {"a": ["ABC1234", "XYZ-777", "ABC-1234"], "b": ["XYZ-777"]}), tmp_path / "out"
+    for path in list(corpus.glob("*.png")):
+        soft = Image.fromarray(np.full((100, 240, 3), 150, np.uint8)).convert(mode)
+        path.unlink()
+        soft.save(path.with_suffix(f".{suffix}"), **({"quality": 70} if suffix == "jpg" else {}))
+        note = path.with_suffix(".txt")
+        note.write_text(note.read_text().replace(".png", f".{suffix}"))
+    audit = anonymized(corpus, out, Inked, on_doubt=doubt)
+    assert adds_up(audit) and audit["pixels"]["outside"] == 0
+    found = {frame.path: frame for frame in open_dataset(out).frames}
+    dark = {path: (open_picture(out / path).pixels < 75).all(2).any(0) for path in found}
+    assert dark[f"b.{suffix}"].any() and found[f"b.{suffix}"].spots[0].text
+    if holds:
+        assert audit["plates"]["replaced"] == 4
+    elif doubt == "redact":
+        assert audit["plates"] | {"replaced": 2, "redacted": 2} == audit["plates"]
+        assert sum(audit["reasons"].values()) == 2 and ENCODED in audit["reasons"]
+        assert [bool(spot.text) for spot in found[f"a.{suffix}"].spots] == [False, True, False]
+        assert [bool(dark[f"a.{suffix}"][x : x + 60].any()) for x in (8, 84, 160)] == [False, True, False]
+    else:
+        assert list(found) == [f"b.{suffix}"] and audit["pictures"]["withheld"] == 1
+
+
+class Uneven(Inked):
+    """One of two plates of one text is spoilt by encoding."""
+
+    def spoilt(self, plate):
+        return plate.original_text != "ABC-1234" and super().spoilt(plate)
+
+
+def test_the_same_plate_twice_shares_the_fate_that_encoding_decides(tmp_path):
+    corpus = frames(tmp_path / "in", {"a": ["ABC1234", "ABC-1234", "XYZ-777"]})
+    Image.fromarray(np.full((100, 240), 150, np.uint8)).save(corpus / "a.png")
+    audit = anonymized(corpus, tmp_path / "out", Uneven)
+    assert audit["reasons"] == {ENCODED: 1, "the same plate twice": 1} and audit["plates"]["replaced"] == 1
+    (frame,) = open_dataset(tmp_path / "out").frames
+    assert sorted(bool(spot.text) for spot in frame.spots) == [False, False, True]
+
+
+def test_memory_is_bound_by_pixels_too(tmp_path, monkeypatch):
+    corpus = frames(tmp_path / "in", {f"{k:02d}": ["ABC1234"] for k in range(20)})
+    together = []
+
+    class Watched(Stamps):
+        def encoded(self, pictures):
+            together.append(len(pictures))
+            return super().encoded(pictures)
+
+    assert anonymized(corpus, tmp_path / "1", Watched)["plates"]["replaced"] == 20 and together == [16, 4]
+    together.clear()
+    monkeypatch.setattr("pipeline.anonymize.PIXELS", 3 * 240 * 100 - 1)
+    assert anonymized(corpus, tmp_path / "2", Watched)["plates"]["replaced"] == 20 and together == [3] * 6 + [2]
+
+
 def ccpd(indices: str) -> str:
     return f"025-95_113-20&30_121&66-121&66_20&66_20&30_121&30-{indices}-37-15"
 
@@ -343,6 +451,62 @@ def test_withheld_pictures_are_withheld_from_names_and_lists_too(tmp_path):
     assert audit["reasons"] == {"reader": 1, "in one picture with another": 1} and adds_up(audit)
     (listed,) = (tmp_path / "out/train.txt").read_text().splitlines()
     assert (tmp_path / "out" / listed).is_file() and is_clean(tmp_path / "out")
+
+
+# ---------------------------------------------------------------------------------------------- what was given up
+
+
+def listed(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("doubt", ["redact", "withhold"])
+def test_the_owner_can_look_up_what_was_given_up_and_nobody_else(tmp_path, doubt):
+    corpus = dataset(tmp_path / "in", {"ABC1234/1": ["XYZ-777", "ABC1234"], "ABC1234/2": ["KLM5556"], "dark": [""]})
+    (corpus / "BAD1000.png").write_bytes(b"ABC1234")
+    audits = []
+    for run in ("first", "second"):
+        audit = anonymized(corpus, tmp_path / run, Partial, on_doubt=doubt, list_file=str(tmp_path / f"{run}.csv"))
+        rows = listed(tmp_path / f"{run}.csv")
+        assert adds_up(audit) and (tmp_path / f"{run}.csv").stat().st_mode & 0o777 == 0o600
+        assert sorted(r["id"] for r in rows) == [item["id"] for item in audit["given_up"]]
+        for item in audit["given_up"]:
+            (row,) = [row for row in rows if row["id"] == item["id"]]
+            assert row["fate"] == item["fate"] and item["reason"] in (row["reason"], "could not be used")
+            assert re.fullmatch("[0-9a-f]{2}(:[0-9a-f]{2}){7}", item["id"])
+        audits.append(audit)
+    found = {(r["picture"], r["plate"], r["text"], r["fate"], r["reason"]) for r in rows}
+    assert found >= {
+        ("dark.png", "1", "", "redacted", "no text"),
+        ("BAD1000.png", "", "", "set aside", f"not a picture ({', '.join(FORMATS)})"),
+    }
+    if doubt == "redact":
+        assert ("ABC1234/1.png", "2", "ABC1234", "redacted", "reader") in found and len(found) == 3
+    else:
+        assert ("ABC1234/1.png", "2", "ABC1234", "withheld", "reader") in found and len(found) == 4
+        assert ("ABC1234/1.png", "1", "XYZ-777", "withheld", "in one picture with another") in found
+    first, second = ({item["id"] for item in audit["given_up"]} for audit in audits)
+    assert not first & second  # nothing but the salt of a run makes ids
+    assert not scan(tmp_path / "second", ["ABC1234", "XYZ-777", "BAD1000"]).hits
+
+
+def test_a_fault_that_quotes_a_plate_is_told_to_the_owner_alone(tmp_path):
+    corpus = dataset(tmp_path / "in", {"a": ["ABC1234"], "b": ["KLM5556"]})
+    (corpus / "a.txt").write_text("a.png\t8\tABC1234\t60\t30\tABC1234\n")
+    audit = anonymized(corpus, tmp_path / "out", list_file=str(tmp_path / "list.csv"))
+    (row,) = listed(tmp_path / "list.csv")
+    assert row["picture"] == "a.png" and "ABC1234" in row["reason"]
+    assert [item["fate"] for item in audit["given_up"]] == ["set aside"] and "ABC1234" not in json.dumps(audit)
+    assert "set aside" in (tmp_path / "out/audit.html").read_text() and is_clean(tmp_path / "out")
+
+
+def test_a_list_of_an_interrupted_run_is_replaced(tmp_path):
+    corpus, own = dataset(tmp_path / "in", {"dark": [""]}), tmp_path / "list.csv"
+    for out in "12":
+        anonymized(corpus, tmp_path / out, list_file=str(own))
+    assert len(listed(own)) == 1 and own.stat().st_mode & 0o777 == 0o600
+    assert {p.name for p in tmp_path.iterdir()} == {"in", "1", "2", "list.csv"}
 
 
 # ------------------------------------------------------------------------------------------------------ bad input
@@ -400,9 +564,110 @@ def test_the_program_names_no_plate_and_tells_the_audit(call, bad, tmp_path):
     assert not [text for text in (*BAD_TEXTS, "front", "elsewhere", "two.") if text in result.output]
 
 
+AWKWARD = [
+    "ABC1234",
+    "xyz-777",
+    "ABCDEFG123456",
+    "警A12345",
+    '"KLM,5556"',
+    "%s%d%n",
+    "{plate}",
+    "\\u0041BC",
+    "<b>QRS</b>",
+    "-",
+]
+
+
+def quoted(result) -> list[str]:
+    """Which awkward texts, or names of pictures after them, the program has told."""
+    names = [f"picture-{k}" for k in range(len(AWKWARD))]
+    parts = {text.strip('"') for text in AWKWARD if len(text) > 1} | {characters(text.upper()) for text in AWKWARD[:3]}
+    return [word for word in (*parts, *names) if word in result.output + result.stderr]
+
+
+@pytest.fixture
+def awkward(tmp_path):
+    corpus = dataset(tmp_path / "in", {f"picture-{k}": [text] for k, text in enumerate(AWKWARD)})
+    (corpus / "ABC1234.png").write_bytes(b"ABC1234")
+    (corpus / "picture-1.txt").write_text("picture-1.png\txyz-777\t1\t1\t1\txyz-777\n")
+    return corpus
+
+
+@pytest.mark.parametrize("options", [[], ["--on-doubt", "withhold"], ["--track-consistent"], ["--key-file", "key"]])
+def test_nothing_real_is_told_whatever_plates_say(call, awkward, tmp_path, options, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipeline.progress.Progress.add", lambda self, *counts: self.tell())
+    result = call(awkward, "--out", tmp_path / "out", "--list", tmp_path / "list", *options)
+    assert result.exit_code == 0 and quoted(result) == [] and "pictures" in result.stderr
+    assert "xyz-777" in (tmp_path / "list").read_text()
+
+
+class Quotes(Stamps):
+    """Networks whose faults quote the plate. fault: what they raise."""
+
+    fault: type[Exception]
+
+    def stamp(self, plates):
+        raise self.fault(f"{plates[0].text} picture-0")
+
+
+@pytest.mark.parametrize("fault", [PlatemintError, KeyError, OSError, MemoryError, cv2.error])
+def test_faults_in_the_middle_of_a_run_quote_nothing(call, awkward, tmp_path, monkeypatch, fault):
+    monkeypatch.setattr(Quotes, "fault", fault, raising=False)
+    monkeypatch.setattr("pipeline.anonymize.Anonymizer", Quotes)
+    result = call(awkward, "--out", tmp_path / "out")
+    assert result.exit_code == 1 and quoted(result) == [] and "Traceback" not in result.output
+    (line,) = result.stderr.splitlines()
+    assert "choose one of the whole alphabet" in line if fault is PlatemintError else "left out" in line
+    assert (tmp_path / "out" / MARK).is_dir()
+
+
+def test_faults_of_names_and_of_writing_quote_nothing(call, tmp_path, monkeypatch):
+    def collide(dataset, new):
+        raise PlatemintError("picture-0.png and ABC1234.txt: both would become ABC1234")
+
+    corpus = dataset(tmp_path / "in", {"picture-0": ["ABC1234"], "picture-1": ["XYZ-777"]})
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.anonymize.rewrite", collide)
+        result = call(corpus, "--out", tmp_path / "out")
+    assert result.exit_code == 2 and quoted(result) == [] and "without plates" in result.stderr
+    rename = os.replace
+
+    def full(old, new):
+        if str(new).endswith(".txt"):
+            raise OSError(28, "No space left on device", str(new))
+        rename(old, new)
+
+    monkeypatch.setattr("os.replace", full)
+    result = call(corpus, "--out", tmp_path / "out")
+    assert result.exit_code == 1 and quoted(result) == [] and "No space left" in result.stderr
+
+
 def test_a_text_that_is_found_in_the_output_is_exit_code_1(call, tmp_path):
     result = call(dataset(tmp_path / "in"), "--out", tmp_path / "seen ABC-1234")
     assert result.exit_code == 1 and json.loads(result.stdout)["source_texts"]["found"] == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("NOT TO BE PASSED ON: 1 times") and "--against" in line and "ABC" not in line
+
+
+def test_the_marks_own_name_is_no_plate(tmp_path):
+    assert anonymized(dataset(tmp_path / "in", {"a": ["ZING"]}), tmp_path / "out")["source_texts"]["found"] == 0
+    assert not (tmp_path / "out" / MARK).exists()
+
+
+def test_what_must_not_be_passed_on_keeps_its_mark_and_can_be_made_again(call, tmp_path, monkeypatch):
+    corpus, out = dataset(tmp_path / "in", {"a": ["ABC1234"]}), tmp_path / "out"
+    monkeypatch.setattr("pipeline.anonymize.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old))
+    result = call(corpus, "--out", out, "--list", tmp_path / "list")
+    assert result.exit_code == 1 and (out / MARK).is_dir() and (out / "audit.json").is_file()
+    faults = verify_against(out, corpus).faults
+    assert any(f.startswith(".anonymizing: the run has not ended") for f in faults)
+    assert any(f.startswith("a.txt: spells ABC1234") for f in faults)
+    monkeypatch.undo()
+    monkeypatch.setattr("pipeline.anonymize.Anonymizer", Stamps)
+    result = call(corpus, "--out", out, "--list", tmp_path / "list")
+    assert result.exit_code == 0 and not result.stderr and not (out / MARK).exists() and is_clean(out)
+    assert verify_against(out, corpus).faults == []
 
 
 def test_wrong_use_is_exit_code_2_and_writes_nothing(call, tmp_path):
@@ -415,7 +680,15 @@ def test_wrong_use_is_exit_code_2_and_writes_nothing(call, tmp_path):
         "unknown field": [corpus, "--set", "filter.min_raeder=1"],
         "give one of them": [corpus, "--key-file", tmp_path / "key", "--track-consistent"],
         "keep the key apart": [corpus, "--key-file", corpus / "key"],
+        "keep the list apart": [corpus, "--list", corpus / "list"],
+        "list: is inside": [corpus, "--list", out / "list"],
+        "is no list of this kind": [corpus, "--list", tmp_path / "thesis"],
+        "list: is there already": [corpus, "--list", tmp_path / "link"],
+        "list: cannot be written there": [corpus, "--list", tmp_path / "none/list"],
+        "one file": [corpus, "--list", tmp_path / "key", "--key-file", tmp_path / "empty/../key"],
     }
+    (tmp_path / "thesis").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for said, args in wrong.items():
         result = call(*args, "--out", out)
         assert result.exit_code == 2 and said in result.output, result.output
@@ -423,6 +696,7 @@ def test_wrong_use_is_exit_code_2_and_writes_nothing(call, tmp_path):
         result = call(corpus, "--out", inside)
         assert result.exit_code == 2 and "--out" in result.output
     assert not out.exists() and not (corpus / "out").exists() and not (tmp_path / "key").exists()
+    assert (tmp_path / "thesis").read_text() == "mine" and not (corpus / "list").exists()
 
 
 def test_a_network_that_is_not_there_is_told_before_anything_is_written(tmp_path):
@@ -500,7 +774,7 @@ KILLS = """
 import os, random, signal, sys, time
 from pathlib import Path
 import cv2
-from pipeline.anonymize import MARK
+from pipeline.anonymize import ENCODED, MARK
 from pipeline.scan import scan
 from stand_ins import anonymized, frames, stamped
 

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from pipeline.anonymize import LOOKS, made_with
-from pipeline.audit_page import page
+from pipeline.audit_page import page, settings
 from pipeline.recipe import AnonymizeRecipe
 
 AUDIT = {
@@ -41,7 +41,7 @@ class Elements(HTMLParser):
 
 def shown(audit=AUDIT, **fields):
     recipe = AnonymizeRecipe(source={"path": "/data/ABC1234"}, out="/data/XYZ9876", **fields)
-    return page(audit, recipe, LOOKS, made_with(recipe))
+    return page(audit | {"settings": settings(recipe), "made_with": made_with(recipe)}, recipe, LOOKS)
 
 
 def test_every_figure_is_there_in_words():
@@ -84,3 +84,11 @@ def test_it_says_what_links_plates(identity, words):
 def test_it_says_what_became_of_doubtful_plates():
     assert "made unreadable. A plate" in shown()
     assert "kept out of the output with its whole picture" in shown(on_doubt="withhold")
+
+
+def test_it_lists_what_was_given_up_as_far_as_a_page_goes():
+    items = [{"id": f"id{k}", "fate": "redacted", "reason": "source read"} for k in range(1207)]
+    few, many = shown(AUDIT | {"given_up": items[:3]}), shown(AUDIT | {"given_up": items})
+    assert few.count("redacted: the old text might still be read") == 3 and "id2<" in few
+    assert many.count("redacted: the old") == 200 and "id199<" in many and "1,007 more stand in audit.json" in many
+    assert "more stand in" not in few and "Plates given up" not in shown(AUDIT | {"given_up": []})

@@ -39,14 +39,15 @@ LAST = "names"  # fits many a folder that is of another format as well
 BOM = b"\xef\xbb\xbf"
 
 
-def open_dataset(root: str | Path, format: str = "") -> Dataset:
+def open_dataset(root: str | Path, format: str = "", sure: bool = False) -> Dataset:
     """The frames of a dataset's folder, by path. format: a name in `FORMATS`, "" for the one that fits.
 
+    sure: it is of this format even where nothing in it shows that or any other, all its plates being gone.
     Raises PlatemintError where no format fits or several do, and for an annotation file about several pictures that
     cannot be read; whatever else cannot be used is in `set_aside`.
     """
     folder = Folder(root)
-    format, notes = _recognised(folder, format)
+    format, notes = _recognised(folder, format, sure)
     dataset = Dataset(folder, format, notes, lists.find(folder, notes))
     dataset.unknown = sorted({*folder.files} - folder.pictures - {*notes} - {*dataset.lists})
     for link in folder.links:
@@ -78,7 +79,7 @@ def rewrite(dataset: Dataset, new_text: Callable[[Frame, str], str]) -> dict[str
     return becomes
 
 
-def _recognised(folder: Folder, format: str) -> tuple[str, dict[str, str]]:
+def _recognised(folder: Folder, format: str, sure: bool) -> tuple[str, dict[str, str]]:
     """The format of a folder and its annotation files."""
     if format and format not in FORMATS:
         raise PlatemintError(f"format: there is no {format}; choose one of {', '.join(FORMATS)}")
@@ -86,6 +87,8 @@ def _recognised(folder: Folder, format: str) -> tuple[str, dict[str, str]]:
     fits = {name: found for name in wanted if (found := _found(FORMATS[name], folder)) is not None}
     if len(fits) > 1:
         fits.pop(LAST, None)
+    if not fits and sure and all(_found(module, folder) is None for module in FORMATS.values()):
+        return format, {}
     if not fits:
         raise PlatemintError(f"{folder.root}: no annotations found; looked for the formats {', '.join(wanted)}")
     if len(fits) > 1:
