@@ -40,6 +40,7 @@ MARK = ".anonymizing"  # in a folder whose run has not ended: nothing in it may 
 AUDIT, PAGE = "audit.json", "audit.html"
 ERASED = 0.75  # part of the old strokes' pixels that have to change where nobody could read the photograph
 LEGIBLE = 0.3  # likelihood of the source's own text from which on a new one has to be read too
+BLANK = np.zeros((1, 1), np.uint8)  # the mask of plates that are only read
 CELLS = (4, 2)  # a redacted plate is as many patches of one colour, smoothed
 
 
@@ -183,10 +184,10 @@ class Anonymizer:
 
     def _faults(self, cases: list[Case], plates: list[Plate]) -> list[str]:
         """Why each edit cannot leave, "" where it can: it reads right, and its source's text is read in no light."""
-        looks = [[replace(p, image=look(p.image)) for p in plates] for look in LOOKS.values()]
-        scored = list(map(self.filter.scored, looks))
-        reasons = [self._unreadable(case, plate) for case, plate in zip(cases, scored[0])]
-        leaks = [any(self._leaks(case, plate) for plate in seen) for case, *seen in zip(cases, *scored)]
+        looks = [replace(p, image=look(p.image)) for p in plates for look in LOOKS.values()]
+        scored = list(batched(self.filter.scored(looks), len(LOOKS)))
+        reasons = [self._unreadable(case, seen[0]) for case, seen in zip(cases, scored)]
+        leaks = [any(self._leaks(case, plate) for plate in seen) for case, seen in zip(cases, scored)]
         return [reason or "source read" * leak for reason, leak in zip(reasons, leaks)]
 
     def _unreadable(self, case: Case, plate: Plate) -> str:
@@ -214,10 +215,9 @@ def _erased(plate: Plate) -> bool:
 
 def _as_is(case: Case) -> Plate:
     """The untouched plate, to be read."""
-    blank = np.zeros(case.source.shape[:2], np.uint8)
     nowhere = np.zeros((len(case.spot.text), 3, 2), np.float32)
     return Plate(case.source, case.spot.text, original=case.source, original_text=case.spot.text,
-                 source_mask=blank, target_mask=blank, slots=nowhere)  # fmt: skip
+                 source_mask=BLANK, target_mask=BLANK, slots=nowhere)  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------ looks, and redaction
