@@ -25,7 +25,7 @@ from pipeline.corpora.frames import Dataset, Frame, Spot, open_dataset, rewrite
 from pipeline.edit import Editor, batched
 from pipeline.filter import Filter
 from pipeline.metrics import within_one
-from pipeline.picture import Picture, open_picture
+from pipeline.picture import Picture, differing, open_picture
 from pipeline.plate import LONGEST, TELLING, Plate, PlatemintError, Readings, characters, same_reading, unspellable
 from pipeline.progress import Count
 from pipeline.pseudonym import ATTEMPTS, Drawn, Forbidden, Keyed, read_key
@@ -310,7 +310,7 @@ def compose(pixels: np.ndarray, cases: list[Case]) -> tuple[np.ndarray, Counter]
     new, allowed = pixels.copy(), np.zeros(pixels.shape[:2], bool)
     for case in cases:
         case.view.paste(new, allowed, case.source, case.result, case.region)
-    changed = (new != pixels).any(2)
+    changed = differing(new, pixels)
     return new, Counter(changed=int(changed.sum()), outside=int((changed & ~allowed).sum()), pixels=changed.size)
 
 
