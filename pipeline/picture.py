@@ -148,11 +148,13 @@ def _planes(data: bytes, sampling: int, pixels: np.ndarray) -> np.ndarray | None
         luma, chroma = (Image.open(io.BytesIO(data), formats=("JPEG",)) for _ in range(2))
         width, height = luma.size
         luma.draft("YCbCr", None)
-        chroma.draft("YCbCr", ((width + 1) // 2, (height + 1) // 2) if sampling == _420 else None)
+        step = 2 if sampling == _420 else 1
+        chroma.draft("YCbCr", (max(1, width // step), max(1, height // step)))  # of no less it would be whole
         planes, chroma = np.array(luma), np.asarray(chroma)
     except OSError:  # coded as RGB
         return None
-    step = 2 if sampling == _420 else 1
+    if chroma.shape[:2] != (-(-height // step), -(-width // step)):
+        return None
     planes[..., 1:] = chroma.repeat(step, 0).repeat(step, 1)[:height, :width, 1:]
     some = np.s_[::SPACED, ::SPACED]
     shown = np.asarray(Image.fromarray(np.ascontiguousarray(planes[some]), "YCbCr").convert("RGB"))
