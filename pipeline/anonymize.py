@@ -24,11 +24,11 @@ from pipeline import write
 from pipeline.audit_page import page, settings, unannotated
 from pipeline.corpora.frames import Dataset, Frame, Spot, open_dataset, rewrite
 from pipeline.detector import Detector, look
-from pipeline.edit import Editor
+from pipeline.edit import Editor, batched
 from pipeline.filter import Filter
 from pipeline.given_up import GivenUp, place_of
 from pipeline.metrics import within_one
-from pipeline.picture import Picture, open_picture, shown
+from pipeline.picture import Picture, differing, open_picture, shown
 from pipeline.plate import LONGEST, TELLING, Plate, PlatemintError, Readings, characters, same_reading, unspellable
 from pipeline.progress import Count
 from pipeline.pseudonym import ATTEMPTS, Drawn, Forbidden, Keyed, read_key
@@ -45,6 +45,7 @@ AUDIT, PAGE = "audit.json", "audit.html"
 ENCODED = "not proven once encoded"  # why a plate is given up that held until its picture was encoded
 ERASED = 0.75  # part of the old strokes' pixels that have to change where nobody could read the photograph
 LEGIBLE = 0.3  # likelihood of the source's own text from which on a new one has to be read too
+BLANK = np.zeros((1, 1), np.uint8)  # the mask of plates that are only read
 CELLS = (4, 2)  # a redacted plate is as many patches of one colour, smoothed
 
 
@@ -229,10 +230,10 @@ class Anonymizer:
 
     def _faults(self, cases: list[Case], plates: list[Plate]) -> list[str]:
         """Why each edit cannot leave, "" where it can: it reads right, and its source's text is read in no light."""
-        looks = [[replace(p, image=look(p.image)) for p in plates] for look in LOOKS.values()]
-        scored = list(map(self.filter.scored, looks))
-        reasons = [self._unreadable(case, plate) for case, plate in zip(cases, scored[0])]
-        leaks = [any(self._leaks(case, plate) for plate in seen) for case, *seen in zip(cases, *scored)]
+        looks = [replace(p, image=look(p.image)) for p in plates for look in LOOKS.values()]
+        scored = list(batched(self.filter.scored(looks), len(LOOKS)))
+        reasons = [self._unreadable(case, seen[0]) for case, seen in zip(cases, scored)]
+        leaks = [any(self._leaks(case, plate) for plate in seen) for case, seen in zip(cases, scored)]
         return [reason or "source read" * leak for reason, leak in zip(reasons, leaks)]
 
     def _unreadable(self, case: Case, plate: Plate) -> str:
@@ -260,10 +261,9 @@ def _erased(plate: Plate) -> bool:
 
 def _as_is(case: Case) -> Plate:
     """The untouched plate, to be read."""
-    blank = np.zeros(case.source.shape[:2], np.uint8)
     nowhere = np.zeros((len(case.spot.text), 3, 2), np.float32)
     return Plate(case.source, case.spot.text, original=case.source, original_text=case.spot.text,
-                 source_mask=blank, target_mask=blank, slots=nowhere)  # fmt: skip
+                 source_mask=BLANK, target_mask=BLANK, slots=nowhere)  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------ looks, and redaction
@@ -389,7 +389,7 @@ def compose(pixels: np.ndarray, cases: list[Case]) -> tuple[np.ndarray, Counter]
     new, allowed = pixels.copy(), np.zeros(pixels.shape[:2], bool)
     for case in cases:
         case.view.paste(new, allowed, case.source, case.result, case.region)
-    changed = (new != pixels).any(2)
+    changed = differing(new, pixels)
     return new, Counter(changed=int(changed.sum()), outside=int((changed & ~allowed).sum()), pixels=changed.size)
 
 

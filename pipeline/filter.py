@@ -81,8 +81,10 @@ class Filter:
         return "residue" if scores["residue"] > limits.max_residue else ""
 
     def _score(self, plates: list[Plate]) -> list[Plate]:
-        bare = [np.repeat(255 - p.target_mask[..., None], 3, 2) for p in plates]
-        seen, masks = self._read([p.image for p in plates]), self._read(bare)
+        bare = {id(p.target_mask): np.repeat(255 - p.target_mask[..., None], 3, 2) for p in plates}
+        place = {mask: number for number, mask in enumerate(bare)}  # looks at one plate share its mask, read once
+        seen, masks = self._read([p.image for p in plates]), self._read(list(bare.values()))
+        masks = masks[[place[id(p.target_mask)] for p in plates]]
         alphabet = self.reader.config.alphabet
         texts = [p.text for p in plates]
         readings = decode(seen, alphabet)

@@ -17,6 +17,7 @@ from pipeline.sample import FORMATS
 MOST_BYTES = 256 << 20
 MOST_PIXELS = 64_000_000  # of a frame
 ALIKE = 4  # of 255: what smoothing chroma changes of a picture is a fraction of it
+SPACED = 3  # every so many pixels are looked at for that; odd, since chroma stands for two
 MOST_SIDE = 32_000  # pixels: OpenCV turns no longer ones
 MODES = ("RGB", "L", "P", "RGBA", "LA", "CMYK", "1")  # of 8 bits a channel or fewer; others lose in what follows
 _DEEP = re.compile(";16[BLNS]")  # of a coding with 16 bits a channel, which Pillow cuts to 8 without a word
@@ -57,8 +58,9 @@ class Picture:
         """
         picture = Image.fromarray(pixels)
         if self.planes is not None:
-            changed = (pixels != self.pixels).any(2, keepdims=True)
-            planes = np.where(changed, np.asarray(picture.convert("YCbCr")), self.planes)
+            changed, planes = differing(pixels, self.pixels), self.planes.copy()
+            if changed.any():
+                planes[changed] = np.asarray(Image.fromarray(pixels[changed][None]).convert("YCbCr"))[0]
             picture = Image.merge("YCbCr", [Image.fromarray(planes[..., i]) for i in range(3)])
         if self.gray:
             picture = picture.convert("L")
@@ -73,6 +75,12 @@ class Picture:
             sampling = 0 if self.gray or self.sampling < 0 else self.sampling
             return {"qtables": self.tables, "subsampling": sampling} if self.tables else {"quality": 95}
         return {"WEBP": {"lossless": True, "exact": True}, "TIFF": {"compression": "tiff_lzw"}}.get(self.format, {})
+
+
+def differing(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Where two pictures, uint8 (H, W, 3), are not the same: bool (H, W). Ten times as fast as any(2)."""
+    unlike = a != b
+    return unlike[..., 0] | unlike[..., 1] | unlike[..., 2]
 
 
 def open_picture(path: Path) -> Picture:
@@ -150,12 +158,15 @@ def _planes(data: bytes, sampling: int, pixels: np.ndarray) -> np.ndarray | None
         luma, chroma = (Image.open(io.BytesIO(data), formats=("JPEG",)) for _ in range(2))
         width, height = luma.size
         luma.draft("YCbCr", None)
-        chroma.draft("YCbCr", ((width + 1) // 2, (height + 1) // 2) if sampling == _420 else None)
+        step = 2 if sampling == _420 else 1
+        chroma.draft("YCbCr", (max(1, width // step), max(1, height // step)))  # of no less it would be whole
         planes, chroma = np.array(luma), np.asarray(chroma)
     except OSError:  # coded as RGB
         return None
-    step = 2 if sampling == _420 else 1
+    if chroma.shape[:2] != (-(-height // step), -(-width // step)):
+        return None
     planes[..., 1:] = chroma.repeat(step, 0).repeat(step, 1)[:height, :width, 1:]
-    shown = np.asarray(Image.fromarray(planes, "YCbCr").convert("RGB"))
-    alike = np.abs(shown.astype(np.int16) - pixels).mean() < ALIKE  # some files' colours are none of those they claim
+    some = np.s_[::SPACED, ::SPACED]
+    shown = np.asarray(Image.fromarray(np.ascontiguousarray(planes[some]), "YCbCr").convert("RGB"))
+    alike = np.abs(shown.astype(np.int16) - pixels[some]).mean() < ALIKE  # some files' colours are not what they claim
     return planes if alike else None

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hmac
 import math
 import os
+import random
 import re
 import secrets
 import stat
@@ -194,7 +195,7 @@ def _has_room(positions: tuple[str, ...], count: int, forbidden: Container[str])
     if _size(positions) <= LOOKS:
         looks = list(map("".join, product(*positions)))
     else:
-        looks = ["".join(map(secrets.choice, positions)) for _ in range(LOOKS)]
+        looks = ["".join(map(random.choice, positions)) for _ in range(LOOKS)]  # counted, never used
     return 4 * count <= _size(positions) and sum(text not in forbidden for text in looks) >= FREE * len(looks)
 
 

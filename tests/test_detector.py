@@ -343,7 +343,7 @@ def test_plates_that_no_annotation_covers_are_listed_under_their_pictures_new_na
     result = call(corpus, "--out", tmp_path / "out", "--detector", model)
     assert result.exit_code == 3
     audit = json.loads((tmp_path / "out/audit.json").read_text())
-    assert json.loads(result.stdout) == audit
+    assert json.loads(result.stdout) == {k: v for k, v in audit.items() if k != "given_up"}
     found = audit["detector"]
     assert (found["pictures"], found["plates"], found["plates_covered"], found["plates_uncovered"]) == (3, 3, 1, 2)
     places = {item["picture"]: item["box"] for item in found["uncovered"]}

@@ -124,6 +124,18 @@ def test_jpeg_coded_as_rgb_and_odd_sizes_are_written(tmp_path):
     assert abs(again.pixels.astype(int) - open_picture(source).pixels).mean() < 4
 
 
+@pytest.mark.parametrize("height, width", [(95, 160), (96, 159), (95, 159), (3, 5), (2, 3), (1, 9)])
+def test_jpeg_of_an_odd_size_keeps_its_colours(tmp_path, height, width):
+    """Faint ones as well, whose chroma may lie anywhere without a difference that is large on the average."""
+    for pixels in (SOFT, (SOFT // 8 + (96, 100, 104)).astype(np.uint8)):
+        picture = Image.fromarray(pixels[:height, :width])
+        source = saved(tmp_path / "a.jpg", picture, "JPEG", quality=85, subsampling=2)
+        before, after = open_picture(source), open_picture(written(source))
+        moved = np.abs(after.pixels.astype(int) - before.pixels)
+        assert (before.planes is not None) == (height > 1)
+        assert moved.max() <= 14 and moved.mean() < 0.5
+
+
 def exif(orientation: int) -> bytes:
     data = Image.Exif()
     data[0x0112], data[0x010E] = orientation, "ABC1234"
