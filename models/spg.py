@@ -23,6 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.cells import even, smooth
+
 
 @dataclass(frozen=True)
 class SPGConfig:
@@ -401,6 +403,12 @@ def region(B_s: Tensor, B_t: Tensor) -> Tensor:
     return ((both - 0.06) * 6).clamp(0, 1)
 
 
+def cells(slots: Tensor, text: Tensor, height: int, width: int) -> Tensor:
+    """What of a plate its characters' cells take up, (B, 1, height, width) in 0..1, exactly 0 outside."""
+    inside = ((1.2 - slot_grid(slots, height, width).abs()) / 0.15 + 0.5).clamp(0, 1).prod(-1)
+    return (inside * (text > 0)[:, :, None, None]).amax(1, keepdim=True)
+
+
 class E_s(nn.Module):
     """Style encoder: how the source's strokes and plate look, as one vector (B, style)."""
 
@@ -466,6 +474,7 @@ class Edit:
     source_slots: Tensor
     target_slots: Tensor
     pointer: Tensor
+    filled: Tensor
     ink: Tensor
     correction: Tensor
     O_t: Tensor
@@ -480,6 +489,21 @@ def compose(source: Tensor, B_s: Tensor, B_t: Tensor, ink: Tensor, correction: T
     return torch.lerp(source, picture.clamp(0, 1), region(B_s, B_t))
 
 
+def repaint(source: Tensor, erased: Tensor, B_t: Tensor, filled: Tensor, ink: Tensor, correction: Tensor) -> Tensor:
+    """The edited plate with its characters' cells painted anew, whatever of the old strokes was seen there.
+
+    erased: `erasure` at the source's resolution. filled, ink: smooth. Where erased and B_t are 0, and in a margin of
+    B_t, the result equals the source exactly.
+    """
+    picture = torch.lerp(filled, ink, B_t) + correction * F.max_pool2d(B_t, 3, 1, 1)
+    return torch.lerp(source, picture.clamp(0, 1), torch.maximum(erased, region(B_t, B_t)))
+
+
+def erasure(cell: Tensor, B_s: Tensor) -> Tensor:
+    """The cells, and strokes that stand out of them, (B, 1, H, W) in 0..1, as a byte holds it: 0 is 0 there too."""
+    return torch.maximum(cell, ((B_s - 0.5) * 4).clamp(0, 1)).mul(255).round().div(255)
+
+
 class SPG(nn.Module):
     """Edits a plate's characters and keeps its style: (source, source text, target text) -> Edit."""
 
@@ -489,28 +513,41 @@ class SPG(nn.Module):
         self.C_e, self.T, self.C_d = C_e(config), T(config), C_d(config)
         self.E_s, self.G_t = E_s(config), G_t(config)
 
-    def masks(self, source: Tensor, source_text: Tensor, target_text: Tensor):
+    def masks(self, source: Tensor, source_text: Tensor, target_text: Tensor, private: bool = False):
         features = self.C_e(source)
         image, (s_tokens, s_slots, pointer), (t_tokens, t_slots) = self.T(
             features[0], features[2], source_text, target_text
         )
+        if private:
+            t_slots = even(t_slots, target_text, *source.shape[2:])
         s_logits = self.C_d(features, image, source_text, s_tokens, s_slots).float()
         t_logits = self.C_d(features, image, target_text, t_tokens, t_slots).float()
         return s_logits, t_logits, s_slots, t_slots, pointer
 
-    def forward(self, source: Tensor, source_text: Tensor, target_text: Tensor, attached: bool = False) -> Edit:
-        """attached: losses of the picture reach the masks. Where true masks are known, these settle them alone."""
-        assert source.shape[1:] == (3, self.config.height, self.config.width), source.shape
-        s_logits, t_logits, s_slots, t_slots, pointer = self.masks(source, source_text, target_text)
+    def forward(
+        self, source: Tensor, source_text: Tensor, target_text: Tensor, attached: bool = False, private: bool = False
+    ) -> Edit:
+        """attached: losses of the picture reach the masks. Where true masks are known, these settle them alone.
+
+        private: the edit shall tell nothing of the source's characters: the new ones stand evenly, on cells painted
+        anew. (source_slots are then those of the cells, filled and ink are smooth, O_t is not composed of them.)
+        """
+        height, width = source.shape[2:]
+        assert (height, width) == (self.config.height, self.config.width), source.shape
+        s_logits, t_logits, s_slots, t_slots, pointer = self.masks(source, source_text, target_text, private)
         B_s, B_t = s_logits.sigmoid(), t_logits.sigmoid()
         S, T_ = (B_s, B_t) if attached else (B_s.detach(), B_t.detach())
         filled = Fill(source, S)
         ink = Ink(source, filled, S)
+        if private:
+            s_slots = even(s_slots, source_text, height, width)
+            cell = cells(s_slots, source_text, height, width)
+            filled, ink = smooth(filled, cell, height / 4), smooth(ink, torch.ones_like(S), height / 5)
         composite = torch.lerp(filled, ink, T_)
         style = self.E_s(source, S)
         correction = self.G_t(composite, filled, S, T_, style).float()
         O_t = torch.lerp(source, (composite + correction).clamp(0, 1), region(S, T_))
-        return Edit(s_logits, t_logits, B_s, B_t, s_slots, t_slots, pointer, ink, correction, O_t)
+        return Edit(s_logits, t_logits, B_s, B_t, s_slots, t_slots, pointer, filled, ink, correction, O_t)
 
 
 def encode_texts(texts: list[str], alphabet: str, length: int = 0) -> Tensor:

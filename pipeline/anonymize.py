@@ -128,7 +128,7 @@ class Anonymizer:
         self.edit, self.filter = self.networks()
 
     def networks(self) -> tuple[Editor, Filter]:
-        return Editor(self.recipe.edit), Filter(self.recipe.filter, self.recipe.edit)
+        return Editor(self.recipe.edit, private=True), Filter(self.recipe.filter, self.recipe.edit)
 
     def _pseudonyms(self, plates: list[tuple[str, str]]) -> Drawn | Keyed:
         if self.recipe.key_file:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models import checkpoint
 from models.reader import Reader, decode
-from models.spg import SPG, compose, encode_texts
+from models.spg import SPG, cells, compose, encode_texts, erasure, repaint
 from pipeline import write
 from pipeline.plate import Plate, PlatemintError, characters, normalise, spell_like
 from pipeline.recipe import Edit, TrainRecipe
@@ -81,10 +81,13 @@ def resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 class Editor:
-    """Plates with a target -> plates that say it. Networks are loaded once, when the editor is made."""
+    """Plates with a target -> plates that say it. Networks are loaded once, when the editor is made.
 
-    def __init__(self, options: Edit):
-        self.options = options
+    private: an edit tells nothing of the source's text: new characters stand evenly, on cells painted anew.
+    """
+
+    def __init__(self, options: Edit, private: bool = False):
+        self.options, self.private = options, private
         self.device, self.dtype = choose_device(options)
         self.spg: SPG = load_network(options.checkpoint, "spg", options)
 
@@ -115,31 +118,38 @@ class Editor:
             for texts in ([p.text for p in plates], [p.target for p in plates])
         ]
         with autocast(self.device, self.dtype):
-            edit = self.spg(source, *texts)
-        layers = torch.cat([edit.B_s, edit.B_t, edit.ink, edit.correction], 1).float().permute(0, 2, 3, 1).cpu().numpy()
+            edit = self.spg(source, *texts, private=self.private)
+        layers = torch.cat([edit.B_s, edit.B_t, edit.ink, edit.correction, edit.filled], 1)
+        layers = layers.float().permute(0, 2, 3, 1).cpu().numpy()
         slots = edit.target_slots.float().cpu().numpy()
-        return [finish(plate, layer, slot) for plate, layer, slot in zip(plates, layers, slots)]
+        cells = edit.source_slots.float().cpu() if self.private else [None] * len(plates)
+        return [finish(*parts) for parts in zip(plates, layers, slots, cells)]
 
 
-def finish(plate: Plate, layers: np.ndarray, slots: np.ndarray) -> Plate:
+def finish(plate: Plate, layers: np.ndarray, slots: np.ndarray, cell_slots: Tensor | None = None) -> Plate:
     """The plate with its edit composed at the photograph's own resolution.
 
-    layers: float32 (h, w, 8) at the network's size: B_s, B_t, ink, correction. slots: of the target.
+    layers: float32 (h, w, 11) at the network's size: B_s, B_t, ink, correction, filled plate. slots: of the target.
+    cell_slots: of the source, float32 (N, 3, 2), where whole cells are painted anew.
     """
     height, width = plate.image.shape[:2]
     layers = np.concatenate([layers[..., :1], _sharp(layers[..., 1:2]), layers[..., 2:]], 2)
     shrink = height < layers.shape[0] and width < layers.shape[1]
     how = cv2.INTER_AREA if shrink else cv2.INTER_CUBIC
-    parts = (
-        cv2.resize(layers[..., k], (width, height), interpolation=how) for k in (slice(2), slice(2, 5), slice(5, 8))
-    )
-    masks, ink, correction = (torch.from_numpy(part).permute(2, 0, 1)[None] for part in parts)
+    channels = (slice(2), slice(2, 5), slice(5, 8), *([slice(8, 11)] if cell_slots is not None else []))
+    parts = (cv2.resize(layers[..., some], (width, height), interpolation=how) for some in channels)
+    masks, ink, correction, *filled = (torch.from_numpy(part).permute(2, 0, 1)[None] for part in parts)
     B_s, B_t = masks.clamp(0, 1).chunk(2, 1)
     source = torch.from_numpy(plate.image.astype(np.float32)).permute(2, 0, 1)[None] / 255
-    image = compose(source, B_s, B_t, ink, correction).mul(255).round().byte()[0].permute(1, 2, 0)
+    if cell_slots is None:
+        image = compose(source, B_s, B_t, ink, correction)
+    else:
+        there = torch.arange(len(cell_slots))[None] < len(plate.text)
+        B_s = erasure(cells(cell_slots[None], there, height, width), B_s)
+        image = repaint(source, B_s, B_t, *filled, ink, correction)
     return replace(
         plate,
-        image=np.ascontiguousarray(image.numpy()),
+        image=np.ascontiguousarray(image.mul(255).round().byte()[0].permute(1, 2, 0).numpy()),
         text=plate.target,
         original=plate.image,
         original_text=plate.text,

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from pipeline.edit import Editor, contact_sheet, edit_folder, finish
@@ -14,9 +15,9 @@ from run_pipeline import main
 SIZES = ((24, 94), (48, 160), (61, 203), (156, 320), (12, 30), (400, 900))
 
 
-@pytest.fixture(scope="module")
-def editor(untrained):
-    return Editor(untrained)
+@pytest.fixture(scope="module", params=[False, True], ids=["strokes", "private"])
+def editor(untrained, request):
+    return Editor(untrained, private=request.param)
 
 
 def plates(sizes=SIZES, seed=0):
@@ -40,19 +41,38 @@ def test_edits_keep_size_and_take_the_target(editor):
         assert len(b.slots) == len(b.text)
 
 
+CELL = torch.tensor([[[0.5, 0.5], [0.05, 0], [0, 0.3]]])
+
+
+@pytest.mark.parametrize("cell", [None, CELL], ids=["strokes", "private"])
 @pytest.mark.parametrize("height, width", SIZES)
-def test_pixels_outside_both_masks_are_the_source_s_bit_for_bit(height, width):
+def test_pixels_outside_both_masks_are_the_source_s_bit_for_bit(height, width, cell):
     """Masks are blocks at the network's size; whatever ink and correction say, the rest of the photograph stays."""
     plate = plates([(height, width)])[0]
-    layers = np.random.default_rng(0).uniform(0, 1, (48, 160, 8)).astype(np.float32)
+    layers = np.random.default_rng(0).uniform(0, 1, (48, 160, 11)).astype(np.float32)
     layers[..., :2] = 0
     layers[10:40, 30:50, 0], layers[10:40, 60:80, 1] = 1, 1
-    edited = finish(plate, layers, np.zeros((12, 3, 2), np.float32))
+    edited = finish(plate, layers, np.zeros((12, 3, 2), np.float32), cell)
     ink = np.maximum(edited.source_mask, edited.target_mask)
-    far = cv2.dilate(ink, np.ones((3, 3), np.uint8)) < 0.06 * 255 - 1
+    far = cv2.dilate(ink, np.ones((3, 3), np.uint8)) < (0.06 * 255 - 1 if cell is None else 1)
     assert far.mean() > 0.3
     assert np.array_equal(edited.image[far], plate.image[far])
     assert (edited.image != plate.image).any(-1)[ink == 255].mean() > 0.9
+
+
+def test_private_edits_paint_whole_cells_anew():
+    """Of a plate with noise between its strokes nothing is left inside the cells; without, the noise stays there."""
+    plate = plates([(48, 160)])[0]
+    plate.text, plate.target = "A", "B"
+    plate.image = np.random.default_rng(1).integers(0, 255, plate.image.shape, np.uint8)
+    layers = np.zeros((48, 160, 11), np.float32)
+    layers[20:28, 78:82, :2] = 1
+    layers[..., 8:] = 0.5
+    slots = np.zeros((12, 3, 2), np.float32)
+    private, other = finish(plate, layers, slots, CELL), finish(plate, layers, slots)
+    inside = np.s_[14:18, 74:86]  # of the cell, beside its stroke
+    assert np.ptp(private.image[inside]) <= 1 and (private.source_mask[inside] == 255).all()
+    assert np.array_equal(other.image[inside], plate.image[inside])
 
 
 def test_the_source_is_not_written_to(editor):
