@@ -17,7 +17,7 @@ height vector, as fractions of width and height.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -529,8 +529,7 @@ class SPG(nn.Module):
     ) -> Edit:
         """attached: losses of the picture reach the masks. Where true masks are known, these settle them alone.
 
-        private: the edit shall tell nothing of the source's characters: the new ones stand evenly, on cells painted
-        anew. (source_slots are then those of the cells, filled and ink are smooth, O_t is not composed of them.)
+        private: as the half of a `private` edit.
         """
         height, width = source.shape[2:]
         assert (height, width) == (self.config.height, self.config.width), source.shape
@@ -546,8 +545,22 @@ class SPG(nn.Module):
         composite = torch.lerp(filled, ink, T_)
         style = self.E_s(source, S)
         correction = self.G_t(composite, filled, S, T_, style).float()
-        O_t = torch.lerp(source, (composite + correction).clamp(0, 1), region(S, T_))
+        if private:
+            O_t = repaint(source, erasure(cell, S), T_, filled, ink, correction)
+        else:
+            O_t = torch.lerp(source, (composite + correction).clamp(0, 1), region(S, T_))
         return Edit(s_logits, t_logits, B_s, B_t, s_slots, t_slots, pointer, filled, ink, correction, O_t)
+
+    def private(self, source: Tensor, source_text: Tensor, between_text: Tensor, target_text: Tensor) -> Edit:
+        """An edit that tells nothing of the source's characters: new ones stand evenly, on cells painted anew.
+
+        C_d sees the old strokes, and draws new ones that are somewhat unlike beside them: a trained reader tells 3
+        points more than chance from that. So the plate is edited twice, and what draws the target has seen the text in
+        between alone, which must not depend on the source's. The layers are for `repaint`; source_slots are the cells.
+        """
+        first = self(source, source_text, between_text, private=True)
+        second = self(first.O_t, between_text, target_text, private=True)
+        return replace(second, B_s=first.B_s, source_slots=first.source_slots, filled=first.filled, ink=first.ink)
 
 
 def encode_texts(texts: list[str], alphabet: str, length: int = 0) -> Tensor:

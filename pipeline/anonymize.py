@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from pipeline import write
-from pipeline.audit_page import page, settings, unannotated
+from pipeline.audit_page import not_covered, page, settings
 from pipeline.corpora.frames import Dataset, Frame, Spot, open_dataset, rewrite
 from pipeline.detector import Detector, look
 from pipeline.edit import Editor, batched
@@ -452,11 +452,7 @@ def as_dict(audit: Audit, anonymizer: Anonymizer) -> dict:
         },
         **({"detector": audit.detector} if audit.detector else {}),
         "identity": "keyed" if recipe.key_file else "within this run" if recipe.track_consistent else "none",
-        "not_covered": [
-            "vehicles, places, faces, stickers and times may still identify",
-            unannotated(audit.detector),
-            *(["keyed texts are pseudonyms: who has the key has the plates"] if recipe.key_file else []),
-        ],
+        "not_covered": not_covered(recipe, audit.detector),
         "settings": settings(recipe),
         "made_with": made_with(recipe),
         "given_up": audit.given_up.public(),

@@ -24,9 +24,11 @@ TITLES = {
     "source_texts": "Texts of the dataset, searched in every name and byte of the output",
 }
 FIGURES = {  # what figures of audit.json are called; one that is not here goes by its own name
+    "plates.annotated": "annotated",
     "plates.replaced": "shown with other characters",
     "plates.redacted": "made unreadable, without a text",
     "plates.withheld": "not in the output, nor are their pictures",
+    "plates.set_aside": "in pictures or entries that could not be used, not in the output",
     "reasons.no text": "annotated without a text",
     "reasons.a text that cannot be written": "the text has characters that cannot be written",
     "reasons.no new text is free": "no new text was free",
@@ -39,7 +41,8 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "reasons.not proven once encoded": "the plate held until its picture was encoded, with loss",
     "pictures.written": "written",
     "pictures.withheld": "withheld",
-    "pictures.set_aside": "files and entries that could not be used, not in the output",
+    "pictures.set_aside": "could not be used, not in the output",
+    "missing_pictures_and_other_faults": "entries that could not be used, such as of missing pictures; not in the output",
     "pictures.without_annotation": "without any annotated plate; written as they are, metadata removed",
     "files_not_copied": "other files of the dataset, not in the output",
     "pixels.pixels": "in all",
@@ -56,6 +59,7 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "source_texts.found": "times one was found",
     "source_texts.found_in_coded_pixels": "times one came up among the numbers that code a picture",
     "source_texts.expected_there_by_chance": "times that is to be expected by chance",
+    "source_texts.not_looked_into": "files that could not be looked into",
     "source_texts.files": "files searched",
     "source_texts.bytes": "bytes searched",
     "reasons.overlaps another plate": "it overlaps another plate",
@@ -147,15 +151,16 @@ def own_words() -> str:
     return "".join(c for c in words.upper() if c.isalpha())
 
 
-def unannotated(detector: dict) -> str:
-    """What is to be said of plates that nobody annotated. detector: that section of an audit, {} for none."""
+def not_covered(recipe: AnonymizeRecipe, detector: dict) -> list[str]:
+    """What nobody has to expect of an output. detector: that section of its audit, {} for none."""
     told = "plates that nobody annotated stay as they are"
-    if not detector:
-        return told
-    return (
-        f"{told}; a detector looked for them and found {detector['plates_uncovered']:,}, listed in audit.json; what it "
-        "does not find, such as plates small in a large picture, nobody knows of"
-    )
+    if detector:
+        told = (
+            f"{told}; a detector looked for them and found {detector['plates_uncovered']:,}, listed in audit.json; what "
+            "it does not find, such as plates small in a large picture, nobody knows of"
+        )
+    keyed = ["keyed texts are pseudonyms: who has the key has the plates"] if recipe.key_file else []
+    return ["vehicles, places, faces, stickers and times may still identify", told, *keyed]
 
 
 def _result(audit: dict) -> str:
@@ -188,8 +193,8 @@ def _model(audit: dict) -> dict[str, str]:
 
 def _done(audit: dict, recipe: AnonymizeRecipe) -> list[str]:
     return [
-        "The dataset was written anew in its own format. The characters of its annotated plates were painted over with "
-        "new ones; labels, other annotations and names of files and folders were given the new texts.",
+        "The dataset was written anew in its own format. On its annotated plates the "
+        "characters' cells were painted anew, with new characters, evenly spaced; labels, other annotations and names of files and folders were given the new texts.",
         IDENTITY.get(audit["identity"], audit["identity"]),
         f"A plate of which it could not be shown that its old text is gone was {ON_DOUBT[recipe.on_doubt]}. A plate "
         "annotated without a text was made unreadable.",

@@ -16,7 +16,7 @@ from models import checkpoint
 from models.reader import Reader, decode
 from models.spg import SPG, cells, compose, encode_texts, erasure, repaint
 from pipeline import write
-from pipeline.plate import Plate, PlatemintError, characters, normalise, spell_like
+from pipeline.plate import DIGITS, LETTERS, PROVINCES, Plate, PlatemintError, characters, normalise, spell_like
 from pipeline.recipe import Edit, TrainRecipe
 
 FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}  # that `edit` writes, by the name's ending
@@ -113,12 +113,12 @@ class Editor:
     def _edit(self, plates: list[Plate]) -> list[Plate]:
         config = self.spg.config
         source = network_input([p.image for p in plates], config.height, config.width, self.device)
-        texts = [
-            encode_texts(texts, config.alphabet, config.longest).to(self.device)
-            for texts in ([p.text for p in plates], [p.target for p in plates])
-        ]
+        steps = [[p.text for p in plates], [p.target for p in plates]]
+        if self.private:
+            steps.insert(1, [unlike(text) for text in steps[1]])
+        texts = [encode_texts(step, config.alphabet, config.longest).to(self.device) for step in steps]
         with autocast(self.device, self.dtype):
-            edit = self.spg(source, *texts, private=self.private)
+            edit = self.spg.private(source, *texts) if self.private else self.spg(source, *texts)
         layers = torch.cat([edit.B_s, edit.B_t, edit.ink, edit.correction, edit.filled], 1)
         layers = layers.float().permute(0, 2, 3, 1).cpu().numpy()
         slots = edit.target_slots.float().cpu().numpy()
@@ -157,6 +157,16 @@ def finish(plate: Plate, layers: np.ndarray, slots: np.ndarray, cell_slots: Tens
         target_mask=_byte(B_t),
         slots=slots[: len(plate.target)],
     )
+
+
+def unlike(text: str) -> str:
+    """A text of the same pattern that differs at every character but separators; the same one for the same text."""
+    alphabets = {c: alphabet for alphabet in (DIGITS, LETTERS, PROVINCES) for c in alphabet}
+    return "".join(_other(c, i, alphabets[c]) if c in alphabets else c for i, c in enumerate(text))
+
+
+def _other(character: str, i: int, alphabet: str) -> str:
+    return alphabet[(alphabet.index(character) + 1 + (3 * i + 2) % (len(alphabet) - 1)) % len(alphabet)]
 
 
 def _sharp(mask: np.ndarray) -> np.ndarray:

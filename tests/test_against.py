@@ -38,7 +38,7 @@ def photograph(seed):
 def networks():
     """In place of networks: texts are written across plates, and whatever is read is right."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "Editor", lambda options: painted)
+        patch.setattr(module, "Editor", lambda options, private: painted)
         patch.setattr(module, "Filter", Agrees)
         yield
 

@@ -142,7 +142,7 @@ def idle(monkeypatch):
             plate.source_mask = plate.target_mask = np.zeros(plate.image.shape[:2], np.uint8)
         return plates
 
-    monkeypatch.setattr(anonymize, "Editor", lambda options: edit)
+    monkeypatch.setattr(anonymize, "Editor", lambda options, private: edit)
     monkeypatch.setattr(anonymize, "Filter", Agrees)
 
 
