@@ -68,7 +68,9 @@ def bench(corpus: Path, format: str, turns: int, scratch: Path) -> None:
             start = time.perf_counter()
             work(scratch / f"{name}{turn}")
             rates[name].append(len(frames) / (time.perf_counter() - start))
-    print(f"{len(frames)} frames with {plates} plates; {counts['edited']} edits, {counts['read']} readings")
+    print(
+        f"{len(frames)} frames with {plates} plates; went through the generator {counts['edited']}, the reader {counts['read']} times"
+    )
     middle = {name: statistics.median(values) for name, values in rates.items()}
     for name, values in rates.items():
         print(f"{name:9} {middle[name]:7.1f} frames/s  ({min(values):.1f} to {max(values):.1f})")
