@@ -541,7 +541,7 @@ class SPG(nn.Module):
         if private:
             s_slots = even(s_slots, source_text, height, width)
             cell = cells(s_slots, source_text, height, width)
-            filled, ink = smooth(filled, cell, height / 4), smooth(ink, torch.ones_like(S), height / 5)
+            filled, ink = smooth(filled, cell, height / 3), smooth(ink, torch.ones_like(S), height / 3)
         composite = torch.lerp(filled, ink, T_)
         style = self.E_s(source, S)
         correction = self.G_t(composite, filled, S, T_, style).float()

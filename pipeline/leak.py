@@ -2,7 +2,9 @@
 
 The probe is a strong attacker: it starts from our reader, so it knows plates, and it learns from pairs of anonymized
 pictures and true texts that no attacker would have. What it can tell is compared with what can be told without looking
-at the strokes (chance), and with what the same probe tells from blurred and from untouched plates.
+at the strokes (chance): by a constant guess, by a guess for another plate, and by the same probe from pictures out of
+which the characters are cut, for a design goes with certain letters; and with what it tells from blurred and from
+untouched plates.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ from pipeline.shard import Stages
 from pipeline.train.reading import disturb
 
 STAGE = int.from_bytes(b"leak")  # keeps these random numbers apart from other stages' of the same seed
-KINDS = ("edited", "blurred", "untouched")
+KINDS = ("surround", "edited", "blurred", "untouched")  # the first one tells what pictures without any stroke do
+CHANCES = ("constant", "shuffled", "surround")
 TESTED = 0.3  # of the plates; the others are learned from
 FEWEST = 10  # plates on either side of the split
 BATCH = 16
@@ -43,6 +46,7 @@ WARM = 0.1  # of the steps
 CLIP = 5.0  # largest gradient norm
 SHUFFLES = 20  # other plates' predictions that each plate is given
 RESAMPLES = 2000
+GRAY = 128  # where the characters are cut out
 BLUR = 2  # the box's part of the plate's width and height, one half: deface.py of ORB-HD/deface
 
 
@@ -50,7 +54,7 @@ BLUR = 2  # the box's part of the plate's width and height, one half: deface.py 
 class Specimen:
     """One plate and its anonymized picture. text: the source's. kind: what anybody sees of it: country and pattern.
 
-    pictures: {"edited", "blurred", "untouched"}: uint8 (h, w, 3) at the probe's own size.
+    pictures: of each of `KINDS`: uint8 (h, w, 3) at the probe's own size.
     """
 
     text: str
@@ -109,8 +113,21 @@ class Leak:
 
 
 def _specimen(case: Case, kind: str, size: tuple[int, int]) -> Specimen:
-    pictures = {"edited": case.result, "blurred": blurred(case.source), "untouched": case.source}
+    pictures = {
+        "surround": surround(case.source, case.region),
+        "edited": case.result,
+        "blurred": blurred(case.source),
+        "untouched": case.source,
+    }
     return Specimen(case.spot.text, kind, {name: resize(picture, *size) for name, picture in pictures.items()})
+
+
+def surround(image: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """A plate, uint8 (h, w, 3), out of which the rectangle around a region, bool (h, w), is cut: gray there."""
+    x, y, width, height = cv2.boundingRect(region.astype(np.uint8))
+    cut = image.copy()
+    cut[y : y + height, x : x + width] = GRAY
+    return cut
 
 
 def blurred(image: np.ndarray) -> np.ndarray:
@@ -154,9 +171,10 @@ class Attack:
         """Trains and judges a probe for each kind of picture. Raises PlatemintError where there are too few plates."""
         learned, tested = ([specimens[i] for i in side] for side in split_plates(specimens, self.seed))
         reporter, kinds = Count(len(KINDS) * self.steps, progress, "steps"), {}
+        guesses: dict[str, list[str]] = {}
         for kind in KINDS:
-            probe = self.trained(learned, kind, reporter)
-            kinds[kind] = judged(self.told(probe, tested, kind), learned, tested, self.seed)
+            guesses[kind] = self.told(self.trained(learned, kind, reporter), tested, kind)
+            kinds[kind] = judged(guesses[kind], guesses["surround"], learned, tested, self.seed)
         reporter.close()
         sides = {"learned": _counts(learned), "tested": _counts(tested)}
         return {"steps": self.steps, "seed": self.seed, **sides, "kinds": kinds, "verdict": verdict(kinds)}
@@ -279,27 +297,33 @@ def estimate(values: Sequence[float], plates: Sequence[str], seed: int) -> dict[
     return {"mean": float(np.mean(values)), "low": float(low), "high": float(high)}
 
 
-def judged(guesses: Sequence[str], learned: Sequence[Specimen], tested: Sequence[Specimen], seed: int) -> dict:
-    """Accuracy of a probe's guesses, of a constant and of shuffled ones; and how far the first are over the others."""
+def judged(
+    guesses: Sequence[str], unseeing: Sequence[str], learned: Sequence[Specimen], tested: Sequence[Specimen], seed: int
+) -> dict:
+    """Accuracy of a probe's guesses, and of those of `CHANCES`; and how far the first are over each of the others.
+
+    unseeing: guesses of the probe that sees no character.
+    """
     constant, plates = constants(learned), [canonical(specimen.text) for specimen in tested]
     values = {
         "probe": [agreement(guess, specimen.text) for guess, specimen in zip(guesses, tested)],
         "constant": [agreement(constant.get(s.kind, constant[""]), s.text) for s in tested],
         "shuffled": shuffled(guesses, tested, np.random.default_rng([seed, STAGE, 3])),
+        "surround": [agreement(guess, specimen.text) for guess, specimen in zip(unseeing, tested)],
     }
-    for chance in ("constant", "shuffled"):
+    for chance in CHANCES:
         values[f"over_{chance}"] = np.subtract(values["probe"], values[chance])
     return {name: estimate(some, plates, seed) for name, some in values.items()}
 
 
 def verdict(kinds: dict[str, dict]) -> str:
-    """One of `WORDS`. Chance is the better of both guesses that need no look; shuffled ones alone show any trace."""
-    over = {
-        kind: [part[f"over_{chance}"]["low"] > 0 for chance in ("constant", "shuffled")] for kind, part in kinds.items()
-    }
-    if not all(over["untouched"]) or kinds["edited"]["over_constant"]["high"] < 0:
+    """One of `WORDS`. Chance is the best of the guesses that see no stroke; a trace is more than all but a constant."""
+    over = {kind: {chance: part[f"over_{chance}"]["low"] > 0 for chance in CHANCES} for kind, part in kinds.items()}
+    if not all(over["untouched"].values()) or kinds["edited"]["over_constant"]["high"] < 0:
         return "nothing"
-    return "above chance" if all(over["edited"]) else "traces" if over["edited"][1] else "at chance"
+    if not over["edited"]["shuffled"] or not over["edited"]["surround"]:
+        return "at chance"
+    return "above chance" if over["edited"]["constant"] else "traces"
 
 
 def evaluate(leak: Leak, steps: int, progress: TextIO | None = None) -> dict:
@@ -312,8 +336,8 @@ def evaluate(leak: Leak, steps: int, progress: TextIO | None = None) -> dict:
 
 WORDS = {
     "at chance": "at chance within the error bar: the probe tells no more of the source's text than who does not look",
-    "traces": "no more than a constant guess, but more than guesses for other plates of the kind: a trace of the text, "
-    "or of what else sets such plates apart",
+    "traces": "no more than a constant guess, but more than guesses for other plates of the kind and than can be told "
+    "from plates without their characters: a trace of the text",
     "above chance": "above chance: the edited pictures give something of the source's text away",
     "nothing": "nothing can be said: the probe does not tell untouched plates, or of edited ones less than a constant "
     "guess does; it has not learned what there is to learn: give it more --steps or more crops",
@@ -323,16 +347,16 @@ WORDS = {
 def as_text(report: dict) -> str:
     """A report for people."""
     learned, tested = report["learned"], report["tested"]
-    columns = ("probe", "constant", "shuffled", "over_constant", "over_shuffled")
+    columns = ("probe", *CHANCES, *(f"over_{chance}" for chance in CHANCES))
     lines = [
         f"{', '.join(report['checkpoints'])}: {report['accepted']:,} of {report['tried']:,} edits accepted",
         f"learned from {learned['edits']:,} edits of {learned['plates']:,} plates in {report['steps']:,} steps",
         f"tested on {tested['edits']:,} edits of {tested['plates']:,} other plates, seed {report['seed']}",
         "characters of the source's text told at their positions, %, with 95 % intervals by bootstrap over plates",
-        f"{'':10}" + "".join(f"{column.replace('_', ' '):>22}" for column in columns),
+        f"{'':10}" + "".join(f"{column.replace('_', ' '):>20}" for column in columns),
     ]
     for kind, part in report["kinds"].items():
-        lines.append(f"{kind:10}" + "".join(f"{_percent(part[column]):>22}" for column in columns))
+        lines.append(f"{kind:10}" + "".join(f"{_percent(part[column]):>20}" for column in columns))
     return "\n".join([*lines, WORDS[report["verdict"]]])
 
 

@@ -37,8 +37,13 @@ def plates():
 
 def specimens(plates, edited):
     """What the probe sees where `edited` makes anonymized pictures."""
+    blank = np.full((48, 160, 3), leak.GRAY, np.uint8)
     return [
-        Specimen(t, "one", {"edited": edited(p), "blurred": small(leak.blurred(p)), "untouched": small(p)})
+        Specimen(
+            t,
+            "one",
+            {"surround": blank, "edited": edited(p), "blurred": small(leak.blurred(p)), "untouched": small(p)},
+        )
         for t, p in plates
     ]
 
@@ -61,7 +66,7 @@ def test_an_anonymizer_that_does_nothing_is_found_out(plates, attack):
     edited = report["kinds"]["edited"]
     assert report["verdict"] == "above chance" and edited["probe"]["mean"] > 0.8
     assert edited == report["kinds"]["untouched"]
-    assert edited["over_constant"]["low"] > 0.5 and edited["over_shuffled"]["low"] > 0.5
+    assert all(edited[f"over_{chance}"]["low"] > 0.5 for chance in leak.CHANCES)
 
 
 def test_noise_is_at_chance_and_the_same_again(plates, attack):
@@ -76,6 +81,27 @@ def test_a_probe_that_cannot_read_proves_nothing(plates, untrained):
     blind = Attack(load_network(untrained.reader, "reader", OPTIONS), OPTIONS, 1, 0)
     report = blind(specimens(plates, noise))
     assert report["verdict"] == "nothing" and "nothing can be said" in leak.WORDS["nothing"]
+
+
+def test_what_surrounds_the_text_can_tell_as_much(plates, attack):
+    """Where a picture's rest gives the text away, an edit that does so too gives away no stroke."""
+    telling = specimens(plates, small)
+    for specimen in telling:
+        specimen.pictures["surround"] = specimen.pictures["untouched"]
+        specimen.pictures["blurred"] = specimen.pictures["edited"]
+    report = attack(telling)
+    assert report["kinds"]["edited"]["over_surround"] == {"mean": 0, "low": 0, "high": 0}
+    assert report["kinds"]["edited"]["over_shuffled"]["low"] > 0.5
+
+
+def test_characters_are_cut_out_as_one():
+    region = np.zeros((20, 60), bool)
+    region[5:10, 10:20] = region[8:15, 40:50] = True
+    picture = np.random.default_rng(0).integers(0, 100, (20, 60, 3), np.uint8)
+    cut = leak.surround(picture, region)
+    gone = (cut == leak.GRAY).all(2)
+    assert gone[5:15, 10:50].all() and gone.sum() == 400
+    assert np.array_equal(cut[~gone], picture[~gone]) and (leak.surround(picture, region & False) == picture).all()
 
 
 def test_a_plate_is_on_one_side():
@@ -139,7 +165,7 @@ def idle(monkeypatch):
     def edit(plates):
         for plate in plates:
             plate.original, plate.original_text, plate.text = plate.image, plate.text, plate.target
-            plate.source_mask = plate.target_mask = np.zeros(plate.image.shape[:2], np.uint8)
+            plate.source_mask = plate.target_mask = np.full(plate.image.shape[:2], 255, np.uint8)
         return plates
 
     monkeypatch.setattr(anonymize, "Editor", lambda options, private: edit)
