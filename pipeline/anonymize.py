@@ -14,6 +14,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -36,7 +37,7 @@ from pipeline.recipe import AnonymizeRecipe, GenerateRecipe
 from pipeline.run import versions
 from pipeline.scan import Scan, scan
 from pipeline.shard import Stages
-from pipeline.view import View, overlapping, views_of
+from pipeline.view import Box, View, overlapping, views_of
 
 FRAMES = 16  # pictures in memory at once, at most
 PIXELS = 64_000_000  # of these together, from which on no other one is opened
@@ -53,7 +54,8 @@ CELLS = (4, 2)  # a redacted plate is as many patches of one colour, smoothed
 class Case:
     """One plate on its way: where it is in which frame, and what became of it. fate: replaced, redacted or withheld.
 
-    pixels: of the whole frame. reason: why it is not replaced. edit: the one that is accepted, to be scored once more.
+    pixels: of the whole frame. coded: what encoding makes of it, None where it loses nothing (see `Picture.coded`).
+    reason: why it is not replaced. edit: the one that is accepted, to be scored once more.
     """
 
     frame: Frame
@@ -61,6 +63,8 @@ class Case:
     view: View
     pixels: np.ndarray
     source: np.ndarray  # the plate as it was, uint8 (h, w, 3)
+    coded: Callable[[np.ndarray, Box], np.ndarray] | None = None
+    erased: bool = False  # whether the last edit has changed the old strokes, before encoding changes pixels anywhere
     reading: str = ""  # what our reader reads of it, whatever its label says
     legible: bool = True
     fate: str = ""
@@ -73,7 +77,9 @@ class Case:
     def edited(self, plate: Plate) -> Plate:
         """An edit of the plate, whose picture shows what will be seen of it: pixels outside its masks never get out."""
         region = (plate.source_mask > 0) | (plate.target_mask > 0)
-        return replace(plate, image=self.view.seen(self.pixels, self.source, plate.image, region))
+        seen = partial(self.view.seen, self.pixels, self.source, plate.image, region)
+        self.erased = _erased(replace(plate, image=seen()))
+        return replace(plate, image=seen(self.coded))
 
 
 @dataclass
@@ -136,11 +142,14 @@ class Anonymizer:
             return Keyed(read_key(self.recipe.key_file, folders), self.forbidden)
         return Drawn(plates, self.forbidden, self.recipe.track_consistent)
 
-    def cases(self, frame: Frame, pixels: np.ndarray) -> list[Case]:
-        """The plates of a frame. Those that have no text, one that cannot be written or a neighbour are decided."""
+    def cases(self, frame: Frame, pixels: np.ndarray, coded: Callable | None = None) -> list[Case]:
+        """The plates of a frame. Those that have no text, one that cannot be written or a neighbour are decided.
+
+        coded: as a `Case` has it.
+        """
         cases, views = [], views_of(frame.spots, pixels)
         for spot, view, shared in zip(frame.spots, views, overlapping(views)):
-            case = Case(frame, spot, view, pixels, view.cut(pixels))
+            case = Case(frame, spot, view, pixels, view.cut(pixels), coded)
             if not _writable(spot.text):
                 self.give_up(case, "no text" if not spot.text else "a text that cannot be written")
             elif shared:  # whatever is proven of one would be undone by the other
@@ -179,8 +188,7 @@ class Anonymizer:
         """The file of each picture with its plates settled, and its pixels counted as `compose` does; None: withheld.
 
         Where encoding loses, plates are cut out of what the file shows and have to hold there too. One that does not is
-        given up, and its picture encoded and looked at again: a JPEG's blocks may be shared with another plate. (Whether
-        old strokes were erased is told before that, since encoding changes pixels anywhere.)
+        given up, and its picture encoded and looked at again: a JPEG's blocks may be shared with another plate.
         """
         files, open_ = {}, range(len(pictures))
         while open_ := [n for n in open_ if all(case.fate != "withheld" for case in pictures[n][1])]:
@@ -238,7 +246,7 @@ class Anonymizer:
 
     def _unreadable(self, case: Case, plate: Plate) -> str:
         reason = self.filter.decide(plate.scores)
-        if reason == "reader" and not case.legible and _erased(plate):  # nobody could read it: the mask has to prove it
+        if reason == "reader" and not case.legible and case.erased:  # nobody could read it: the mask has to prove it
             reason = self.filter.decide(plate.scores | {"reader": 1.0})
         return reason
 
@@ -346,7 +354,10 @@ def _settled(
 ) -> Iterator[tuple[Frame, list[Case], tuple[bytes, Counter] | None]]:
     """Every frame whose picture can be opened, with its plates decided and its file as `encoded` gives it."""
     for opened in _together(_opened(anonymizer.dataset, reporter)):
-        pictures = [(picture, anonymizer.cases(frame, picture.pixels)) for frame, picture in opened]
+        pictures = [
+            (picture, anonymizer.cases(frame, picture.pixels, None if picture.exact else picture.coded))
+            for frame, picture in opened
+        ]
         anonymizer.settle([case for _, cases in pictures for case in cases])
         files = anonymizer.encoded(pictures)
         yield from ((frame, cases, file) for (frame, _), (_, cases), file in zip(opened, pictures, files))

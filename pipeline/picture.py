@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ SPACED = 3  # every so many pixels are looked at for that; odd, since chroma sta
 MOST_SIDE = 32_000  # pixels: OpenCV turns no longer ones
 MODES = ("RGB", "L", "P", "RGBA", "LA", "CMYK", "1")  # of 8 bits a channel or fewer; others lose in what follows
 _DEEP = re.compile(";16[BLNS]")  # of a coding with 16 bits a channel, which Pillow cuts to 8 without a word
+MCU = 16  # pixels: no JPEG's units of blocks are wider or higher
 _444, _420 = 0, 2  # chroma samplings, as Pillow counts them
 
 
@@ -69,6 +70,20 @@ class Picture:
         sink = io.BytesIO()
         picture.save(sink, self.format, **self._settings())
         return sink.getvalue()
+
+    def coded(self, pixels: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+        """These pixels, uint8 (H, W, 3), and in a box (x1, y1, x2, y2) what a file that `encode` makes shows of them.
+
+        A JPEG codes blocks by themselves: the file is made of those in and around the box.
+        """
+        x1, y1 = (max(0, side // MCU - 1) * MCU for side in box[:2])
+        x2, y2 = ((side // MCU + 2) * MCU for side in box[2:])
+        part = np.s_[y1:y2, x1:x2]
+        planes = None if self.planes is None else self.planes[part]
+        small = replace(self, pixels=self.pixels[part], alpha=None, planes=planes)
+        seen = pixels.copy()
+        seen[part] = shown(small.encode(np.ascontiguousarray(pixels[part])))
+        return seen
 
     def _settings(self) -> dict:
         if self.format == "JPEG":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 
 from pipeline.corpora.frames import Spot
+
+Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of a frame
 
 MARGIN = 0.06  # of the plate's height, around it: the networks know plates with a little of what is around them
 LEAST = 24  # pixels of a cut's height: smaller plates are enlarged, so that strokes have pixels to stand on
@@ -24,7 +26,7 @@ class View:
     box: x1, y1, x2, y2 of the part of the frame that the cut is, or that holds it. size: width and height of the cut.
     """
 
-    box: tuple[int, int, int, int]
+    box: Box
     size: tuple[int, int]
     matrix: np.ndarray | None = None
 
@@ -64,13 +66,23 @@ class View:
         part[there] = np.clip(kept + moved[there], 0, 255).round().astype(np.uint8)
         free |= there
 
-    def seen(self, pixels: np.ndarray, before: np.ndarray, after: np.ndarray, region: np.ndarray) -> np.ndarray:
-        """A changed cut, uint8 (h, w, 3), as it can be cut out again once it is back in its frame."""
-        if self.matrix is None:
+    def seen(
+        self,
+        pixels: np.ndarray,
+        before: np.ndarray,
+        after: np.ndarray,
+        region: np.ndarray,
+        coded: Callable[[np.ndarray, Box], np.ndarray] | None = None,
+    ) -> np.ndarray:
+        """A changed cut, uint8 (h, w, 3), as it can be cut out again once it is back in its frame.
+
+        coded: what encoding makes of a frame's pixels in a box, where it loses.
+        """
+        if self.matrix is None and not coded:
             return np.where(region[..., None], after, before)
         frame = pixels.copy()
         self.paste(frame, np.zeros(frame.shape[:2], bool), before, after, region)
-        return self.cut(frame)
+        return self.cut(coded(frame, self.box) if coded else frame)
 
     def outline(self) -> np.ndarray:
         """The cut's corners in the frame, float32 (4, 2), clockwise."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
-from pipeline.picture import open_picture
+from pipeline.picture import open_picture, shown
 from pipeline.segments import metadata_of
 
 SHAPE = (96, 160)
@@ -101,6 +101,17 @@ def test_jpeg_is_coded_as_it_was_and_unchanged_blocks_stay(tmp_path, sampling, q
     blocks[16 - 2 : 48 + 2, 48 - 2 : 96 + 2] = False  # blocks of 16 with a changed pixel, and what is smoothed beside
     assert (moved[blocks] > 0).mean() <= share and moved[blocks].max() <= most
     assert abs(after.pixels.astype(int) - new)[20:40, 50:90].mean() < (6 if sampling else 4) + (90 - quality) / 5
+
+
+@pytest.mark.parametrize("mode, sampling", [("RGB", 0), ("RGB", 1), ("RGB", 2), ("L", 0)])
+@pytest.mark.parametrize("box", [(50, 20, 90, 40), (0, 0, 60, 30), (80, 30, 160, 96), (0, 0, 160, 96)])
+def test_what_is_coded_of_a_box_is_what_the_whole_file_shows_there(tmp_path, mode, sampling, box):
+    options = {"quality": 75, **({"subsampling": sampling} if mode == "RGB" else {})}
+    picture = open_picture(saved(tmp_path / "a.jpg", Image.fromarray(SOFT).convert(mode), "JPEG", **options))
+    pixels, (x1, y1, x2, y2) = changed(picture.pixels), box
+    seen, whole = picture.coded(pixels, box), shown(picture.encode(pixels))
+    assert np.array_equal(seen[y1:y2, x1:x2], whole[y1:y2, x1:x2])
+    assert seen.shape == pixels.shape and not np.array_equal(seen, pixels)
 
 
 def test_gray_jpeg_stays_gray_and_unchanged_blocks_stay(tmp_path):
@@ -236,7 +247,7 @@ def test_a_file_that_is_gone_is_refused(tmp_path):
 
 PEAK = """
 import pathlib, re, sys
-from pipeline.picture import open_picture
+from pipeline.picture import open_picture, shown
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
