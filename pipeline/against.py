@@ -99,6 +99,8 @@ class _Check:
         annotated = (spot.text for frame in source.frames for spot in frame.spots)
         self.real = sorted({*annotated, *source.lost} - {""})
         self.twins = {frame.path: frame for frame in source.frames}
+        places = Counter(map(_places, source.frames))
+        self.placed = {_places(frame): frame for frame in source.frames if places[_places(frame)] == 1}
         self.scan = Scan()
         self.pixels = 0
 
@@ -144,17 +146,21 @@ class _Check:
         self.pixels += new.pixels.shape[0] * new.pixels.shape[1]
         if kinds := _metadata(self.folder / frame.path, new):
             self.fault(frame.path, f"holds metadata: {', '.join(kinds)}")
-        if twin := self.twins.get(frame.path):
+        if twin := self.twin(frame):
             try:
-                self.beside(twin, open_picture(self.source.root / frame.path), new)
+                self.beside(frame, twin, open_picture(self.source.root / twin.path), new)
             except ValueError as fault:
-                self.fault(frame.path, f"the corpus's picture of this path cannot be compared: {fault}")
+                self.fault(frame.path, f"the corpus's picture, {twin.path}, cannot be compared: {fault}")
 
-    def beside(self, frame: Frame, old: Picture, new: Picture) -> None:
-        """Compares a picture with the corpus's of the same path, outside of the plates that are annotated there."""
+    def twin(self, frame: Frame) -> Frame | None:
+        """The corpus's frame of the same path or, where names were plates, the one with its plates in these places."""
+        return self.twins.get(frame.path) or (self.placed.get(_places(frame)) if _places(frame) else None)
+
+    def beside(self, frame: Frame, twin: Frame, old: Picture, new: Picture) -> None:
+        """Compares a picture with the corpus's, outside of the plates that are annotated there."""
         if (old.format, old.pixels.shape) != (new.format, new.pixels.shape):
-            return self.fault(frame.path, "is a file of another kind or size than the corpus's of this path")
-        free = plates(views_of(frame.spots, old.pixels), old.pixels.shape[:2])
+            return self.fault(frame.path, f"is a file of another kind or size than the corpus's, {twin.path}")
+        free = plates(views_of(twin.spots, old.pixels), old.pixels.shape[:2])
         wrong = (new.pixels != old.pixels).any(2)
         if new.format == "JPEG":
             free = _blocks(free)
@@ -265,6 +271,11 @@ def _blocks(free: np.ndarray) -> np.ndarray:
     touched = whole.reshape(len(whole) // BLOCK, BLOCK, -1, BLOCK).any((1, 3))
     grown = touched.repeat(BLOCK, 0).repeat(BLOCK, 1)[:height, :width].astype(np.uint8)
     return cv2.dilate(grown, np.ones((2 * SPILL + 1, 2 * SPILL + 1), np.uint8)) > 0
+
+
+def _places(frame: Frame) -> tuple:
+    """Where a frame's plates are; empty for a crop, which is one as a whole."""
+    return tuple(spot.corners for spot in frame.spots if spot.corners)
 
 
 def _again(picture: Picture) -> np.ndarray:
