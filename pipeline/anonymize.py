@@ -187,8 +187,9 @@ class Anonymizer:
     def encoded(self, pictures: list[tuple[Picture, list[Case]]]) -> list[tuple[bytes, Counter] | None]:
         """The file of each picture with its plates settled, and its pixels counted as `compose` does; None: withheld.
 
-        Where encoding loses, plates are cut out of what the file shows and have to hold there too. One that does not is
-        given up, and its picture encoded and looked at again: a JPEG's blocks may be shared with another plate.
+        Where encoding loses, plates are cut out of what the file shows and, unless that is what was foreseen, have to
+        hold there too. One that does not is given up, and its picture encoded and looked at again: a JPEG's blocks may
+        be shared with another plate.
         """
         files, open_ = {}, range(len(pictures))
         while open_ := [n for n in open_ if all(case.fate != "withheld" for case in pictures[n][1])]:
@@ -199,7 +200,9 @@ class Anonymizer:
                 files[n] = picture.encode(pixels), counted
                 replaced = [case for case in cases if case.fate == "replaced" and not picture.exact]
                 seen = shown(files[n][0]) if replaced else pixels
-                again += [(n, case, replace(case.edit, image=case.view.cut(seen))) for case in replaced]
+                cuts = [(case, case.view.cut(seen)) for case in replaced]
+                unlike = [(case, cut) for case, cut in cuts if not np.array_equal(cut, case.edit.image)]
+                again += [(n, case, replace(case.edit, image=cut)) for case, cut in unlike]
             reasons = self._faults([case for _, case, _ in again], [plate for *_, plate in again])
             failed = [(n, case) for (n, case, _), reason in zip(again, reasons) if reason]
             for _, case in failed:
