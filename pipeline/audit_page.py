@@ -160,7 +160,11 @@ def not_covered(recipe: AnonymizeRecipe, detector: dict) -> list[str]:
             "it does not find, such as plates small in a large picture, nobody knows of"
         )
     keyed = ["keyed texts are pseudonyms: who has the key has the plates"] if recipe.key_file else []
-    return ["vehicles, places, faces, stickers and times may still identify", told, *keyed]
+    traces = (
+        "traces of old characters that nobody can read may be left; `evaluate leak` measures what a reader tells that was "
+        "trained on such plates and their true texts"
+    )
+    return ["vehicles, places, faces, stickers and times may still identify", told, traces, *keyed]
 
 
 def _result(audit: dict) -> str:
