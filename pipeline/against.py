@@ -17,7 +17,7 @@ from PIL import Image
 from pipeline.anonymize import AUDIT, MARK, PAGE
 from pipeline.audit_page import GIVEN_UP, own_words
 from pipeline.corpora.frames import LAST, Dataset, Frame, open_dataset
-from pipeline.picture import Picture, open_picture, shown
+from pipeline.picture import Picture, differing, open_picture, shown
 from pipeline.plate import PlatemintError, Readings
 from pipeline.progress import Count
 from pipeline.run import read_json
@@ -161,10 +161,10 @@ class _Check:
         if (old.format, old.pixels.shape) != (new.format, new.pixels.shape):
             return self.fault(frame.path, f"is a file of another kind or size than the corpus's, {twin.path}")
         free = plates(views_of(twin.spots, old.pixels), old.pixels.shape[:2])
-        wrong = (new.pixels != old.pixels).any(2)
+        wrong = differing(new.pixels, old.pixels)
         if new.format == "JPEG":
             free = _blocks(free)
-            wrong &= (new.pixels != _again(old)).any(2)
+            wrong &= differing(new.pixels, _again(old))
             self._measure(np.abs(new.pixels.astype(np.int16) - old.pixels)[~free])
         wrong &= ~free
         self.report.compared += 1

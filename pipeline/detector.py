@@ -22,8 +22,7 @@ from pipeline.picture import open_picture
 from pipeline.plate import PlatemintError
 from pipeline.progress import Count
 from pipeline.recipe import Detect
-
-Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the picture
+from pipeline.view import Box
 
 INSTALL = "pip install -c constraints.txt -e '.[detector]'"
 FORMS = "(n, 7), (1, n, 6) with n up to 1000, and (1, 4 + classes, n) with more places n than classes"

@@ -119,7 +119,8 @@ class Editor:
         texts = [encode_texts(step, config.alphabet, config.longest).to(self.device) for step in steps]
         with autocast(self.device, self.dtype):
             edit = self.spg.private(source, *texts) if self.private else self.spg(source, *texts)
-        layers = torch.cat([edit.B_s, edit.B_t, edit.ink, edit.correction, edit.filled], 1)
+        filled = [edit.filled] if self.private else []  # else it is made at the photograph's own resolution
+        layers = torch.cat([edit.B_s, edit.B_t, edit.ink, edit.correction, *filled], 1)
         layers = layers.float().permute(0, 2, 3, 1).cpu().numpy()
         slots = edit.target_slots.float().cpu().numpy()
         cells = edit.source_slots.float().cpu() if self.private else [None] * len(plates)
@@ -129,8 +130,8 @@ class Editor:
 def finish(plate: Plate, layers: np.ndarray, slots: np.ndarray, cell_slots: Tensor | None = None) -> Plate:
     """The plate with its edit composed at the photograph's own resolution.
 
-    layers: float32 (h, w, 11) at the network's size: B_s, B_t, ink, correction, filled plate. slots: of the target.
-    cell_slots: of the source, float32 (N, 3, 2), where whole cells are painted anew.
+    layers: float32 (h, w, 8 or 11) at the network's size: B_s, B_t, ink, correction and, with cell_slots, the filled
+    plate. slots: of the target. cell_slots: of the source, float32 (N, 3, 2), where whole cells are painted anew.
     """
     height, width = plate.image.shape[:2]
     layers = np.concatenate([layers[..., :1], _sharp(layers[..., 1:2]), layers[..., 2:]], 2)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+import run_pipeline
 from models import checkpoint
 from models.reader import Reader, ReaderConfig
 from models.spg import SPG, SPGConfig
@@ -45,3 +47,18 @@ def mounted(tmp_path):
     yield mount
     if os.path.ismount(folder):
         subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def call(monkeypatch):
+    """Calls `anonymize` of the program with stand-in networks; a traceback fails the test."""
+    import stand_ins
+
+    monkeypatch.setattr("pipeline.anonymize.Anonymizer", stand_ins.Stamps)
+
+    def call(*args):
+        result = CliRunner().invoke(run_pipeline.main, ["anonymize", *map(str, args)])
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result
+
+    return call

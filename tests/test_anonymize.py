@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import pytest
 import stand_ins
-from click.testing import CliRunner
 from PIL import Image
 from stand_ins import Stamps, anonymized, frames, stamped, write_target
 
@@ -551,19 +550,6 @@ def test_bad_input_is_set_aside_counted_and_named_nowhere(bad, tmp_path, capfd):
     assert not any(path.is_symlink() for path in (tmp_path / "out").rglob("*"))
     told = "".join(capfd.readouterr()) + (tmp_path / "out/audit.json").read_text()
     assert not [text for text in (*BAD_TEXTS, "front", "elsewhere", "thesis", "two.", str(bad)) if text in told]
-
-
-@pytest.fixture
-def call(monkeypatch):
-    """Calls the program with stand-in networks; a traceback fails the test."""
-    monkeypatch.setattr("pipeline.anonymize.Anonymizer", Stamps)
-
-    def call(*args):
-        result = CliRunner().invoke(run_pipeline.main, ["anonymize", *map(str, args)])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result
-
-    return call
 
 
 def test_the_program_names_no_plate_and_tells_the_audit(call, bad, tmp_path):

@@ -10,11 +10,9 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from stand_ins import Stamps, anonymized, frames
+from stand_ins import anonymized, frames
 from test_audit_page import shown
 
-import run_pipeline
 from pipeline.against import verify_against
 from pipeline.corpora.frames import Frame, Spot, open_dataset
 from pipeline.corpora.frames.records import box
@@ -325,18 +323,6 @@ def corpus(tmp_path):
 @pytest.fixture
 def model(tmp_path):
     return finder(tmp_path / "ABC1234.onnx", shape=[1, 3, 256, 256])
-
-
-@pytest.fixture
-def call(monkeypatch):
-    monkeypatch.setattr("pipeline.anonymize.Anonymizer", Stamps)
-
-    def call(*args):
-        result = CliRunner().invoke(run_pipeline.main, ["anonymize", *map(str, args)])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result
-
-    return call
 
 
 def test_plates_that_no_annotation_covers_are_listed_under_their_pictures_new_names(call, corpus, model, tmp_path):
