@@ -174,7 +174,10 @@ class T(nn.Module):
         right = ((text > 0).sum(1, keepdim=True) - 1 - index).clamp(min=0)
         return self.character(text) + self.from_left(index) + self.from_right(right) + self.role.weight[role]
 
-    def forward(self, half: Tensor, features: Tensor, source_text: Tensor, target_text: Tensor):
+    def forward(
+        self, half: Tensor, features: Tensor, source_text: Tensor, target_text: Tensor, places: Tensor | None = None
+    ):
+        """places: float (B, N), where across the plate source characters are known to stand, nan where they are not."""
         b, c, h, w = features.shape
         image = features.flatten(2).transpose(1, 2) + self.place
         for layer in self.T_e:
@@ -186,14 +189,14 @@ class T(nn.Module):
         for layer in self.T_d:
             tokens = layer(tokens, absent, image)
         even = _even_slots(source_text)
-        first = self.pointer(self.norm(tokens[:, :n]), image, even[:, :, 0, 0], h, w)
+        first = self.pointer(self.norm(tokens[:, :n]), image, even[:, :, 0, 0], h, w, places)
         # Each character says what it has picked, so that two that picked one place can settle whose it is.
         picked = self.seen(first.softmax(-1).to(image.dtype) @ image)
         tokens = self.second_thought(torch.cat([tokens[:, :n] + picked, tokens[:, n:]], 1), absent, image)
         tokens = self.norm(tokens)
         moves = 0.2 * self.slot(tokens).float().view(b, -1, 3, 2)
         guess = even + moves[:, :n]
-        pointer = self.pointer(tokens[:, :n], image, guess[:, :, 0, 0], h, w)
+        pointer = self.pointer(tokens[:, :n], image, guess[:, :, 0, 0], h, w, places)
         places = token_places(h, w, image.device) + 0.1 * self.offset(image).float()
         centre = _picked_place(pointer, source_text, places, h, w)
         source_slots = torch.cat([centre[:, :, None], guess[:, :, 1:]], 2)
@@ -203,14 +206,21 @@ class T(nn.Module):
         pointers = torch.stack([first, pointer])
         return image, (tokens[:, :n], source_slots, pointers), (tokens[:, n:], target_slots)
 
-    def pointer(self, tokens: Tensor, image: Tensor, guess: Tensor, h: int, w: int) -> Tensor:
+    def pointer(
+        self, tokens: Tensor, image: Tensor, guess: Tensor, h: int, w: int, places: Tensor | None = None
+    ) -> Tensor:
         """Which image token each character's centre lies in: logits (B, N, h * w), likeness plus nearness to a guess.
 
-        Picking a place among places is learned far quicker than a place from nothing.
+        Picking a place among places is learned far quicker than a place from nothing. Where places are known, a token
+        that is further away than its neighbours is out of the question.
         """
         likeness = self.point(tokens) @ self.pointed(image).transpose(1, 2) * tokens.shape[-1] ** -0.5
-        away = token_places(h, w, image.device)[:, 0] - guess[:, :, None]
-        return likeness.float() - away**2 / (2 * 0.12**2)
+        x = token_places(h, w, image.device)[:, 0]
+        logits = likeness.float() - (x - guess[:, :, None]) ** 2 / (2 * 0.12**2)
+        if places is not None:
+            away = (x - places[:, :, None]) * w
+            logits = logits - (2 * away**2).nan_to_num(0.0)
+        return logits
 
 
 class CloseUp(nn.Module):
@@ -513,10 +523,17 @@ class SPG(nn.Module):
         self.C_e, self.T, self.C_d = C_e(config), T(config), C_d(config)
         self.E_s, self.G_t = E_s(config), G_t(config)
 
-    def masks(self, source: Tensor, source_text: Tensor, target_text: Tensor, private: bool = False):
+    def masks(
+        self,
+        source: Tensor,
+        source_text: Tensor,
+        target_text: Tensor,
+        private: bool = False,
+        places: Tensor | None = None,
+    ):
         features = self.C_e(source)
         image, (s_tokens, s_slots, pointer), (t_tokens, t_slots) = self.T(
-            features[0], features[2], source_text, target_text
+            features[0], features[2], source_text, target_text, places
         )
         if private:
             t_slots = even(t_slots, target_text, *source.shape[2:])
@@ -525,15 +542,21 @@ class SPG(nn.Module):
         return s_logits, t_logits, s_slots, t_slots, pointer
 
     def forward(
-        self, source: Tensor, source_text: Tensor, target_text: Tensor, attached: bool = False, private: bool = False
+        self,
+        source: Tensor,
+        source_text: Tensor,
+        target_text: Tensor,
+        attached: bool = False,
+        private: bool = False,
+        places: Tensor | None = None,
     ) -> Edit:
         """attached: losses of the picture reach the masks. Where true masks are known, these settle them alone.
 
-        private: as the half of a `private` edit.
+        private: as the half of a `private` edit. places: as T takes them.
         """
         height, width = source.shape[2:]
         assert (height, width) == (self.config.height, self.config.width), source.shape
-        s_logits, t_logits, s_slots, t_slots, pointer = self.masks(source, source_text, target_text, private)
+        s_logits, t_logits, s_slots, t_slots, pointer = self.masks(source, source_text, target_text, private, places)
         B_s, B_t = s_logits.sigmoid(), t_logits.sigmoid()
         S, T_ = (B_s, B_t) if attached else (B_s.detach(), B_t.detach())
         filled = Fill(source, S)
@@ -551,15 +574,22 @@ class SPG(nn.Module):
             O_t = torch.lerp(source, (composite + correction).clamp(0, 1), region(S, T_))
         return Edit(s_logits, t_logits, B_s, B_t, s_slots, t_slots, pointer, filled, ink, correction, O_t)
 
-    def private(self, source: Tensor, source_text: Tensor, between_text: Tensor, target_text: Tensor) -> Edit:
+    def private(
+        self,
+        source: Tensor,
+        source_text: Tensor,
+        between_text: Tensor,
+        target_text: Tensor,
+        places: Tensor | None = None,
+    ) -> Edit:
         """An edit that tells nothing of the source's characters: new ones stand evenly, on cells painted anew.
 
         C_d sees the old strokes, and draws new ones that are somewhat unlike beside them: a trained reader tells 3
         points more than chance from that. So the plate is edited twice, and what draws the target has seen the text in
         between alone, which must not depend on the source's. The layers are for `repaint`; source_slots are the cells.
         """
-        first = self(source, source_text, between_text, private=True)
-        second = self(first.O_t, between_text, target_text, private=True)
+        first = self(source, source_text, between_text, private=True, places=places)
+        second = self(first.O_t, between_text, target_text, private=True, places=first.target_slots[:, :, 0, 0])
         return replace(second, B_s=first.B_s, source_slots=first.source_slots, filled=first.filled, ink=first.ink)
 
 

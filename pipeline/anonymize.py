@@ -21,7 +21,7 @@ from typing import TextIO
 import cv2
 import numpy as np
 
-from pipeline import write
+from pipeline import residue, write
 from pipeline.audit_page import not_covered, page, settings
 from pipeline.corpora.frames import Dataset, Frame, Spot, open_dataset, rewrite
 from pipeline.detector import Detector, look
@@ -34,6 +34,7 @@ from pipeline.plate import LONGEST, TELLING, Plate, PlatemintError, Readings, ch
 from pipeline.progress import Count
 from pipeline.pseudonym import ATTEMPTS, Drawn, Forbidden, Keyed, read_key
 from pipeline.recipe import AnonymizeRecipe, GenerateRecipe
+from pipeline.residue import Standing, in_view, spread
 from pipeline.run import versions
 from pipeline.scan import Scan, scan
 from pipeline.shard import Stages
@@ -67,6 +68,7 @@ class Case:
     erased: bool = False  # whether the last edit has changed the old strokes, before encoding changes pixels anywhere
     reading: str = ""  # what our reader reads of it, whatever its label says
     legible: bool = True
+    standing: Standing | None = None  # where its characters stand, None where nobody can tell
     fate: str = ""
     text: str = ""
     reason: str = ""
@@ -168,9 +170,12 @@ class Anonymizer:
         open_ = [case for case in cases if not case.fate]
         for case, plate in zip(open_, self.filter.scored([_as_is(case) for case in open_])):
             case.reading, case.legible = plate.reading, plate.scores["reader"] >= LEGIBLE
+        legible = [case for case in open_ if case.legible]
+        for case, standing in zip(legible, self.filter.standing([_as_is(case) for case in legible])):
+            case.standing = standing
         for attempt in range(ATTEMPTS):
             tried = [(case, text) for case in open_ if (text := self._text(case, attempt))]
-            plates = self._edited([Plate(c.source, c.spot.text, target=text) for c, text in tried])
+            plates = self._edited([_to_edit(case, text) for case, text in tried])
             seen = [case.edited(plate) for (case, _), plate in zip(tried, plates)]
             reasons = self._faults([c for c, _ in tried], seen)
             for (case, text), plate, edit, reason in zip(tried, plates, seen, reasons):
@@ -243,9 +248,17 @@ class Anonymizer:
         """Why each edit cannot leave, "" where it can: it reads right, and its source's text is read in no light."""
         looks = [replace(p, image=look(p.image)) for p in plates for look in LOOKS.values()]
         scored = list(batched(self.filter.scored(looks), len(LOOKS)))
-        reasons = [self._unreadable(case, seen[0]) for case, seen in zip(cases, scored)]
-        leaks = [any(self._leaks(case, plate) for plate in seen) for case, seen in zip(cases, scored)]
-        return [reason or "source read" * leak for reason, leak in zip(reasons, leaks)]
+        return [self._fault(case, seen) for case, seen in zip(cases, scored)]
+
+    def _fault(self, case: Case, seen: list[Plate]) -> str:
+        """seen: the edit in each light, plain first."""
+        if reason := self._unreadable(case, seen[0]):
+            return reason
+        if any(self._leaks(case, plate) for plate in seen):
+            return "source read"
+        if case.legible and any(len(characters(p.reading)) > len(characters(p.text)) for p in seen):
+            return "a character too many read"
+        return "source characters in view" * (remaining(case, seen[0]) > 0)
 
     def _unreadable(self, case: Case, plate: Plate) -> str:
         reason = self.filter.decide(plate.scores)
@@ -268,6 +281,18 @@ def _erased(plate: Plate) -> bool:
     """Whether an edit has changed the old strokes, as its mask has them."""
     strokes = plate.source_mask > 127
     return strokes.any() and (plate.image != plate.original).any(2)[strokes].mean() >= ERASED
+
+
+def remaining(case: Case, plate: Plate) -> int:
+    """How many of a plate's old characters can still be seen in its edit, as far as their places are known."""
+    if case.standing is None:
+        return 0
+    return int((in_view(case.source, plate.image, plate.target_mask, case.standing) > residue.LIMIT).sum())
+
+
+def _to_edit(case: Case, text: str) -> Plate:
+    places = None if case.standing is None else spread(case.standing.known, case.spot.text)
+    return Plate(case.source, case.spot.text, target=text, places=places)
 
 
 def _as_is(case: Case) -> Plate:

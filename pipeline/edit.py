@@ -117,14 +117,25 @@ class Editor:
         if self.private:
             steps.insert(1, [unlike(text) for text in steps[1]])
         texts = [encode_texts(step, config.alphabet, config.longest).to(self.device) for step in steps]
+        places = known_places([p.places for p in plates], config.longest).to(self.device)
+        edit_ = self.spg.private if self.private else self.spg
         with autocast(self.device, self.dtype):
-            edit = self.spg.private(source, *texts) if self.private else self.spg(source, *texts)
+            edit = edit_(source, *texts, places=places)
         filled = [edit.filled] if self.private else []  # else it is made at the photograph's own resolution
         layers = torch.cat([edit.B_s, edit.B_t, edit.ink, edit.correction, *filled], 1)
         layers = layers.float().permute(0, 2, 3, 1).cpu().numpy()
         slots = edit.target_slots.float().cpu().numpy()
         cells = edit.source_slots.float().cpu() if self.private else [None] * len(plates)
         return [finish(*parts) for parts in zip(plates, layers, slots, cells)]
+
+
+def known_places(places: list[np.ndarray | None], longest: int) -> Tensor:
+    """float32 (B, longest), nan where nothing is known."""
+    table = torch.full((len(places), longest), torch.nan)
+    for row, some in zip(table, places):
+        if some is not None:
+            row[: len(some)] = torch.from_numpy(some)
+    return table
 
 
 def finish(plate: Plate, layers: np.ndarray, slots: np.ndarray, cell_slots: Tensor | None = None) -> Plate:

@@ -13,6 +13,7 @@ from models.spg import encode_texts, slot_grid
 from pipeline import recipe as recipes
 from pipeline.edit import autocast, batched, choose_device, load_network, network_input
 from pipeline.plate import FOLD, SEPARATORS, Plate, canonical
+from pipeline.residue import Standing, standing
 
 OFFSET = 38  # of 255, about 0.15: how far the two cuts of the stability score lie from the middle
 
@@ -71,6 +72,14 @@ class Filter:
     def scored(self, plates: list[Plate]) -> list[Plate]:
         """The plates with reading and scores, and nothing decided."""
         return [p for some in batched(plates, self.options.batch) for p in self._score(some)]
+
+    def standing(self, plates: list[Plate]) -> list[Standing | None]:
+        """Where the characters of each plate's text stand in its picture, None where that cannot be told."""
+        where: list[Standing | None] = []
+        for some in batched(plates, self.options.batch):
+            pictures, texts = [p.image for p in some], [p.text for p in some]
+            where += standing(self.reader, pictures, texts, self.device, self.dtype)
+        return where
 
     def decide(self, scores: dict[str, float]) -> str:
         """The name of the first score out of bounds, "" for a plate to keep."""

@@ -65,6 +65,9 @@ class Agrees:
             plate.scores = {"reader": 1.0, "residue": 0.0}
         return plates
 
+    def standing(self, plates):
+        return [None] * len(plates)
+
     def decide(self, scores):
         return ""
 
@@ -162,6 +165,9 @@ class Stamps(Anonymizer):
         read = [replace(plate, reading=stamped(plate.image)) for plate in plates]
         sure = dict.fromkeys(("stability", "slots", "mask_reader"), 0.9)
         return [replace(plate, scores=sure | self.scores_of(plate)) for plate in read]
+
+    def standing(self, plates: list[Plate]) -> list[None]:
+        return [None] * len(plates)
 
     def decide(self, scores: dict[str, float]) -> str:
         filter = Filter.__new__(Filter)

@@ -1,0 +1,191 @@
+"""residue: whether each of a plate's old characters is gone from where it stood, by the reader and by the two pictures.
+
+The generator may be wrong about where a character stands, and then neither erases it nor knows that it did not. So the
+place comes from the reader, which finds the characters of a text it knows beside emblems and bands (`models.reader.align`),
+and what is left of a character from the difference between the source's strokes and the result's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from models.reader import Reader, align
+from models.spg import encode_texts
+from pipeline.edit import autocast, network_input
+from pipeline.plate import READABLE, characters
+
+LIMIT = 0.25  # of a character's strokes: more in view and it may be told. Of 496 good edits 95 % are below it at once
+# A reader may know a character without looking at it, and then says it anywhere: 皖 of a corpus that has no other. Only
+# where it stands in a picture with more to its left does it stand where the reader says.
+PADDED = (0.15, 0.05)  # of the width, to the left and right
+AGREE = 0.35  # of the distance of neighbours: so far apart the two looks may place a character
+
+HEIGHT, WIDTH = 96, 320  # pixels at which pictures are compared
+HALF = 0.45  # of the distance of neighbours: half the width of what is a character's own
+TAIL = 0.12  # of what the reader looks at lies above the row, and below it
+CORE = 0.3  # of the row's height: strokes that stay so near to its edges are no character's
+STROKE = 0.22  # of the row's height: no stroke is wider
+CLEAR = 0.35  # of the strongest strokes' contrast: fainter marks are no strokes
+NEW = 60  # of 255: where the new characters' mask is higher they are drawn
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a source's characters, separators left out, stand by the reader.
+
+    known: float32 (n,), parts of the picture's width, nan where two looks at it disagree. places: the same, continued
+    from neighbours where unknown. lower: bool (n,), those of a second row. looked_at: float32 (48, 160), how much the
+    reading depends on each pixel.
+    """
+
+    known: np.ndarray
+    places: np.ndarray
+    lower: np.ndarray
+    looked_at: np.ndarray
+
+
+def standing(reader: Reader, pictures: list[np.ndarray], texts: list[str], device, dtype) -> list[Standing | None]:
+    """Where the characters of each picture, uint8 (h, w, 3), stand, None where none can be placed."""
+    steps = reader.config.width // 4  # a row
+    codes = encode_texts([characters(text) for text in texts], READABLE).to(device)
+    seen, looked_at = _aligned(reader, pictures, codes, device, dtype)
+    left, right = PADDED
+    wider, _ = _aligned(reader, [_padded(picture) for picture in pictures], codes, device, dtype)
+    first, second = (seen % steps) / steps, (wider % steps) / steps * (1 + left + right) - left
+    counts = (codes > 0).sum(1).tolist()
+    return [
+        _standing(first[i, :n], second[i, :n], seen[i, :n] >= steps, looked_at[i]) for i, n in enumerate(counts)
+    ]
+
+
+def in_view(source: np.ndarray, result: np.ndarray, new: np.ndarray, standing: Standing) -> np.ndarray:
+    """Which part of each source character's strokes the result still shows, float (n,) in 0..1.
+
+    source, result: uint8 (h, w, 3). new: uint8 (h, w), the mask of the new characters, whose strokes are not counted.
+    """
+    shares = np.zeros(len(standing.places))
+    drawn = cv2.dilate(cv2.resize(new, (WIDTH, HEIGHT)), np.ones((5, 5))) > NEW
+    before, after = _gray(source), _gray(result)
+    for row in {*standing.lower.tolist()}:
+        at = standing.lower == row
+        shares[at] = _row_in_view(before, after, drawn, standing.places[at], _band(standing, row))
+    return shares
+
+
+def spread(places: np.ndarray, text: str) -> np.ndarray:
+    """Places of a text's characters with nan for its separators in between: float32 (len(text),)."""
+    rest = iter(places)
+    return np.array([next(rest) if c in READABLE else np.nan for c in text], np.float32)
+
+
+def _padded(picture: np.ndarray) -> np.ndarray:
+    left, right = (round(part * picture.shape[1]) for part in PADDED)
+    return cv2.copyMakeBorder(picture, 0, 0, left, right, cv2.BORDER_REPLICATE)
+
+
+def _aligned(reader: Reader, pictures: list[np.ndarray], codes, device, dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Each character's time step (B, N), and how much their likelihood depends on each pixel (B, height, width)."""
+    seen = network_input(pictures, reader.config.height, reader.config.width, device).requires_grad_(True)
+    with torch.enable_grad(), autocast(device, dtype):
+        steps = reader(seen).float()
+        found = align(steps.detach(), codes)
+        at = found.round().long()[:, :, None].expand(-1, -1, steps.shape[2])
+        chosen = steps.gather(1, at).gather(2, codes[:, :, None])[..., 0]
+        (grown,) = torch.autograd.grad((chosen * (codes > 0)).sum(), seen)
+    return found.cpu().numpy(), grown.abs().sum(1).float().cpu().numpy()
+
+
+def _standing(first: np.ndarray, second: np.ndarray, lower: np.ndarray, looked_at: np.ndarray) -> Standing | None:
+    places = first.astype(np.float32)
+    for row in {*lower.tolist()}:
+        at = np.flatnonzero(lower == row)
+        places[at] = _continued(first[at], second[at])
+    if np.isnan(places).any():
+        return None
+    agreed = np.where(np.abs(first - places) < 1e-6, places, np.nan).astype(np.float32)
+    return Standing(agreed, places, lower, looked_at)
+
+
+def _continued(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Places on which both looks agree, and the others as far from the nearest of them as characters are apart."""
+    pitch = _pitch(first)
+    known = np.flatnonzero(np.abs(first - second) < AGREE * pitch)
+    if not len(known):
+        return np.full_like(first, np.nan)
+    index = np.arange(len(first))
+    nearest = known[np.abs(index[:, None] - known).argmin(1)]
+    apart = _pitch(first[known]) if len(known) > 1 else pitch
+    return np.where(np.isin(index, known), first, first[nearest] + (index - nearest) * apart)
+
+
+def _pitch(places: np.ndarray) -> float:
+    return float(np.median(np.diff(places))) if len(places) > 1 else 1 / 8
+
+
+def _gray(picture: np.ndarray) -> np.ndarray:
+    how = cv2.INTER_AREA if picture.shape[0] > HEIGHT else cv2.INTER_CUBIC
+    gray = cv2.cvtColor(cv2.resize(picture, (WIDTH, HEIGHT), interpolation=how), cv2.COLOR_RGB2GRAY)
+    return cv2.GaussianBlur(gray.astype(np.float32), (0, 0), 1)
+
+
+def _band(standing: Standing, lower: bool) -> tuple[int, int]:
+    """The first and last line of a row of characters, by what the reader looks at."""
+    looked_at = cv2.GaussianBlur(standing.looked_at, (0, 0), 1.5).sum(1)
+    middle = len(looked_at) // 2
+    if standing.lower.any():
+        looked_at[: middle if lower else 0] = 0
+        looked_at[len(looked_at) if lower else middle :] = 0
+    part = np.cumsum(looked_at) / looked_at.sum().clip(1e-9)
+    low, high = (np.searchsorted(part, tail) * HEIGHT // len(part) for tail in (TAIL, 1 - TAIL))
+    return int(low), int(high) + 1
+
+
+def _row_in_view(
+    before: np.ndarray, after: np.ndarray, drawn: np.ndarray, places: np.ndarray, band: tuple[int, int]
+) -> list[float]:
+    """The share in view of each character of a row."""
+    old, left, half = *_strokes(before, after, places, band), HALF * _pitch(places)
+    shares = []
+    for place in places:
+        own = np.s_[:, max(0, int((place - half) * WIDTH)) : max(0, int((place + half) * WIDTH)) + 1]
+        there = (left[own] * ~drawn[own]).sum()
+        shares.append(there / max(1.0, old[own].sum()))
+    return shares
+
+
+def _strokes(
+    before: np.ndarray, after: np.ndarray, places: np.ndarray, band: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The contrast of the source's strokes in a row, float (HEIGHT, WIDTH), and what the result keeps of it.
+
+    Strokes are what a closing fills of dark ones, or an opening takes of light ones, whichever is more (top-hat
+    transform; Meyer, 1979), and of these the pieces that reach into the middle of the row.
+    """
+    top, bottom = band
+    size = max(3, int(STROKE * (bottom - top)) | 1)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    of_characters = _columns(places)
+    kinds = [
+        [cv2.morphologyEx(picture, kind, disc) for picture in (before, after)]
+        for kind in (cv2.MORPH_BLACKHAT, cv2.MORPH_TOPHAT)
+    ]
+    old, new = max(kinds, key=lambda pair: pair[0][top:bottom, of_characters].sum())
+    clear = old > CLEAR * np.quantile(old[top:bottom, of_characters], 0.95)
+    clear[:top], clear[bottom:] = False, False
+    _, pieces = cv2.connectedComponents(clear.astype(np.uint8))
+    edge = int(CORE * (bottom - top))
+    central = np.zeros(pieces.max() + 1, bool)
+    central[np.unique(pieces[top + edge : max(bottom - edge, top + edge + 1)])] = True
+    central[0] = False
+    old = old * central[pieces]
+    return old, np.minimum(old, new)
+
+
+def _columns(places: np.ndarray) -> np.ndarray:
+    """The columns in which characters stand, bool (WIDTH,)."""
+    x = (np.arange(WIDTH) + 0.5) / WIDTH
+    return (np.abs(x[:, None] - places) < HALF * _pitch(places)).any(1)
