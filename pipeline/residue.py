@@ -17,6 +17,7 @@ from models.reader import Reader, align
 from models.spg import encode_texts
 from pipeline.edit import autocast, network_input
 from pipeline.plate import READABLE, characters
+from pipeline.strokes import strokes
 
 LIMIT = 0.25  # of a character's strokes: more in view and it may be told. Of 496 good edits 95 % are below it at once
 # A reader may know a character without looking at it, and then says it anywhere: 皖 of a corpus that has no other. Only
@@ -27,8 +28,7 @@ AGREE = 0.35  # of the distance of neighbours: so far apart the two looks may pl
 HEIGHT, WIDTH = 96, 320  # pixels at which pictures are compared
 HALF = 0.45  # of the distance of neighbours: half the width of what is a character's own
 TAIL = 0.12  # of what the reader looks at lies above the row, and below it
-CORE = 0.3  # of the row's height: strokes that stay so near to its edges are no character's
-STROKE = 0.22  # of the row's height: no stroke is wider
+MIDDLE = (0.36, 0.28)  # of a character's width and the row's height: what is further off is a frame's, or a slogan's
 CLEAR = 0.35  # of the strongest strokes' contrast: fainter marks are no strokes
 NEW = 60  # of 255: where the new characters' mask is higher they are drawn
 
@@ -148,41 +148,25 @@ def _row_in_view(
     before: np.ndarray, after: np.ndarray, drawn: np.ndarray, places: np.ndarray, band: tuple[int, int]
 ) -> list[float]:
     """The share in view of each character of a row."""
-    old, left, half = *_strokes(before, after, places, band), HALF * _pitch(places)
-    shares = []
+    columns = _columns(places)
+    old, new = strokes([before, after], band, columns)
+    kept, clear = np.minimum(old, new), old > CLEAR * np.quantile(old[band[0] : band[1], columns], 0.95)
+    half, shares = HALF * _pitch(places), []
     for place in places:
-        own = np.s_[:, max(0, int((place - half) * WIDTH)) : max(0, int((place + half) * WIDTH)) + 1]
-        there = (left[own] * ~drawn[own]).sum()
-        shares.append(there / max(1.0, old[own].sum()))
+        low, high = (round(WIDTH * (place + side * half)) for side in (-1, 1))
+        around = np.s_[band[0] : band[1], max(0, low) : max(1, high)]
+        own = _own(clear[around])
+        shares.append((kept[around] * (own & ~drawn[around])).sum() / max(1.0, (old[around] * own).sum()))
     return shares
 
 
-def _strokes(
-    before: np.ndarray, after: np.ndarray, places: np.ndarray, band: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The contrast of the source's strokes in a row, float (HEIGHT, WIDTH), and what the result keeps of it.
-
-    Strokes are what a closing fills of dark ones, or an opening takes of light ones, whichever is more (top-hat
-    transform; Meyer, 1979), and of these the pieces that reach into the middle of the row.
-    """
-    top, bottom = band
-    size = max(3, int(STROKE * (bottom - top)) | 1)
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    of_characters = _columns(places)
-    kinds = [
-        [cv2.morphologyEx(picture, kind, disc) for picture in (before, after)]
-        for kind in (cv2.MORPH_BLACKHAT, cv2.MORPH_TOPHAT)
-    ]
-    old, new = max(kinds, key=lambda pair: pair[0][top:bottom, of_characters].sum())
-    clear = old > CLEAR * np.quantile(old[top:bottom, of_characters], 0.95)
-    clear[:top], clear[bottom:] = False, False
-    _, pieces = cv2.connectedComponents(clear.astype(np.uint8))
-    edge = int(CORE * (bottom - top))
-    central = np.zeros(pieces.max() + 1, bool)
-    central[np.unique(pieces[top + edge : max(bottom - edge, top + edge + 1)])] = True
-    central[0] = False
-    old = old * central[pieces]
-    return old, np.minimum(old, new)
+def _own(clear: np.ndarray) -> np.ndarray:
+    """Of the pieces of strokes around a character those that are its own: in the middle, not a frame's or a slogan's."""
+    count, pieces, _, centres = cv2.connectedComponentsWithStats(clear.astype(np.uint8))
+    away = np.abs(centres / (np.array(clear.shape[::-1]) - 1).clip(1) - 0.5)
+    central = (away < MIDDLE).all(1)
+    central[0] = False  # what is no stroke
+    return central[pieces] if count > 1 else np.zeros_like(clear)
 
 
 def _columns(places: np.ndarray) -> np.ndarray:

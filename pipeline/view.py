@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from pipeline.corpora.frames import Spot
+from pipeline.extent import whole
 
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of a frame
 
@@ -103,16 +104,19 @@ def overlapping(views: list[View]) -> list[bool]:
 
 
 def views_of(spots: Iterable[Spot], pixels: np.ndarray) -> list[View]:
-    """A view of each plate of a frame, uint8 (H, W, 3)."""
-    return [_view(np.array(spot.corners, dtype=np.float64), pixels.shape[1], pixels.shape[0]) for spot in spots]
+    """A view of each plate of a frame, uint8 (H, W, 3): of the whole plate, also where its annotation cuts it."""
+    return [_view(np.array(spot.corners, dtype=np.float64), pixels) for spot in spots]
 
 
-def _view(corners: np.ndarray, width: int, height: int) -> View:
+def _view(corners: np.ndarray, pixels: np.ndarray) -> View:
+    height, width = pixels.shape[:2]
     if not len(corners):
         return View((0, 0, width, height), (width, height))
     low, high = corners.min(0), corners.max(0)
     if _flattest(corners) < FLAT:  # there is no seeing it level
         corners = np.array([low, (high[0], low[1]), high, (low[0], high[1])])
+    corners = whole(corners, pixels)
+    low, high = corners.min(0), corners.max(0)
     upright = np.ptp(corners[[0, 3], 0]) < 1 and np.ptp(corners[[1, 2], 0]) < 1
     upright &= np.ptp(corners[[0, 1], 1]) < 1 and np.ptp(corners[[2, 3], 1]) < 1
     margin = MARGIN * (high - low)[1]
