@@ -7,7 +7,6 @@ name, path or text of the dataset: what it says is counted or written here.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import reduce
 from html import escape
 from pathlib import Path
 
@@ -66,14 +65,6 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "reasons.the same plate twice": "the same plate in the picture was given up",
     "reasons.in one picture with another": "another plate in the picture was given up",
 }
-SETTINGS = (  # fields of the recipe that decided which plates left; others are paths, words and names
-    "on_doubt",
-    "filter.min_stability",
-    "filter.min_slots",
-    "filter.min_mask_reader",
-    "filter.min_reader",
-    "filter.max_residue",
-)
 GIVEN_UP = "given_up"  # in audit.json, a list of {"id", "fate", "reason"}
 MOST_ROWS = 200  # of it on the page
 IDENTITY = {
@@ -141,8 +132,8 @@ def page(audit: dict, recipe: AnonymizeRecipe, looks: Iterable[str]) -> str:
 
 
 def settings(recipe: AnonymizeRecipe) -> dict[str, object]:
-    """What a recipe says about `SETTINGS`."""
-    return {name: reduce(getattr, name.split("."), recipe) for name in SETTINGS}
+    """The fields of a recipe that decided which plates left; others are paths, words and names."""
+    return {"on_doubt": recipe.on_doubt} | {f"filter.{name}": limit for name, limit in recipe.filter}
 
 
 def own_words() -> str:

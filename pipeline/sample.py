@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from pipeline.balance import spread
 from pipeline.corpora import Corpus, Label, read_corpus
 from pipeline.grammar import letters_in_use, of_layout, pattern, positions_like, read_grammar
-from pipeline.plate import Plate, PlatemintError, characters, normalise
+from pipeline.plate import Failure, Plate, PlatemintError, characters, normalise
 from pipeline.recipe import GenerateRecipe, nearest
 
 STAGE = 1  # in random seeds: no two stages draw the same numbers
@@ -84,14 +84,14 @@ class CorpusSources:
         return (index + round * _stride(n)) % n
 
     def get(self, group: int, turn: int) -> Plate:
-        """A group's photograph by its number. Raises PlatemintError if the file is no longer what it was."""
+        """A group's photograph by its number. Raises Failure if the file is no longer what it was."""
         photo = self.photos[group][turn]
         try:
             image, source = read_picture(photo.path)
         except ValueError as fault:
-            raise PlatemintError(f"{photo.path}: was usable when the run began, now: {fault}") from None
+            raise Failure(f"{photo.path}: was usable when the run began, now: {fault}") from None
         if source != photo.source:
-            raise PlatemintError(f"{photo.path}: is not the picture it was when the run began; choose another --out")
+            raise Failure(f"{photo.path}: is not the picture it was when the run began; choose another --out")
         belongs = self.groups[group]
         return Plate(image=image, text=photo.text, layout=belongs.layout, source=source, split=belongs.split)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,14 +74,14 @@ class Scan:
     bytes: int = 0
 
 
-def scan(root: str | Path, texts: Iterable[str]) -> Scan:
-    """Searches a folder's files and all names in it, its own included. texts: normalised. Never follows a link.
+def scan(root: str | Path, texts: Iterable[str], but: Container[str] = ()) -> Scan:
+    """Searches a folder's files and all names in it. texts: normalised. Never follows a link.
 
-    Raises PlatemintError where there is no folder.
+    but: names of what lies in the folder itself and is left out: it will not stay. Raises PlatemintError where there is no folder.
     """
     if not Path(root).is_dir():
         raise PlatemintError(f"{root}: no such folder")
-    searched = _Search(Path(root), texts)
+    searched = _Search(Path(root), texts, but)
     searched.run()
     return searched.found
 
@@ -145,14 +145,15 @@ class _Texts:
 class _Search:
     """One walk through a tree."""
 
-    def __init__(self, root: Path, texts: Iterable[str]):
-        self.root, self.texts = root, _Texts(texts)
+    def __init__(self, root: Path, texts: Iterable[str], but: Container[str]):
+        self.root, self.texts, self.but = root, _Texts(texts), but
         self.found = Scan(unsearched=self.texts.unsearched)
         self.counts = np.zeros(256, dtype=np.int64)  # of bytes in coded pictures
 
     def run(self) -> None:
-        self.name(self.root.resolve().name, ".")
         for place, folders, files in os.walk(self.root, onerror=lambda bad: self.leave(bad.filename, bad.strerror)):
+            if Path(place) == self.root:
+                folders[:], files = ([name for name in names if name not in self.but] for names in (folders, files))
             for path in (Path(place, name) for name in sorted(folders) + sorted(files)):
                 self.name(path.name, self.relative(path))
                 if path.is_symlink() or not path.is_dir():

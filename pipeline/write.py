@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
+import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -15,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline.plate import Plate, PlatemintError
+from pipeline.plate import Failure, Plate
 from pipeline.recipe import GenerateRecipe
 
 TEMPORARY = ".part"  # a file under this suffix is not there yet: a killed process may leave one behind
@@ -131,6 +133,15 @@ def parquet(rows: Sequence[dict], schema: pa.Schema) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
+def table(rows: Sequence[dict], columns: Iterable[str]) -> str:
+    """Rows as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
 def sha256(data: bytes | str) -> str:
     """Hexadecimal sha256, of text as UTF-8."""
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
@@ -140,7 +151,7 @@ def replace(path: Path, data: bytes | str, private: bool = False) -> None:
     """Writes a file so that at any moment it is whole, absent, or still the old one, power cuts included.
 
     private: nobody else may read it (POSIX), nor a file that somebody has put in its way.
-    Raises PlatemintError, and leaves nothing half written, when the disk is full or the folder cannot be written.
+    Raises Failure, and leaves nothing half written, when the disk is full or the folder cannot be written.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
@@ -152,7 +163,7 @@ def replace(path: Path, data: bytes | str, private: bool = False) -> None:
         os.replace(part, path)
         _sync(path.parent)
     except OSError as error:
-        raise PlatemintError(
+        raise Failure(
             f"{path}: cannot be written ({error.strerror or error}): make room or make the folder writable, and run "
             "the same command again; or choose another --out"
         ) from error

@@ -69,7 +69,7 @@ def test_an_unknown_field_is_refused_with_file_field_and_nearest_name(tmp_path):
         ("filter: {min_reader: .nan}", "filter.min_reader: must be"),
         ("draw: {reserved: [NO]}", "draw.reserved.0: must be text (in quotes"),
         ("name: ../elsewhere", "name: must be letters, digits"),
-        ("filter: high", "filter: is a section with the fields rounds, "),
+        ("filter: high", "filter: is a section with the fields min_stability, "),
         ("count: 1\ncount: 2", "line 1: not YAML: count stands here twice"),
         ("count: [", "not YAML"),
         ("- count", "a recipe is a list of `field: value` lines"),
