@@ -472,6 +472,7 @@ def as_dict(audit: Audit, anonymizer: Anonymizer) -> dict:
             "searched": len(anonymizer.texts) - len(audit.scan.unsearched),
             "too_short_to_search": len(audit.scan.unsearched),
             "found": len(audit.scan.hits),
+            "found_in_numbers_and_keys": len(audit.scan.literals),
             "found_in_coded_pixels": len(audit.scan.chance),
             "expected_there_by_chance": round(audit.scan.expected, 3),
             "not_looked_into": len(audit.scan.unread),

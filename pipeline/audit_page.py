@@ -56,6 +56,7 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "source_texts.searched": "texts searched",
     "source_texts.too_short_to_search": "texts too short to be searched",
     "source_texts.found": "times one was found",
+    "source_texts.found_in_numbers_and_keys": "times one is a coordinate, size, id or key of an annotation file",
     "source_texts.found_in_coded_pixels": "times one came up among the numbers that code a picture",
     "source_texts.expected_there_by_chance": "times that is to be expected by chance",
     "source_texts.not_looked_into": "files that could not be looked into",

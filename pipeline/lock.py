@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -20,6 +21,7 @@ from pipeline.plate import Failure, PlatemintError
 
 LOCK, HOLDER = ".lock", ".lock.json"  # in the folder while it is held; HOLDER says by whom, for people
 FILES = (LOCK, HOLDER)
+TRIES = 20  # at reading HOLDER, within a second: it is written once the folder is held
 
 
 @contextmanager
@@ -61,8 +63,10 @@ def _sign(folder: Path) -> None:
 
 def _holder(folder: Path) -> str:
     """Who holds a folder: "process 4711 on HOST since TIME"."""
-    try:
-        holder = json.loads((folder / HOLDER).read_text(encoding="utf8"))
-        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-    except (OSError, ValueError, KeyError, TypeError):  # it has just begun or ended
-        return "another process"
+    for _ in range(TRIES):
+        try:
+            holder = json.loads((folder / HOLDER).read_text(encoding="utf8"))
+            return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+        except (OSError, ValueError, KeyError, TypeError):  # it has only just begun
+            time.sleep(0.05)
+    return "another process"

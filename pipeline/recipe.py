@@ -260,6 +260,14 @@ class TrainRecipe(Strict):
     sheet_every: int = Field(500, ge=1, description="Steps between sample sheets.")
     save_minutes: float = Field(3.0, gt=0, description="Minutes between saves: what a kill costs at most.")
 
+    @model_validator(mode="after")
+    def _of_this_network(self) -> TrainRecipe:
+        idle = {"spg": ("real_share",), "reader": ("size", "real", "generator_from", "recognition", "adversarial")}
+        fields = type(self).model_fields
+        if given := [name for name in idle[self.network] if getattr(self, name) != fields[name].default]:
+            raise ValueError(f"{', '.join(given)} is for another network than {self.network}: leave it out")
+        return self
+
     @property
     def folder(self) -> Path:
         """The run folder."""

@@ -28,7 +28,7 @@ _IPTC = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 EDITED_PHOTOGRAPH = _IPTC + "compositeWithTrainedAlgorithmicMedia"
 SYNTHETIC = _IPTC + "trainedAlgorithmicMedia"
 PHOTOGRAPH = _IPTC + "digitalCapture"
-AS_IT_IS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}  # files that readers of shards know
+AS_IT_IS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}  # files that readers of shards know
 _PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
@@ -36,6 +36,7 @@ def encode(image: np.ndarray, format: str, quality: int) -> bytes:
     """A picture file without metadata. image: uint8 (H, W, 3) RGB or (H, W); format: jpeg, png or webp; quality 1..100.
 
     Colour is kept at full resolution in JPEG: strokes on a plate are thin and often differ from it in colour alone.
+    Sides are at most those of `pipeline.sample.read_picture`, which every format holds.
     """
     settings = {
         "jpeg": [cv2.IMWRITE_JPEG_QUALITY, quality,
