@@ -299,7 +299,7 @@ def train(recipe, sets, source, resume) -> None:
 def edit(input_dir, input_text, source_text, checkpoint, out) -> None:
     """Write given texts on given plates.
 
-    Beside the results, scores.csv holds the scores of each and says which is under the default thresholds of `generate`.
+    Beside the results, scores.csv holds the scores of each and says which is under `generate`'s default thresholds.
     """
     from pipeline.edit_folder import edit_folder
     from pipeline.recipe import Edit

@@ -512,7 +512,7 @@ def _refuse_overlap(corpus: Path, out: Path) -> None:
 
 
 def _open_folder(folder: Path) -> None:
-    """An empty folder but for its lock, with the mark of a run that has not ended; what a killed one has left is cleared."""
+    """A folder, empty but for its lock, with the mark of a run that has not ended. What a killed one has left is cleared."""
     mark = folder / MARK
     with _writing(folder):
         interrupted = mark.is_dir() and not mark.is_symlink()

@@ -26,8 +26,9 @@ def edit_folder(input_dir: Path, input_text: Path, source_text: Path | None, nam
     source_text: what the pictures say, in the same form; where None, our reader reads them. Writes to out the edited
     pictures under their own names, gt.txt with their new texts, scores.csv with what our reader reads of each, its five
     scores and which of `generate`'s default thresholds it fails, and sheet.png (source, B_s, B_t and edit of the first
-    ones). What cannot be edited is set aside with its reason. Raises PlatemintError where out is the pictures' folder and
-    where not one picture can be edited, Failure where another process writes to out.
+    ones). What cannot be edited is set aside with its reason.
+    Raises PlatemintError where out is the pictures' folder and where not one picture can be edited, Failure where
+    another process writes to out.
     """
     folder = input_dir / gt.PICTURES if (input_dir / gt.PICTURES).is_dir() else input_dir
     if out.resolve() in (folder.resolve(), input_dir.resolve()):

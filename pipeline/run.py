@@ -68,9 +68,9 @@ def generate(
     """Carries out a recipe, or goes on where an earlier start of the same recipe was interrupted.
 
     progress: a stream to report on. the_plan: of these stages, where it is drawn already. accept_versions: go on with
-    other versions of what decides bytes than the run was begun with. Raises PlatemintError if the folder holds something
-    else than this very run, if the quotas cannot be met by any strings, or if the folder cannot be written; Failure if
-    another process is writing it.
+    other versions of what decides bytes than the run was begun with.
+    Raises PlatemintError if the folder holds something else than this very run, if the quotas cannot be met by any
+    strings, or if the folder cannot be written; Failure if another process is writing it.
     """
     stages = stages or Stages(recipe)
     the_plan = the_plan or plan(stages)

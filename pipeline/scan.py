@@ -82,7 +82,8 @@ class Scan:
 def scan(root: str | Path, texts: Iterable[str], but: Container[str] = ()) -> Scan:
     """Searches a folder's files and all names in it. texts: normalised. Never follows a link.
 
-    but: names of what lies in the folder itself and is left out: it will not stay. Raises PlatemintError where there is no folder.
+    but: names of what lies in the folder itself and is left out: it will not stay.
+    Raises PlatemintError where there is no folder.
     """
     if not Path(root).is_dir():
         raise PlatemintError(f"{root}: no such folder")

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.corpora.frames import FORMATS, Dataset, open_dataset, rewrite
-from pipeline.corpora.frames import records
+from pipeline.corpora.frames import FORMATS, Dataset, open_dataset, records, rewrite
 from pipeline.plate import PROVINCES, SEPARATORS, PlatemintError, characters
 
 SHARED = Path(__file__).parents[2] / "shared" / "plates"

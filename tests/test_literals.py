@@ -26,22 +26,33 @@ OF_THE_FORMAT = {  # name: (file, what it holds, texts that it holds as literals
     ),
     "indented, with a mark": ("a.json", '\ufeff{\n "images": [\n  {\n   "width": 1280\n  }\n ]\n}', ["1280", "IMAGES"]),
     "numbers as strings": ("a.json", '{"width": "1280"}', ["1280"]),
-    "JSONL": ("a.jsonl", '{"path": "1.jpg", "x1": 1280, "y1": 3}\n\n{"path": "2.jpg", "x1": 1024}\n', ["1280", "1024", "PATH"]),
+    "JSONL": (
+        "a.jsonl", '{"path": "1.jpg", "x1": 1280, "y1": 3}\n\n{"path": "2.jpg", "x1": 1024}\n', ["1280", "1024", "PATH"],
+    ),
     "VOC": (
         "a.xml",
         '<?xml version="1.0"?>\n<annotation><!-- x --><size><width>1280</width><depth>3</depth></size><object>'
         "<name>plate</name>\n<bndbox><xmin> 1024 </xmin></bndbox><polygon xtl='1933' /></object></annotation>",
         ["1280", "1024", "1933", "PLATE", "ANNOTATION", "OBJECT", "WIDTH", "BNDBOX"],
     ),
-    "YOLO": ("a.txt", "0 0.512800 0.5 0.25 0.1\r\n12 0.25 0.3 0.1 0.2 0.5 0.6 0.7 0.8\n", ["5128", "512800", "00512", "02503"]),
+    "YOLO": (
+        "a.txt",
+        "0 0.512800 0.5 0.25 0.1\r\n12 0.25 0.3 0.1 0.2 0.5 0.6 0.7 0.8\n",
+        ["5128", "512800", "00512", "02503"],
+    ),
     "UFPR": (
         "a.txt",
-        "camera: GoPro\nposition_vehicle: 1280 720 1933 31\nplate: A\ncorners: 1024,318 632,318\n\tchar 1: 1571 3 4 5\n",
+        "camera: GoPro\nposition_vehicle: 1280 720 1933 31\nplate: A\ncorners: 1024,318 632,318\n"
+        "\tchar 1: 1571 3 4 5\n",
         ["1280", "1933", "1024", "1571", "CAMERA", "PLATE", "CORNERS", "POSITION"],
     ),
     "OpenALPR": ("a.txt", "1.jpg\t1280\t3\t1024\t5\tA\n", ["1280", "1024"]),
     "AOLP": ("a.txt", "128.0\n33.25\n1024.5\n2.0\n", ["1280", "3325", "10245"]),
-    "PaddleOCR": ("a.txt", '1.jpg\t[{"transcription": "A", "points": [[1280, 2], [3, 4]]}]\n', ["1280", "POINTS", "TRANSCRIPTION"]),
+    "PaddleOCR": (
+        "a.txt",
+        '1.jpg\t[{"transcription": "A", "points": [[1280, 2], [3, 4]]}]\n',
+        ["1280", "POINTS", "TRANSCRIPTION"],
+    ),
     "CSV": ("a.csv", "\ufefffile,text,x1,y1,width\n1.jpg,A,1280,2,1024\n", ["1280", "1024", "WIDTH", "FILE", "TEXT"]),
     "CSV, quoted": ("a.csv", '"file";"text";"x1"\n"a;b.jpg";"A ""B""";"1280"\n', ["1280", "FILE"]),
     "YAML": ("data.yaml", "train: images\nwidth: 1280\n", ["1280", "TRAIN", "WIDTH"]),
@@ -113,7 +124,9 @@ def coco(root, text: str):
     for note in (root / "images").glob("*.txt"):
         note.unlink()
     data = {
-        "images": [{"id": n, "file_name": f"images/{name}.png", "width": 1280, "height": 100} for n, name in enumerate("ab")],
+        "images": [
+            {"id": n, "file_name": f"images/{name}.png", "width": 1280, "height": 100} for n, name in enumerate("ab")
+        ],
         "categories": [{"id": 1, "name": "plate"}],
         "annotations": [
             {"id": n, "image_id": n, "category_id": 1, "bbox": [8, 10, 60, 30], "attributes": {"text": label}}
