@@ -8,6 +8,7 @@ from stand_ins import frames
 from pipeline.anonymize import anonymize
 from pipeline.plate import PlatemintError
 from pipeline.recipe import AnonymizeRecipe, GenerateRecipe, Strict, TrainRecipe, dump, load_recipe, recipe_hash
+from pipeline.run import generate
 
 
 def fault(tmp_path, text=None, sets=(), **more):
@@ -132,6 +133,18 @@ def sections(model: type[Strict]) -> set[tuple[type[Strict], str]]:
     fields = {(model, name): field.annotation for name, field in model.model_fields.items()}
     inner = [kind for kind in fields.values() if isinstance(kind, type) and issubclass(kind, Strict)]
     return fields.keys() | {field for kind in inner for field in sections(kind)}
+
+
+def test_generate_reads_every_field_that_its_recipe_takes(read, untrained, tmp_path):
+    loose = {"min_stability": 0.0, "min_slots": 0.0, "min_mask_reader": 0.0, "min_reader": 0.0, "max_residue": 1.0}
+    made = GenerateRecipe(
+        count=1, source={"layouts": ["uk"]}, edit=untrained.model_dump(), filter=loose, out=str(tmp_path / "out")
+    )
+    read.clear()
+    assert generate(made).accepted == 1
+    unread = {f"{kind.__name__}.{name}" for kind, name in sections(GenerateRecipe) - read}
+    of_corpora = {f"Source.{name}" for name in ("layout", "grammar", "split")}
+    assert unread - of_corpora == {"GenerateRecipe.task"}
 
 
 def test_anonymize_reads_every_field_that_its_recipe_takes(read, untrained, tmp_path):

@@ -118,6 +118,7 @@ def test_a_damaged_state_is_told(tmp_path, damage):
 def test_a_missing_reader_is_told_without_a_traceback(tmp_path):
     run = CliRunner().invoke(main, ["train", "--set", f"out={tmp_path}", "--set", "reader=nowhere", "--set", "steps=1"])
     assert run.exit_code == 2 and "nowhere" in run.output and "Traceback" not in run.output
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_loss_that_is_not_a_number_stops_and_saves_the_batch(tmp_path):

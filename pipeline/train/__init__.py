@@ -226,12 +226,12 @@ def _trained(recipe: TrainRecipe, resume: bool, say) -> Path:
         raise PlatemintError(f"{folder}: nothing to resume, state.pt is missing; start without --resume")
     if recipe.source and recipe.network == "spg" and not recipe.reader:
         raise PlatemintError("reader: real plates can only be learned with a reader to judge legibility; name one")
-    (folder / "sheets").mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(recipe.threads)
     try:
         run = Run(recipe, folder, say)
     except checkpoint.CheckpointError as fault:
         raise PlatemintError(f"start or reader: {fault}") from None
+    (folder / "sheets").mkdir(parents=True, exist_ok=True)
     if resume:
         run.load()
     if run.peers.rank == 0:
