@@ -30,7 +30,8 @@ SMALL = dict(batch=2, workers=0, log_every=1, sheet_every=1000, warmup=2, layout
 
 
 def recipe(folder, **changes):
-    return TrainRecipe(**(SMALL | {"steps": 4, "generator_from": 2, "out": str(folder)} | changes))
+    own = {} if changes.get("network") == "reader" else {"generator_from": 2}
+    return TrainRecipe(**(SMALL | {"steps": 4, "out": str(folder)} | own | changes))
 
 
 def curve(folder):
