@@ -1,11 +1,13 @@
 """The command line: one verb per use, thin. Also installed as `platemint`.
 
-Exit codes: 0 done; 2 wrong usage or recipe; 3 finished, but something is left to do: a quota that could not be filled,
-plates that no annotation covers; 1 anything else.
+Exit codes: 0 done; 2 wrong usage, wrong recipe or unusable input; 3 finished, but something is left to do: a quota that
+could not be filled, plates that no annotation covers; 1 anything else: a full disk, a folder that another process is
+writing, a check that found a fault.
 """
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from contextlib import contextmanager
@@ -26,10 +28,13 @@ EXAMPLES = {
 }
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+# What is wrong with a path that was given; anything else that the system says is no fault of the command.
+OF_PATHS = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+OF_PATHS |= {errno.ENAMETOOLONG, errno.ELOOP}
 
 
 class WrongUse(click.ClickException):
-    """A recipe, or what it points at, that has to be mended before anything can run."""
+    """A command, a recipe, or what they point at, that has to be mended before anything can run."""
 
     exit_code = 2
 
@@ -41,7 +46,7 @@ class Verb(click.Command):
         super().__init__(epilog=_examples([example or EXAMPLES[fields["name"]]]), **fields)
 
     def invoke(self, context: click.Context):
-        with _faults(click.ClickException):
+        with _faults():
             return super().invoke(context)
 
 
@@ -50,16 +55,20 @@ class Verbs(click.Group):
 
 
 @contextmanager
-def _faults(shown_as: type[click.ClickException]):
-    from pipeline.plate import PlatemintError
+def _faults():
+    """A user's fault is exit code 2, what else stops a run exit code 1; each is one message."""
+    from pipeline.plate import Failure, PlatemintError
 
     try:
         yield
+    except Failure as fault:
+        raise click.ClickException(str(fault)) from None
     except PlatemintError as fault:
-        raise shown_as(str(fault)) from None
+        raise WrongUse(str(fault)) from None
     except BrokenPipeError:  # `| head`: click ends quietly
         raise
     except OSError as fault:
+        shown_as = WrongUse if fault.errno in OF_PATHS else click.ClickException
         raise shown_as(f"{fault.filename or 'a file'}: {fault.strerror or fault}") from None
 
 
@@ -93,6 +102,11 @@ def _recipe_options(verb):
     return click.argument("recipe", required=False)(sets(verb))
 
 
+ACCEPT_VERSIONS = click.option(
+    "--accept-versions", is_flag=True, help="Go on with a run though libraries have other versions by now."
+)
+
+
 @click.group(
     cls=Verbs,
     epilog=_examples(EXAMPLES.values()),
@@ -109,8 +123,9 @@ def main() -> None:
 @click.option("--out", metavar="DIR", help="Run folder.  [default: outputs/NAME]")
 @click.option("--seed", type=int, metavar="S", help="Another seed is another dataset.")
 @click.option("--forbid", metavar="FILE", help="Texts never drawn: one a line, a table, or a corpus.")
+@ACCEPT_VERSIONS
 @click.option("--dry-run", is_flag=True, help="Show recipe, quotas, shards, disk and time; write nothing.")
-def generate(recipe, sets, source, count, out, seed, forbid, dry_run) -> None:
+def generate(recipe, sets, source, count, out, seed, forbid, accept_versions, dry_run) -> None:
     """Make a dataset, or go on with one that was interrupted.
 
     RECIPE is a YAML file, or the name of one that ships; left out, every field has its default.
@@ -118,9 +133,8 @@ def generate(recipe, sets, source, count, out, seed, forbid, dry_run) -> None:
     from pipeline.shard import Stages
 
     given = {"source.path": source, "count": count, "out": out, "seed": seed, "draw.forbid": forbid}
-    with _faults(WrongUse):
-        stages = Stages(_load(recipe, sets, given))
-    _mint(stages, dry_run)
+    stages = Stages(_load(recipe, sets, given))
+    _mint(stages, dry_run, accept_versions)
 
 
 @main.command(name="rebalance")
@@ -136,8 +150,9 @@ def generate(recipe, sets, source, count, out, seed, forbid, dry_run) -> None:
 @click.option("--recipe", metavar="FILE", default="rebalance", show_default=True, help="Recipe to start from.")
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Set a field of the recipe.")
 @click.option("--seed", type=int, metavar="S", help="Another seed is another dataset.")
+@ACCEPT_VERSIONS
 @click.option("--dry-run", is_flag=True, help="Show curve, recipe, quotas, shards, disk and time; write nothing.")
-def rebalance(corpus, out, count, until, split, merge, forbid, recipe, sets, seed, dry_run) -> None:
+def rebalance(corpus, out, count, until, split, merge, forbid, recipe, sets, seed, accept_versions, dry_run) -> None:
     """Add to a corpus the plates it lacks, edited from its own.
 
     Characters that are rare at a position are raised to one level, those that are frequent are left alone. CORPUS is a
@@ -151,12 +166,11 @@ def rebalance(corpus, out, count, until, split, merge, forbid, recipe, sets, see
         raise click.UsageError("--count and --until: give one of them")
     given = {"source.path": corpus, "source.split": split, "out": out, "seed": seed, "draw.forbid": forbid}
     given |= {"balance.top_up": True} | ({"write.real": True} if merge else {})
-    with _faults(WrongUse):
-        first = Stages(_load(recipe, sets, given))
-        proposal = propose(first, count, until)
-        stages = first.again(_load(recipe, sets, given | {"count": proposal.count}))
+    first = Stages(_load(recipe, sets, given))
+    proposal = propose(first, count, until)
+    stages = first.again(_load(recipe, sets, given | {"count": proposal.count}))
     click.echo(proposal.text)
-    _mint(stages, dry_run)
+    _mint(stages, dry_run, accept_versions)
 
 
 @main.command(name="anonymize")
@@ -190,10 +204,9 @@ def anonymize(corpus, out, form, key_file, track_consistent, on_doubt, detector,
     given = {"source.path": corpus, "source.format": form, "out": out, "key_file": key_file, "on_doubt": on_doubt}
     given |= {"detector.path": detector, "list_file": list_file}
     given |= {"track_consistent": True} if track_consistent else {}
-    with _faults(WrongUse):
-        resolved = _load(recipe, sets, given, "anonymize")
-        with _unquoted():
-            anonymizer = Anonymizer(resolved)
+    resolved = _load(recipe, sets, given, "anonymize")
+    with _unquoted():
+        anonymizer = Anonymizer(resolved)
     with _unquoted():
         audit = anonymize(resolved, sys.stderr, anonymizer)
     told = {name: value for name, value in audit.items() if name != "given_up"}  # may be long: the file has it
@@ -220,17 +233,16 @@ def _load(recipe, sets, given: dict, task: str = "generate"):
     return load_recipe(recipe, sets, task, {k: v for k, v in given.items() if v is not None})
 
 
-def _mint(stages, dry_run: bool) -> None:
+def _mint(stages, dry_run: bool, accept_versions: bool) -> None:
     """Carries a recipe out, or shows what it would do, and ends the program."""
     from pipeline import run
 
-    with _faults(WrongUse):
-        plan = run.plan(stages)  # a source or a count that cannot be is a fault of the recipe
-        stages.ready()  # and so is a network or a device
+    plan = run.plan(stages)
+    stages.ready()  # or says why not, before anything is shown or written
     if dry_run:
         _preview(stages, plan)
         return
-    result = run.generate(stages.recipe, progress=sys.stderr, stages=stages)
+    result = run.generate(stages.recipe, sys.stderr, stages, plan, accept_versions)
     real = f", and {result.real:,} of the corpus as they are" if result.real else ""
     click.echo(f"{result.folder}: {result.accepted:,} plates{real}")
     if result.missing:
@@ -272,8 +284,7 @@ def train(recipe, sets, source, resume) -> None:
     """
     from pipeline.recipe import load_recipe
 
-    with _faults(WrongUse):
-        resolved = load_recipe(recipe, sets, "train", {"source": source} if source else {})
+    resolved = load_recipe(recipe, sets, "train", {"source": source} if source else {})
     from pipeline.train import train
 
     click.echo(train(resolved, resume, say=click.echo))
@@ -286,8 +297,11 @@ def train(recipe, sets, source, resume) -> None:
 @click.option("--checkpoint", metavar="F", help="Generator: a name in models/checkpoints or a file.")
 @click.option("--out", metavar="DIR", type=Path, default="outputs/edited", show_default=True, help="Results.")
 def edit(input_dir, input_text, source_text, checkpoint, out) -> None:
-    """Write given texts on given plates."""
-    from pipeline.edit import edit_folder
+    """Write given texts on given plates.
+
+    Beside the results, scores.csv holds the scores of each and says which is under `generate`'s default thresholds.
+    """
+    from pipeline.edit_folder import edit_folder
     from pipeline.recipe import Edit
 
     click.echo(edit_folder(input_dir, input_text, source_text, checkpoint or Edit().checkpoint, out))
@@ -317,8 +331,7 @@ def inspect(corpus, against, picture, target, as_json) -> None:
 
     if picture and picture.suffix.lower() != ".png":
         raise click.BadParameter(f"{picture}: the picture is a PNG, its name ends in .png", param_hint="--picture")
-    with _faults(WrongUse):
-        target = read_target(target)
+    target = read_target(target)
     report = inspect(corpus, against, target)
     if picture:
         from pipeline.heatmap import draw
@@ -337,8 +350,7 @@ def grammar(spec) -> None:
     """
     from pipeline.grammar import read_grammar, table
 
-    with _faults(WrongUse):
-        click.echo(table(read_grammar(spec)))
+    click.echo(table(read_grammar(spec)))
 
 
 @main.command(name="verify")
@@ -388,8 +400,7 @@ def edits(checkpoint, reader, source, split, count, seed, out) -> None:
     from pipeline.recipe import Edit
 
     given = {"checkpoint": checkpoint, "reader": reader}
-    with _faults(WrongUse):
-        measured = Edits(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed)
+    measured = Edits(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed)
     click.echo(as_text(evaluate(measured, sys.stderr, out)))
 
 
@@ -414,8 +425,7 @@ def leak(source, checkpoint, reader, split, count, steps, seed, as_json) -> None
     from pipeline.recipe import Edit
 
     given = {"checkpoint": checkpoint, "reader": reader}
-    with _faults(WrongUse):
-        measured = Leak(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed)
+    measured = Leak(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed)
     report = evaluate(measured, steps, sys.stderr)
     click.echo(json.dumps(report, indent=1) if as_json else as_text(report))
 

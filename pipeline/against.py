@@ -5,6 +5,7 @@ Its faults name source texts and places, for whoever has the corpus; they are no
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.anonymize import AUDIT, MARK, PAGE
-from pipeline.audit_page import GIVEN_UP, own_words
+from pipeline.audit_page import GIVEN_UP, HEAD, own_words
 from pipeline.corpora.frames import LAST, Dataset, Frame, open_dataset
 from pipeline.picture import Picture, differing, open_picture, shown
 from pipeline.plate import PlatemintError, Readings
@@ -28,6 +29,11 @@ from pipeline.view import View, views_of
 OWN = (AUDIT, PAGE)  # files of an anonymized folder that its audit does not count: they are written after it
 BLOCK = 16  # pixels that a JPEG codes together, of each side, where its colours are stored at half the size
 SPILL = 2  # pixels that the colours of such a block reach beyond it when they are enlarged again
+_WORDS = re.compile(rb"[\w.+:-]+")
+_COUNT = re.compile(rb"-?\d+(\.\d+)?")  # in audit.json; the page parts thousands by commas
+_MADE_WITH = re.compile(
+    rb"[0-9a-f]{64}|\d+(\.\w+)+(\+\w+)?|\d{4}-\d\d-\d\d|([0-9a-f]{2}:){7}[0-9a-f]{2}"
+)  # hash, version, day, id
 # What a TIFF file needs to be decoded, and the resolution: size, bits, compression, colours, strips, planes, predictor,
 # palette, alpha, sample format. All else is metadata.
 TIFF_NEEDED = {256, 257, 258, 259, 262, 273, 277, 278, 279, 282, 283, 284, 296, 317, 320, 338, 339}
@@ -73,7 +79,8 @@ def verify_against(folder: str | Path, corpus: str | Path, format: str = "", pro
     source = open_dataset(corpus, format)
     check = _Check(Path(folder), source)
     found = scan(folder, check.real)
-    found.hits = [hit for hit in found.hits if not _is_ours(hit)]
+    found.hits = [hit for hit in found.hits if not _is_ours(hit, Path(folder))]
+    found.literals = [hit for hit in found.literals if hit.path not in OWN]
     check.texts(found)
     try:
         copy = open_dataset(folder, source.format, sure=True)
@@ -238,6 +245,7 @@ class _Check:
             "source_texts.searched": len(self.real) - len(self.scan.unsearched),
             "source_texts.too_short_to_search": len(self.scan.unsearched),
             "source_texts.found": len(self.scan.hits),
+            "source_texts.found_in_numbers_and_keys": len(self.scan.literals),
             "source_texts.files": self.scan.files - len(own),
             "source_texts.bytes": self.scan.bytes - sum(path.stat().st_size for path in own),
         }
@@ -283,9 +291,18 @@ def _again(picture: Picture) -> np.ndarray:
     return shown(picture.encode(picture.pixels))
 
 
-def _is_ours(hit: Hit) -> bool:
-    """Whether a text was found among the audit's own words: a plate may read FAMILY, and a style sheet has it too."""
-    return hit.path in OWN and hit.where == "bytes" and hit.text.isalpha() and hit.text in own_words()
+def _is_ours(hit: Hit, folder: Path) -> bool:
+    """Whether a text was found among the audit's own words and figures: a plate may read FAMILY or 1280."""
+    if hit.path not in OWN or hit.where != "bytes":
+        return False
+    data = (folder / hit.path).read_bytes()
+    if data.startswith(HEAD.encode()) and hit.offset < len(HEAD.encode()):
+        return True
+    if hit.text.isalpha():
+        return hit.text in own_words()
+    around = next(word for word in _WORDS.finditer(data) if word.end() > hit.offset)
+    counts = hit.path == AUDIT and data[around.start() - 1 : around.start()] != b'"' and _COUNT.fullmatch(around[0])
+    return bool(counts or _MADE_WITH.fullmatch(around[0]))
 
 
 def _metadata(path: Path, picture: Picture) -> tuple[str, ...]:

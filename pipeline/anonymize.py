@@ -21,7 +21,7 @@ from typing import TextIO
 import cv2
 import numpy as np
 
-from pipeline import residue, write
+from pipeline import lock, residue, write
 from pipeline.audit_page import not_covered, page, settings
 from pipeline.corpora.frames import Dataset, Frame, Spot, open_dataset, rewrite
 from pipeline.detector import Detector, look
@@ -30,7 +30,17 @@ from pipeline.filter import Filter
 from pipeline.given_up import GivenUp, place_of
 from pipeline.metrics import within_one
 from pipeline.picture import Picture, differing, open_picture, shown
-from pipeline.plate import LONGEST, TELLING, Plate, PlatemintError, Readings, characters, same_reading, unspellable
+from pipeline.plate import (
+    LONGEST,
+    TELLING,
+    Failure,
+    Plate,
+    PlatemintError,
+    Readings,
+    characters,
+    same_reading,
+    unspellable,
+)
 from pipeline.progress import Count
 from pipeline.pseudonym import ATTEMPTS, Drawn, Forbidden, Keyed, read_key
 from pipeline.recipe import AnonymizeRecipe, GenerateRecipe
@@ -339,9 +349,14 @@ def anonymize(recipe: AnonymizeRecipe, progress: TextIO | None = None, anonymize
     """Writes the dataset of recipe.source anew, with other plates, into the recipe's folder; returns its audit.
 
     anonymizer: of the recipe, where there is one already. Raises PlatemintError as it does, and where the folder cannot
-    be written or holds anything.
+    be written or holds anything; Failure where another process is writing it.
     """
     anonymizer = anonymizer or Anonymizer(recipe)
+    with lock.held(recipe.folder):
+        return _written(recipe, progress, anonymizer)
+
+
+def _written(recipe: AnonymizeRecipe, progress: TextIO | None, anonymizer: Anonymizer) -> dict:
     dataset, folder = anonymizer.dataset, recipe.folder
     _open_folder(folder)
     audit, texts, written = Audit(), {}, {}
@@ -357,8 +372,7 @@ def anonymize(recipe: AnonymizeRecipe, progress: TextIO | None = None, anonymize
     reporter.close()
     dataset = _without(dataset, written)
     names = _publish(folder, dataset, texts, written)
-    audit.scan = scan(folder, anonymizer.texts)
-    audit.scan.hits = [hit for hit in audit.scan.hits if hit.path != MARK]  # it will go; a plate may read ZING
+    audit.scan = scan(folder, anonymizer.texts, (MARK, *lock.FILES))
     if anonymizer.detector:
         audit.detector = look(anonymizer.detector, folder, {names[f.path]: f for f in dataset.frames}, progress)
     audit.given_up.aside(dataset.set_aside)
@@ -483,6 +497,7 @@ def as_dict(audit: Audit, anonymizer: Anonymizer) -> dict:
             "searched": len(anonymizer.texts) - len(audit.scan.unsearched),
             "too_short_to_search": len(audit.scan.unsearched),
             "found": len(audit.scan.hits),
+            "found_in_numbers_and_keys": len(audit.scan.literals),
             "found_in_coded_pixels": len(audit.scan.chance),
             "expected_there_by_chance": round(audit.scan.expected, 3),
             "not_looked_into": len(audit.scan.unread),
@@ -522,18 +537,22 @@ def _refuse_overlap(corpus: Path, out: Path) -> None:
 
 
 def _open_folder(folder: Path) -> None:
-    """An empty folder, with the mark of a run that has not ended. What an interrupted run has left is cleared."""
+    """A folder, empty but for its lock, with the mark of a run that has not ended. What a killed one has left is cleared."""
     mark = folder / MARK
     with _writing(folder):
         interrupted = mark.is_dir() and not mark.is_symlink()
-        if not interrupted and folder.exists() and any(folder.iterdir()):
+        if not interrupted and folder.exists() and _contents(folder):
             raise PlatemintError(f"{folder}: is not empty; choose another --out, or remove what is there")
         mark.mkdir(parents=True, exist_ok=True)
-        for path in [*mark.iterdir(), *folder.iterdir()]:  # the mark stays as long as anything else
+        for path in [*mark.iterdir(), *_contents(folder)]:  # the mark stays as long as anything else
             if path.is_symlink() or not path.is_dir():
                 path.unlink()
             elif path != mark:
                 shutil.rmtree(path)
+
+
+def _contents(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.name not in lock.FILES]
 
 
 @contextmanager
@@ -544,7 +563,7 @@ def _writing(folder: Path) -> Iterator[None]:
         cause = fault.__cause__ or fault  # of `write.replace`, which names a file: it may be a real picture's name
         if not isinstance(cause, OSError):
             raise
-        raise PlatemintError(
+        raise Failure(
             f"{folder}: cannot be written ({cause.strerror}): make room or make the folder writable, and run the same "
             "command again: it begins anew; or choose another --out"
         ) from None

@@ -7,7 +7,6 @@ name, path or text of the dataset: what it says is counted or written here.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import reduce
 from html import escape
 from pathlib import Path
 
@@ -57,6 +56,7 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "source_texts.searched": "texts searched",
     "source_texts.too_short_to_search": "texts too short to be searched",
     "source_texts.found": "times one was found",
+    "source_texts.found_in_numbers_and_keys": "times one is a coordinate, size, id or key of an annotation file",
     "source_texts.found_in_coded_pixels": "times one came up among the numbers that code a picture",
     "source_texts.expected_there_by_chance": "times that is to be expected by chance",
     "source_texts.not_looked_into": "files that could not be looked into",
@@ -66,14 +66,6 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "reasons.the same plate twice": "the same plate in the picture was given up",
     "reasons.in one picture with another": "another plate in the picture was given up",
 }
-SETTINGS = (  # fields of the recipe that decided which plates left; others are paths, words and names
-    "on_doubt",
-    "filter.min_stability",
-    "filter.min_slots",
-    "filter.min_mask_reader",
-    "filter.min_reader",
-    "filter.max_residue",
-)
 GIVEN_UP = "given_up"  # in audit.json, a list of {"id", "fate", "reason"}
 MOST_ROWS = 200  # of it on the page
 IDENTITY = {
@@ -141,8 +133,8 @@ def page(audit: dict, recipe: AnonymizeRecipe, looks: Iterable[str]) -> str:
 
 
 def settings(recipe: AnonymizeRecipe) -> dict[str, object]:
-    """What a recipe says about `SETTINGS`."""
-    return {name: reduce(getattr, name.split("."), recipe) for name in SETTINGS}
+    """The fields of a recipe that decided which plates left; others are paths, words and names."""
+    return {"on_doubt": recipe.on_doubt} | {f"filter.{name}": limit for name, limit in recipe.filter}
 
 
 def own_words() -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,14 +12,11 @@ import torch
 from torch import Tensor
 
 from models import checkpoint
-from models.reader import Reader, decode
 from models.spg import SPG, cells, compose, encode_texts, erasure, repaint
-from pipeline import write
-from pipeline.plate import DIGITS, LETTERS, PROVINCES, Plate, PlatemintError, characters, normalise, spell_like
+from pipeline.plate import DIGITS, LETTERS, PROVINCES, Plate, PlatemintError
 from pipeline.recipe import Edit, TrainRecipe
 
-FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}  # that `edit` writes, by the name's ending
-QUALITY = 95
+QUALITY = 95  # of pictures for people
 # Strokes that the network is not sure of come out soft. Unsharp masking of B_t settles them: of 300 real crops strangers
 # then read 94 % instead of 92 %, both of them 79 % instead of 72 %. (Amount, and deviation in pixels of the network's.)
 SHARPEN, AROUND = 1.2, 1.2
@@ -188,80 +184,6 @@ def _sharp(mask: np.ndarray) -> np.ndarray:
 
 def _byte(mask: Tensor) -> np.ndarray:
     return mask[0, 0].mul(255).round().byte().numpy()
-
-
-# ------------------------------------------------------------------------------------- the SPG authors' inference call
-
-SHEET, LABELS = "sheet.png", "gt.txt"
-SHOWN = 40  # plates on the sheet
-
-
-def edit_folder(input_dir: Path, input_text: Path, source_text: Path | None, name: str, out: Path) -> str:
-    """Edits the pictures of a folder to the texts of a `name text` file; returns a summary.
-
-    source_text: what the pictures say, in the same form; where None, our reader reads them. Writes to out the edited
-    pictures under their own names, gt.txt with their new texts, and sheet.png (source, B_s, B_t and edit of the first
-    ones). What cannot be edited is set aside with its reason. Raises PlatemintError where out is the pictures' folder.
-    """
-    from pipeline.corpora import gt
-
-    folder = input_dir / gt.PICTURES if (input_dir / gt.PICTURES).is_dir() else input_dir
-    if out.resolve() in (folder.resolve(), input_dir.resolve()):
-        raise PlatemintError(f"--out {out}: is the folder of the pictures, which would be overwritten; choose another")
-    editor = Editor(Edit(checkpoint=name))
-    reader = load_network(editor.options.reader, "reader", editor.options)
-    known = {file: text for _, file, text in gt.pairs(source_text)} if source_text else {}
-    wanted = {file: (normalise(known.get(file, "")), normalise(text)) for _, file, text in gt.pairs(input_text)}
-    aside, done, shown = {}, {}, []
-    out.mkdir(parents=True, exist_ok=True)
-    for some in batched(wanted.items(), editor.options.batch):
-        plates = _edit_some(dict(some), folder, editor, reader, aside)
-        for file, plate in plates.items():
-            write.replace(out / file, write.encode(plate.image, FORMATS[Path(file).suffix.lower()], QUALITY))
-            done[file] = plate.text
-        shown += list(plates.values())[: SHOWN - len(shown)]
-    write.replace(out / LABELS, "".join(f"{file} {text}\n" for file, text in done.items()))
-    if shown:
-        write.replace(out / SHEET, write.encode(contact_sheet(shown), "png", QUALITY))
-    summary = f"{out}: {len(done)} plates edited, {len(aside)} set aside"
-    return "\n".join([summary, *(f"  {file}: {reason}" for file, reason in aside.items())])
-
-
-def _edit_some(
-    wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, reader: Reader, aside: dict[str, str]
-) -> dict[str, Plate]:
-    """{name: (source text, target)} -> {name: edited plate}; what cannot be edited goes to aside with its reason."""
-    from pipeline.sample import read_picture
-
-    plates: dict[str, Plate] = {}
-    for file, (text, target) in wanted.items():
-        try:
-            if Path(file).name != file or file in (SHEET, LABELS) or Path(file).suffix.lower() not in FORMATS:
-                raise ValueError(f"must be the plain name of a picture ending in {', '.join(FORMATS)}")
-            image, source = read_picture(folder / file)
-            plates[file] = Plate(image, text, source=source, target=target)
-        except ValueError as fault:
-            aside[file] = str(fault)
-    _read_missing([plate for plate in plates.values() if not plate.text], editor, reader)
-    for file, plate in list(plates.items()):
-        try:
-            editor.check(plate)
-        except PlatemintError as fault:
-            aside[file] = str(fault)
-            del plates[file]
-    return dict(zip(plates, editor(list(plates.values()))))
-
-
-def _read_missing(plates: list[Plate], editor: Editor, reader: Reader) -> None:
-    """Reads the source texts that were not given."""
-    if not plates:
-        return
-    config = reader.config
-    with torch.inference_mode(), autocast(editor.device, editor.dtype):
-        seen = reader(network_input([p.image for p in plates], config.height, config.width, editor.device))
-    for plate, text in zip(plates, decode(seen, config.alphabet)):
-        same_count = len(text) == len(characters(plate.target))  # then separators of the target are on the plate too
-        plate.text = spell_like(text, plate.target) if same_count else text
 
 
 def contact_sheet(plates: list[Plate], columns: int = 2, height: int = 64, width: int = 192) -> np.ndarray:

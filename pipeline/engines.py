@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from pipeline.plate import PlatemintError
+from pipeline.plate import Failure
 
 Shard = TypeVar("Shard")
 Commit = TypeVar("Commit")
@@ -29,7 +29,7 @@ def each(work: Callable[[Shard], Commit], shards: Sequence[Shard], workers: int)
     try:
         yield from pool(delayed(_run)(shard) for shard in shards)
     except TerminatedWorkerError as error:
-        raise PlatemintError(
+        raise Failure(
             f"engine.workers: one of {workers} worker processes was killed, most likely for want of memory: "
             "run the same command again with fewer workers, it continues after the last finished shard"
         ) from error

@@ -61,7 +61,7 @@ def likelihood(log_probabilities: Tensor, texts: list[str], alphabet: str) -> li
 class Filter:
     """Edited plates -> the same plates with reading, scores and, where one is out of bounds, the reason."""
 
-    def __init__(self, limits: recipes.Filter, options: recipes.Edit):
+    def __init__(self, limits: recipes.Limits, options: recipes.Edit):
         self.limits, self.options = limits, options
         self.device, self.dtype = choose_device(options)
         self.reader = load_network(options.reader, "reader", options)

@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, JpegImagePlugin
 
-from pipeline.corpora.frames.records import ORIENTATION
-from pipeline.sample import FORMATS
+from pipeline.corpora.frames.records import MOST_PIXELS, ORIENTATION
+from pipeline.sample import FORMATS, open_image
 
 MOST_BYTES = 256 << 20
-MOST_PIXELS = 64_000_000  # of a frame
 ALIKE = 4  # of 255: what smoothing chroma changes of a picture is a fraction of it
 SPACED = 3  # every so many pixels are looked at for that; odd, since chroma stands for two
 MOST_SIDE = 32_000  # pixels: OpenCV turns no longer ones
@@ -110,12 +109,9 @@ def open_picture(path: Path) -> Picture:
         raise ValueError("empty file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a picture's oddities matter only where it cannot be decoded
-        try:
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
-        except Image.DecompressionBombError:
-            raise ValueError(f"more than {MOST_PIXELS:,} pixels") from None
-        except Exception:  # decoders meet hostile files with errors of every kind
-            raise ValueError(f"not a picture ({', '.join(FORMATS)})") from None
+        picture = open_image(io.BytesIO(data), MOST_PIXELS)
+        if picture.format == "MPO":  # a phone's JPEG with other pictures behind the first, which is the photograph
+            picture = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
         _refuse(picture)
         try:
             return _decoded(picture, data)
@@ -170,7 +166,7 @@ def _planes(data: bytes, sampling: int, pixels: np.ndarray) -> np.ndarray | None
     if sampling not in (_444, _420):
         return None
     try:
-        luma, chroma = (Image.open(io.BytesIO(data), formats=("JPEG",)) for _ in range(2))
+        luma, chroma = (JpegImagePlugin.JpegImageFile(io.BytesIO(data)) for _ in range(2))
         width, height = luma.size
         luma.draft("YCbCr", None)
         step = 2 if sampling == _420 else 1

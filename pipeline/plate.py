@@ -24,7 +24,11 @@ _LOOKALIKES = str.maketrans({"•": "·", "‧": "·", "・": "·", "–": "-", 
 
 
 class PlatemintError(Exception):
-    """A fault a user can cause and mend: the message names the file, the field and the remedy."""
+    """A fault a user can cause and mend: the message names the file, the field and the remedy. Exit code 2."""
+
+
+class Failure(PlatemintError):
+    """What stops a run though nothing is wrong with what it was given, such as a full disk. Exit code 1."""
 
 
 @dataclass(slots=True)

@@ -94,10 +94,9 @@ class Balance(Strict):
         return self
 
 
-class Draw(Strict):
-    forbid: str = Field(
-        "", description="Texts never drawn: a file with one a line, or a corpus, whose labels they are."
-    )
+class Words(Strict):
+    """Texts that no new one may be."""
+
     blocked: Names = Field(
         ("ASS", "CUM", "FAG", "FKU", "FUC", "FUK", "FUX", "KKK", "NGR", "NIG", "SEX", "SHT", "TIT"),
         description="Words no text may hold; a layout may name more. Agencies block these and the like.",
@@ -105,6 +104,12 @@ class Draw(Strict):
     reserved: Names = Field(
         ("NULL", "NA", "NAN", "NONE", "N/A", "NIL", "TRUE", "FALSE"),
         description="Texts never drawn: common table readers turn them into missing values or booleans.",
+    )
+
+
+class Draw(Words):
+    forbid: str = Field(
+        "", description="Texts never drawn: a file with one a line, or a corpus, whose labels they are."
     )
 
 
@@ -117,13 +122,18 @@ class Edit(Strict):
     threads: int = Field(1, ge=1, le=256, description="Torch threads. Sums depend on it, so it is fixed: same bytes.")
 
 
-class Filter(Strict):
-    rounds: int = Field(24, ge=1, le=100, description="Tries per text, each on another source, until it is given up.")
+class Limits(Strict):
+    """Which edits are kept, by their scores."""
+
     min_stability: Share = Field(0.1, description="Least agreement of the target mask cut a little higher and lower.")
     min_slots: Share = Field(0.6, description="Least agreement of the target mask with the text's length and places.")
     min_mask_reader: Share = Field(0.1, description="Least score of the text, read from the target mask alone.")
     min_reader: Share = Field(0.85, description="Least score of the text, read from the plate: about when it is right.")
     max_residue: Share = Field(0.2, description="Most that may still be seen of the source's characters.")
+
+
+class Filter(Limits):
+    rounds: int = Field(24, ge=1, le=100, description="Tries per text, each on another source, until it is given up.")
 
 
 class Write(Strict):
@@ -190,9 +200,9 @@ class AnonymizeRecipe(Strict):
     list_file: str = Field("", description="CSV of the plates given up, for the owner alone: it names real plates.")
     on_doubt: Literal["redact", "withhold"] = Field("redact", description="What becomes of a plate not proven gone.")
     detector: Detect = Detect()
-    draw: Draw = Draw()
+    draw: Words = Words()
     edit: Edit = Edit()
-    filter: Filter = Filter()
+    filter: Limits = Limits()
 
     @model_validator(mode="after")
     def _one_identity(self) -> AnonymizeRecipe:
@@ -249,6 +259,14 @@ class TrainRecipe(Strict):
     patience: int = Field(12, ge=0, description="Validations without a better score that end the run; 0: never.")
     sheet_every: int = Field(500, ge=1, description="Steps between sample sheets.")
     save_minutes: float = Field(3.0, gt=0, description="Minutes between saves: what a kill costs at most.")
+
+    @model_validator(mode="after")
+    def _of_this_network(self) -> TrainRecipe:
+        idle = {"spg": ("real_share",), "reader": ("size", "real", "generator_from", "recognition", "adversarial")}
+        fields = type(self).model_fields
+        if given := [name for name in idle[self.network] if getattr(self, name) != fields[name].default]:
+            raise ValueError(f"{', '.join(given)} is for another network than {self.network}: leave it out")
+        return self
 
     @property
     def folder(self) -> Path:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import platform
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import TextIO
 
-import cv2
 import numpy as np
 
-from pipeline import engines, write
+from pipeline import engines, lock, write
 from pipeline.card import card
 from pipeline.draw import Taken, Targets, draw_targets, quotas
 from pipeline.forbid import forbidden_texts
@@ -28,6 +22,7 @@ from pipeline.progress import Progress
 from pipeline.recipe import NOT_IN_HASH, GenerateRecipe, dump, recipe_hash
 from pipeline.shard import Shard, Stages, mint, run_shard, take
 from pipeline.trade import Rules
+from pipeline.versions import changed, versions
 
 TRIAL = 8  # plates minted for an estimate
 
@@ -63,23 +58,38 @@ class Result:
         return 3 if self.missing else 0
 
 
-def generate(recipe: GenerateRecipe, progress: TextIO | None = None, stages: Stages | None = None) -> Result:
+def generate(
+    recipe: GenerateRecipe,
+    progress: TextIO | None = None,
+    stages: Stages | None = None,
+    the_plan: Plan | None = None,
+    accept_versions: bool = False,
+) -> Result:
     """Carries out a recipe, or goes on where an earlier start of the same recipe was interrupted.
 
-    progress: a stream to report on. Raises PlatemintError if the folder holds something else than this very run, if the
-    quotas cannot be met by any strings, or if the folder cannot be written.
+    progress: a stream to report on. the_plan: of these stages, where it is drawn already. accept_versions: go on with
+    other versions of what decides bytes than the run was begun with.
+    Raises PlatemintError if the folder holds something else than this very run, if the quotas cannot be met by any
+    strings, or if the folder cannot be written; Failure if another process is writing it.
     """
     stages = stages or Stages(recipe)
-    folder = recipe.folder
-    the_plan = plan(stages)
+    the_plan = the_plan or plan(stages)
     stages.ready()
+    with lock.held(recipe.folder):
+        return _carried_out(the_plan, stages, progress, accept_versions)
+
+
+def _carried_out(the_plan: Plan, stages: Stages, progress: TextIO | None, accept_versions: bool) -> Result:
+    recipe, folder = stages.recipe, stages.recipe.folder
     facts = the_plan.facts | {"checkpoints": stages.checkpoints, "device": stages.device}
-    _open_folder(folder, recipe, facts, stages.sources.set_aside)
+    _refuse_another_run(folder, facts)
     commits = {shard.number: commit for shard in the_plan.shards if (commit := _commit(folder, shard, recipe))}
+    todo = [shard for shard in the_plan.shards if shard.number not in commits]
+    if todo and not accept_versions:
+        _refuse_other_versions(folder, commits.values())
+    _open_folder(folder, recipe, facts, stages.sources.set_aside)
     reporter = Progress(recipe.count, progress)
     reporter.resume(sum(commit["accepted"] for commit in commits.values()))
-
-    todo = [shard for shard in the_plan.shards if shard.number not in commits]
     workers = min(recipe.engine.workers, len(todo))
     tick = reporter.add if workers == 1 else None
     work = partial(run_shard, stages=stages, rules=the_plan.rules, tick=tick)
@@ -182,24 +192,19 @@ def _real_shards(sources, number: int, rows: int) -> list[Shard]:
 
 
 def _open_folder(folder: Path, recipe: GenerateRecipe, facts: dict, set_aside: list[dict]) -> None:
-    """Makes the run's folder, or makes sure that the one there is this very run's, and clears what a kill left."""
-    try:
-        _refuse_another_run(folder, facts)
-        for part in folder.glob(f"**/.*{write.TEMPORARY}"):
-            part.unlink()
-    except OSError as error:
-        raise PlatemintError(
-            f"{folder}: cannot be used as a run folder ({error.strerror}): choose another --out"
-        ) from error
+    """Makes the folder a run's, and clears what a kill has left."""
+    for part in folder.glob(f"**/.*{write.TEMPORARY}"):
+        part.unlink()
     if not (folder / "plan.json").exists():
         write.replace(folder / "plan.json", _json(facts))  # first: it makes the folder a run's
     write.replace(folder / "recipe.yaml", dump(recipe))
-    write.replace(folder / "set_aside.csv", _csv(set_aside))
+    write.replace(folder / "set_aside.csv", write.table(set_aside, ("path", "row", "reason")))
 
 
 def _refuse_another_run(folder: Path, facts: dict) -> None:
+    """Raises PlatemintError where a folder is not this very run's."""
     if not (folder / "plan.json").exists():
-        if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        if any(not path.name.startswith(".") for path in folder.iterdir()):
             raise PlatemintError(f"{folder}: holds files that are not a run's: choose another --out")
         return
     stored = read_json(folder / "plan.json")
@@ -209,6 +214,17 @@ def _refuse_another_run(folder: Path, facts: dict) -> None:
         changes = changes or [f"{key} have changed since" for key in different]
         raise PlatemintError(
             f"{folder}: holds another run ({'; '.join(changes)}): choose another --out, or undo the change to go on"
+        )
+
+
+def _refuse_other_versions(folder: Path, commits: Iterable[dict]) -> None:
+    """Raises PlatemintError where a run was begun, or any of its shards made, with other versions."""
+    begun = [read_json(folder / "plan.json")] if (folder / "plan.json").exists() else []
+    made = [facts.get("versions", {}) for facts in [*begun, *commits]]
+    if told := dict.fromkeys(change for old in made for change in changed(old, versions())):
+        raise PlatemintError(
+            f"{folder}: was made with other versions ({'; '.join(told)}), and its bytes may depend on them: install "
+            "those it was made with, choose another --out, or go on with --accept-versions"
         )
 
 
@@ -251,6 +267,7 @@ def manifest(commits: list[dict]) -> dict:
     rejected = sum((Counter(commit["rejected"]) for commit in commits), Counter())
     return {
         "recipe_sha256": commits[0]["recipe_sha256"],
+        "versions": _all_versions(commits),
         "accepted": sum(commit["accepted"] for commit in commits),
         "real": sum(commit["real"] for commit in commits),
         "missing": sum(len(commit["missing"]) for commit in commits),
@@ -261,6 +278,12 @@ def manifest(commits: list[dict]) -> dict:
         "files": [file for commit in commits for file in commit["files"]],
         "commits": [fingerprint(commit) for commit in commits],
     }
+
+
+def _all_versions(commits: list[dict]) -> dict[str, list[str]]:
+    """The versions that commits were made with, one for each name unless a run went on with others."""
+    found = {(name, version) for commit in commits for name, version in commit["versions"].items()}
+    return {name: sorted(v for n, v in found if n == name) for name in sorted({name for name, _ in found})}
 
 
 def fingerprint(commit: dict) -> str:
@@ -297,14 +320,6 @@ def by_position(table: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
     return {position: counts for position, counts in shown.items() if counts}
 
 
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "opencv": cv2.__version__}
-    for name in ("platemint", "numpy", "pyarrow", "torch"):
-        with suppress(metadata.PackageNotFoundError):  # platemint may run from a clone
-            found[name] = metadata.version(name)
-    return found
-
-
 def read_json(path: Path) -> dict:
     """A JSON file of the run folder. Raises PlatemintError where it is missing or damaged."""
     try:
@@ -317,11 +332,3 @@ def read_json(path: Path) -> dict:
 
 def _json(data: dict) -> str:
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
-
-
-def _csv(rows: list[dict]) -> str:
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)) or ["path", "reason"])
-    table.writeheader()
-    table.writerows(rows)
-    return text.getvalue()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -18,14 +19,14 @@ from PIL import Image, ImageOps
 from pipeline.balance import spread
 from pipeline.corpora import Corpus, Label, read_corpus
 from pipeline.grammar import letters_in_use, of_layout, pattern, positions_like, read_grammar
-from pipeline.plate import Plate, PlatemintError, characters, normalise
+from pipeline.plate import Failure, Plate, PlatemintError, characters, normalise
 from pipeline.recipe import GenerateRecipe, nearest
 
 STAGE = 1  # in random seeds: no two stages draw the same numbers
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # decoders a stranger's file is let into
 MOST_BYTES = 64 << 20
 MOST_PIXELS = 4_000_000  # a crop of one plate is far smaller; a scene needs its plates cut out first
-LEAST_SIDE = 8  # pixels
+LEAST_SIDE, MOST_SIDE = 8, 16_383  # pixels; WebP holds no longer ones, and no plate is that long
 FEW = 8  # photographs: among as many one will take a text that others do not
 
 
@@ -84,14 +85,14 @@ class CorpusSources:
         return (index + round * _stride(n)) % n
 
     def get(self, group: int, turn: int) -> Plate:
-        """A group's photograph by its number. Raises PlatemintError if the file is no longer what it was."""
+        """A group's photograph by its number. Raises Failure if the file is no longer what it was."""
         photo = self.photos[group][turn]
         try:
             image, source = read_picture(photo.path)
         except ValueError as fault:
-            raise PlatemintError(f"{photo.path}: was usable when the run began, now: {fault}") from None
+            raise Failure(f"{photo.path}: was usable when the run began, now: {fault}") from None
         if source != photo.source:
-            raise PlatemintError(f"{photo.path}: is not the picture it was when the run began; choose another --out")
+            raise Failure(f"{photo.path}: is not the picture it was when the run began; choose another --out")
         belongs = self.groups[group]
         return Plate(image=image, text=photo.text, layout=belongs.layout, source=source, split=belongs.split)
 
@@ -154,15 +155,28 @@ def read_picture(path: Path) -> tuple[np.ndarray, str]:
     return _decode(data), _sha256(data)[:16]
 
 
+def open_image(file: Path | BinaryIO, most_pixels: int) -> Image.Image:
+    """A picture file's header, its pixels not yet decoded. Raises ValueError with the reason where it is no picture.
+
+    most_pixels: what the caller takes; Pillow refuses far more by itself, and this is said of those. Raises OSError for
+    a file that cannot be read.
+    """
+    try:
+        return Image.open(file, formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise ValueError(f"more than {most_pixels:,} pixels") from None
+    except Exception as fault:  # decoders meet hostile files with errors of every kind
+        if isinstance(fault, OSError) and fault.errno:
+            raise
+        raise ValueError(f"not a picture ({', '.join(FORMATS)})") from None
+
+
 def _decode(data: bytes) -> np.ndarray:
     if not data:
         raise ValueError("empty file")
-    try:
-        picture = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Exception:  # decoders meet hostile files with errors of every kind
-        raise ValueError(f"not a picture ({', '.join(FORMATS)})") from None
+    picture = open_image(io.BytesIO(data), MOST_PIXELS)
     width, height = picture.size
-    if width * height > MOST_PIXELS:
+    if width * height > MOST_PIXELS or max(width, height) > MOST_SIDE:
         raise ValueError(f"{width} x {height} pixels are too many for a crop of one plate")
     if min(width, height) < LEAST_SIDE:
         raise ValueError(f"{width} x {height} pixels are too few to show a plate")

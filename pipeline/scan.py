@@ -2,7 +2,8 @@
 
 Every byte of every file is searched, and every name. A text is found as part of something longer, in any case, with any
 separators or without, in UTF-8 and UTF-16, with %XX and \\uXXXX for characters, in compressed chunks of PNG files, and
-a Chinese plate also without its province. It is not found in archives and the like, which are listed as unread, nor
+a Chinese plate also without its province. Where a text is a number or a word of an annotation file's format, it is told
+apart by the field that it stands in. It is not found in archives and the like, which are listed as unread, nor
 in base64, as HTML entities or as pixels that show it, nor where it is broken over lines or folders.
 """
 
@@ -11,12 +12,13 @@ from __future__ import annotations
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.literals import literals
 from pipeline.plate import DIGITS, LETTERS, TELLING, PlatemintError, behind_province
 from pipeline.segments import PIXELS, Bytes, Segment, inflated, mapped, segments
 
@@ -44,7 +46,8 @@ _JSON = re.compile(rb"\\u[0-9A-Fa-f]{4}(?:\\u[0-9A-Fa-f]{4})*")
 
 @dataclass(frozen=True)
 class Hit:
-    """A source text in the tree. path: relative to its root. where: "name", "bytes", "compressed text" or "pixels".
+    """A source text in the tree. path: relative to its root. where: "name", "bytes", "compressed text", "pixels"
+    or "literals".
 
     offset: in the file, of the text's first byte, or of the chunk that holds it compressed; in the name for a name.
     """
@@ -59,6 +62,7 @@ class Hit:
 class Scan:
     """What was found. hits: outside of coded pictures; there must be none.
 
+    literals: hits in what stands in annotation files because of their format (see `pipeline.literals`).
     chance: hits inside coded pictures, where any short text comes up at some time, and expected: how many there would
     be if the bytes there followed each other at random. A JPEG's standard tables spell 456789 and CDEFGHIJSTUVWXYZ.
     unsearched: texts that cannot be looked for, being found everywhere (fewer than `TELLING` characters, not counting
@@ -67,6 +71,7 @@ class Scan:
 
     hits: list[Hit] = field(default_factory=list)
     chance: list[Hit] = field(default_factory=list)
+    literals: list[Hit] = field(default_factory=list)
     expected: float = 0.0
     unsearched: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
@@ -74,14 +79,15 @@ class Scan:
     bytes: int = 0
 
 
-def scan(root: str | Path, texts: Iterable[str]) -> Scan:
-    """Searches a folder's files and all names in it, its own included. texts: normalised. Never follows a link.
+def scan(root: str | Path, texts: Iterable[str], but: Container[str] = ()) -> Scan:
+    """Searches a folder's files and all names in it. texts: normalised. Never follows a link.
 
+    but: names of what lies in the folder itself and is left out: it will not stay.
     Raises PlatemintError where there is no folder.
     """
     if not Path(root).is_dir():
         raise PlatemintError(f"{root}: no such folder")
-    searched = _Search(Path(root), texts)
+    searched = _Search(Path(root), texts, but)
     searched.run()
     return searched.found
 
@@ -123,7 +129,7 @@ class _Texts:
         close = codes.translate(None, bytes([_APART]))
         places = None
         for start in np.flatnonzero(self.begins[_numbers(close)]).tolist():
-            for length in self.lengths:
+            for length in (n for n in self.lengths if start + n <= len(close)):
                 if text := self.spelled.get(close[start : start + length]):
                     if places is None:
                         places = np.flatnonzero(np.frombuffer(codes, dtype=np.uint8) != _APART)
@@ -145,14 +151,15 @@ class _Texts:
 class _Search:
     """One walk through a tree."""
 
-    def __init__(self, root: Path, texts: Iterable[str]):
-        self.root, self.texts = root, _Texts(texts)
+    def __init__(self, root: Path, texts: Iterable[str], but: Container[str]):
+        self.root, self.texts, self.but = root, _Texts(texts), but
         self.found = Scan(unsearched=self.texts.unsearched)
         self.counts = np.zeros(256, dtype=np.int64)  # of bytes in coded pictures
 
     def run(self) -> None:
-        self.name(self.root.resolve().name, ".")
         for place, folders, files in os.walk(self.root, onerror=lambda bad: self.leave(bad.filename, bad.strerror)):
+            if Path(place) == self.root:
+                folders[:], files = ([name for name in names if name not in self.but] for names in (folders, files))
             for path in (Path(place, name) for name in sorted(folders) + sorted(files)):
                 self.name(path.name, self.relative(path))
                 if path.is_symlink() or not path.is_dir():
@@ -193,11 +200,14 @@ class _Search:
                     self.counts += np.bincount(np.frombuffer(block, dtype=np.uint8), minlength=256)
             else:
                 self.compressed(path, data, segment)
-        starts, name = [segment.start for segment in coded], self.relative(path)
-        for start, end, text in self.hits(data):
-            before = bisect_right(starts, start) - 1
-            if before >= 0 and end <= coded[before].end:
+        name, hits = self.relative(path), list(self.hits(data))
+        pixels = [(segment.start, segment.end) for segment in coded]
+        spans = literals(name, data) if hits and not coded else []
+        for start, end, text in hits:
+            if _within(start, end, pixels):
                 self.found.chance.append(Hit(name, "pixels", start, text))
+            elif _within(start, end, spans):
+                self.found.literals.append(Hit(name, "literals", start, text))
             else:
                 self.found.hits.append(Hit(name, "bytes", start, text))
         if kind := next((kind for magic, kind in CLOSED.items() if data[: len(magic)] == magic), ""):
@@ -215,6 +225,12 @@ class _Search:
             for start, end, text in self.texts.find(block):
                 if start < BLOCK:  # else the next block has it too
                     yield begin + start, begin + end, text
+
+
+def _within(start: int, end: int, spans: list[tuple[int, int]]) -> bool:
+    """Whether a hit lies inside one of some spans that are in order and apart."""
+    before = bisect_right(spans, start, key=lambda span: span[0]) - 1
+    return before >= 0 and end <= spans[before][1]
 
 
 def _blocks(data: Bytes, start: int, end: int, overlap: int) -> Iterator[tuple[bytes, int]]:

@@ -24,6 +24,7 @@ from pipeline.quotas import Wish, had
 from pipeline.recipe import GenerateRecipe, recipe_hash
 from pipeline.shares import read_target
 from pipeline.trade import PATIENCE, Rules, Trader
+from pipeline.versions import versions
 
 THREADS = 4  # that fetch sources and encode results beside the network
 MOST_OFTEN = 2  # times its share that a photograph may serve in a shard: easy ones shall not stand in for hard ones
@@ -158,6 +159,7 @@ def run_shard(shard: Shard, stages: Stages, rules: Rules | None = None, tick: Ti
     commit = {
         "shard": shard.number,
         "recipe_sha256": recipe_hash(recipe),
+        "versions": versions(),
         "files": files,
         "accepted": len(kept) - len(shard.real),
         "real": len(shard.real),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
+import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -15,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline.plate import Plate, PlatemintError
+from pipeline.plate import Failure, Plate
 from pipeline.recipe import GenerateRecipe
 
 TEMPORARY = ".part"  # a file under this suffix is not there yet: a killed process may leave one behind
@@ -26,7 +28,7 @@ _IPTC = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 EDITED_PHOTOGRAPH = _IPTC + "compositeWithTrainedAlgorithmicMedia"
 SYNTHETIC = _IPTC + "trainedAlgorithmicMedia"
 PHOTOGRAPH = _IPTC + "digitalCapture"
-AS_IT_IS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}  # files that readers of shards know
+AS_IT_IS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}  # files that readers of shards know
 _PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
@@ -34,6 +36,7 @@ def encode(image: np.ndarray, format: str, quality: int) -> bytes:
     """A picture file without metadata. image: uint8 (H, W, 3) RGB or (H, W); format: jpeg, png or webp; quality 1..100.
 
     Colour is kept at full resolution in JPEG: strokes on a plate are thin and often differ from it in colour alone.
+    Sides are at most those of `pipeline.sample.read_picture`, which every format holds.
     """
     settings = {
         "jpeg": [cv2.IMWRITE_JPEG_QUALITY, quality,
@@ -131,6 +134,15 @@ def parquet(rows: Sequence[dict], schema: pa.Schema) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
+def table(rows: Sequence[dict], columns: Iterable[str]) -> str:
+    """Rows as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
 def sha256(data: bytes | str) -> str:
     """Hexadecimal sha256, of text as UTF-8."""
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
@@ -140,7 +152,7 @@ def replace(path: Path, data: bytes | str, private: bool = False) -> None:
     """Writes a file so that at any moment it is whole, absent, or still the old one, power cuts included.
 
     private: nobody else may read it (POSIX), nor a file that somebody has put in its way.
-    Raises PlatemintError, and leaves nothing half written, when the disk is full or the folder cannot be written.
+    Raises Failure, and leaves nothing half written, when the disk is full or the folder cannot be written.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
@@ -152,7 +164,7 @@ def replace(path: Path, data: bytes | str, private: bool = False) -> None:
         os.replace(part, path)
         _sync(path.parent)
     except OSError as error:
-        raise PlatemintError(
+        raise Failure(
             f"{path}: cannot be written ({error.strerror or error}): make room or make the folder writable, and run "
             "the same command again; or choose another --out"
         ) from error

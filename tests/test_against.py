@@ -82,11 +82,33 @@ def test_a_sound_folder_passes(folders):
     assert not (folders[0] / "KLM4567.png").exists()
 
 
-def test_the_audit_s_own_words_are_no_plates():
-    assert _is_ours(Hit("audit.html", "bytes", 0, "FAMILY"))
-    assert _is_ours(Hit("audit.json", "bytes", 0, "NUMPY")) and _is_ours(Hit("audit.json", "bytes", 0, "SETTINGS"))
-    assert not _is_ours(Hit("one.txt", "bytes", 0, "FAMILY")) and not _is_ours(Hit("audit.html", "bytes", 0, "QXZWKV"))
-    assert not _is_ours(Hit("audit.json", "bytes", 0, "ABC1234"))
+def spelled(folder, text):
+    """The first place of a text in each of the audit's two files, as a hit."""
+    data = {name: (folder / name).read_bytes().upper() for name in ("audit.json", "audit.html")}
+    return [Hit(name, "bytes", some.index(text.encode()), text) for name, some in data.items() if text.encode() in some]
+
+
+def test_the_audit_s_own_words_and_figures_are_no_plates(folders):
+    out = folders[0]
+    audit = json.loads((out / "audit.json").read_text())
+    figures = str(audit["pixels"]["pixels"]), audit["made_with"]["generator, sha256"][7:12].upper()
+    for text in ("FAMILY", "NUMPY", "SETTINGS", "1A6B2F", *figures):
+        assert (found := spelled(out, text)) and all(_is_ours(hit, out) for hit in found), text
+    assert not _is_ours(Hit("one.txt", "bytes", 0, "FAMILY"), out)
+    assert not _is_ours(Hit("audit.html", "bytes", 9999, "QXZWKV"), out)
+
+
+@pytest.mark.parametrize("name, planted", [("audit.json", '"note": "{}",'), ("audit.html", "<p>{}</p>")])
+@pytest.mark.parametrize("text", ["ABC1234", "96000"])
+def test_a_text_in_the_audit_is_found(folders, tmp_path, name, planted, text):
+    """Also one that is a figure of the audit as well."""
+    out, corpus = folders[0], tmp_path / "corpus"
+    shutil.copytree(folders[1], corpus)
+    (corpus / "one.txt").write_text("\t".join(["one.png", *map(str, BOX), text]))
+    path = out / name
+    begin = 1 if name.endswith("json") else path.read_text().index("</style>") + 8
+    path.write_text(path.read_text()[:begin] + planted.format(text) + path.read_text()[begin:])
+    assert any(f.startswith(f"{name}: spells {text}") for f in faults((out, corpus)))
 
 
 def test_a_label_that_is_left_is_found(folders):

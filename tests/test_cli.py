@@ -1,5 +1,6 @@
 """The command line: exit codes, messages, and answers in time."""
 
+import errno
 import json
 import re
 import subprocess
@@ -128,10 +129,10 @@ def test_generate_inspect_verify(call, tmp_path):
     assert damaged.exit_code == 1 and shard.name in damaged.output
 
 
-def test_another_recipe_in_the_same_folder_exits_1(call, tmp_path):
+def test_another_recipe_in_the_same_folder_exits_2(call, tmp_path):
     generate(call, tmp_path / "run")
     result = generate(call, tmp_path / "run", "--seed", 5)
-    assert result.exit_code == 1 and "seed was 0, is 5" in result.output
+    assert result.exit_code == 2 and "seed was 0, is 5" in result.output
 
 
 def test_a_quota_that_cannot_be_filled_exits_3_and_is_printed(call, tmp_path, monkeypatch):
@@ -149,10 +150,13 @@ def test_dry_run_shows_the_recipe_and_writes_nothing(call, tmp_path):
         assert said in result.output
 
 
-def test_a_fault_of_the_machine_is_named_without_a_traceback(call, tmp_path, monkeypatch):
-    def unreadable(self):
-        raise PermissionError(13, "Permission denied", str(self))
+@pytest.mark.parametrize(
+    "number, exit_code", [(errno.EACCES, 2), (errno.ENAMETOOLONG, 2), (errno.EIO, 1), (errno.ENOSPC, 1)]
+)
+def test_a_fault_of_the_system_is_named_without_a_traceback(call, tmp_path, monkeypatch, number, exit_code):
+    def failing(self):
+        raise OSError(number, "said so", str(self))
 
-    monkeypatch.setattr(Path, "iterdir", unreadable)
+    monkeypatch.setattr(Path, "iterdir", failing)
     result = call("inspect", tmp_path)
-    assert result.exit_code == 1 and f"{tmp_path}: Permission denied" in result.output
+    assert result.exit_code == exit_code and f"{tmp_path}: said so" in result.output

@@ -1,15 +1,21 @@
 """edit: any size in, the same size out, nothing changed but the strokes, whatever else is in the batch."""
 
+import csv
+import re
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 
-from pipeline.edit import Editor, contact_sheet, edit_folder, finish, unlike
+from pipeline.edit import Editor, contact_sheet, finish, unlike
+from pipeline.edit_folder import edit_folder
 from pipeline.plate import SEPARATORS, Plate, PlatemintError
-from pipeline.recipe import Edit
+from pipeline.filter import Filter
+from pipeline.recipe import Edit, Limits
 from pipeline.render import load_layouts, random_text, render_plate
+from pipeline.sample import read_picture
 from run_pipeline import main
 
 SIZES = ((24, 94), (48, 160), (61, 203), (156, 320), (12, 30), (400, 900))
@@ -153,13 +159,48 @@ def folder(tmp_path):
 def test_the_spg_authors_call(folder, untrained, tmp_path):
     out = tmp_path / "out"
     summary = edit_folder(folder, folder / "gt.txt", folder / "gt2.txt", untrained.checkpoint, out)
-    assert "3 plates edited, 3 set aside" in summary
+    assert re.search(
+        r"3 plates edited, . of them under the default thresholds \(see scores.csv\); 3 set aside", summary
+    )
     for name in ("empty.jpg", "long.jpg", "gone.jpg"):
         assert name in summary
     assert (out / "gt.txt").read_text(encoding="utf8") == "1.jpg AB·1234\n2.jpg AB·12\n3.jpg XYZ-789\n"
     for number, size in enumerate(SIZES[:3], 1):
         assert cv2.imread(str(out / f"{number}.jpg")).shape[:2] == size
     assert cv2.imread(str(out / "sheet.png")) is not None
+
+
+def test_scores_are_those_of_the_filter(folder, untrained, tmp_path):
+    """Those that `generate` would store of the same edits, and the reason it would drop them for."""
+    out = tmp_path / "out"
+    summary = edit_folder(folder, folder / "gt.txt", folder / "gt2.txt", untrained.checkpoint, out)
+    rows = list(csv.DictReader((out / "scores.csv").open(encoding="utf8")))
+    assert list(rows[0]) == [
+        "file",
+        "text",
+        "reading",
+        "stability",
+        "slots",
+        "mask_reader",
+        "reader",
+        "residue",
+        "reason",
+    ]
+    texts = [("AB·1234", "CD·5678"), ("AB·12", "CD·56"), ("XYZ-789", "ABC-123")]
+    images = [read_picture(folder / f"i_s/{n}.jpg")[0] for n in (1, 2, 3)]
+    options = Edit(checkpoint=untrained.checkpoint)
+    made = Editor(options)([Plate(image, old, target=new) for image, (new, old) in zip(images, texts)])
+    for row, plate in zip(rows, Filter(Limits(), options)(made), strict=True):
+        assert (row["text"], row["reading"], row["reason"]) == (plate.text, plate.reading, plate.reason)
+        assert all(float(row[name]) == pytest.approx(score, abs=1e-4) for name, score in plate.scores.items())
+    assert f"{sum(bool(row['reason']) for row in rows)} of them under" in summary and any(row["reason"] for row in rows)
+
+
+def test_nothing_to_edit_is_unusable_input(folder, untrained, tmp_path):
+    (folder / "gt.txt").write_text("gone.jpg A1\nempty.jpg A1\n")
+    with pytest.raises(PlatemintError, match="not one picture could be edited; 2 set aside\n  gone.jpg: no such file"):
+        edit_folder(folder, folder / "gt.txt", None, untrained.checkpoint, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["../outside.jpg", "{folder}/i_s/1.jpg", "sheet.png", "gt.txt", "noext", "1.xyz"])
@@ -175,9 +216,9 @@ def test_a_name_never_leads_out_of_the_folder_nor_over_its_own_files(folder, unt
         target.write_bytes(before)
     (folder / "gt.txt").write_text(f"{name} AB·1234\n2.jpg AB·12\n", encoding="utf8")
     summary = edit_folder(folder, folder / "gt.txt", folder / "gt2.txt", untrained.checkpoint, tmp_path / "out")
-    assert "1 plates edited, 1 set aside" in summary and "plain name" in summary
+    assert "1 plates edited" in summary and "; 1 set aside" in summary and "plain name" in summary
     assert (folder / "i_s" / "1.jpg").read_bytes() == (folder / "outside.jpg").read_bytes() == before
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["2.jpg", "gt.txt", "sheet.png"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["2.jpg", "gt.txt", "scores.csv", "sheet.png"]
 
 
 def test_the_pictures_own_folder_is_no_place_for_results(folder, untrained):
@@ -191,14 +232,11 @@ def test_edit_on_the_command_line_reads_what_it_is_not_told(folder, tmp_path):
     run = CliRunner().invoke(main, list(map(str, arguments)))
     assert run.exit_code == 0 and " set aside" in run.output, run.output
     run = CliRunner().invoke(main, list(map(str, [*arguments, "--checkpoint", "nowhere"])))
-    assert run.exit_code == 1 and "nowhere" in run.output and "Traceback" not in run.output
+    assert run.exit_code == 2 and "nowhere" in run.output and "Traceback" not in run.output
 
 
 def test_shipped_checkpoints_write_what_they_are_told():
     """On rendered plates never trained on, our own reader reads the edits nearly as often as it reads the sources."""
-    from pipeline.filter import Filter
-    from pipeline.recipe import Filter as Limits
-
     rng, layouts = np.random.default_rng(2**40), list(load_layouts().values())
     made = []
     for i in range(52):

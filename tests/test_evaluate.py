@@ -317,7 +317,7 @@ def test_a_folder_that_cannot_be_made_is_named_before_the_work(untrained, tmp_pa
     (tmp_path / "file").write_text("")
     named = "--checkpoint", untrained.checkpoint, "--reader", untrained.reader
     result = call(*named, "--out", tmp_path / "file")
-    assert result.exit_code == 1 and f"{tmp_path / 'file'}: File exists" in result.output
+    assert result.exit_code == 2 and f"{tmp_path / 'file'}: File exists" in result.output
 
 
 def test_the_split_is_val_where_there_is_one(corpus, untrained):

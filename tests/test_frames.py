@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.corpora.frames import FORMATS, Dataset, open_dataset, rewrite
+from pipeline.corpora.frames import FORMATS, Dataset, open_dataset, records, rewrite
 from pipeline.plate import PROVINCES, SEPARATORS, PlatemintError, characters
 
 SHARED = Path(__file__).parents[2] / "shared" / "plates"
@@ -404,6 +404,20 @@ def test_pictures_that_are_not_there_are_set_aside_and_their_rows_left_out(tmp_p
 
 
 LINK, NONE, OUTSIDE = "a link, which is not followed", "no such picture, or several", "outside the dataset's folder"
+
+
+def test_a_picture_of_which_the_size_is_needed_is_refused_with_the_true_reason(tmp_path):
+    folder = records.Folder(make(tmp_path, {"small.jpg": None, "text.png": "GIF89a", "poster.png": "", "gone.png": ""}))
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "poster.png")
+    (tmp_path / "gone.png").unlink()
+    assert folder.size("small.jpg") == SIZE
+    for name, said in {
+        "text": "not a picture",
+        "poster": "more than 64,000,000 pixels",
+        "gone": "No such file",
+    }.items():
+        with pytest.raises(ValueError, match=said):
+            folder.size(f"{name}.png")
 
 
 def test_annotations_without_a_picture_are_set_aside(tmp_path):

@@ -222,6 +222,7 @@ def bad_files() -> dict[str, tuple[bytes | None, str]]:
         "floats": (data(Image.fromarray(np.zeros((9, 9), np.float32)), "TIFF"), "8 bits"),
         "moving png": (data(plain, "PNG", save_all=True, append_images=[plain.rotate(9)]), "several"),
         "moving webp": (data(plain, "WEBP", save_all=True, append_images=[plain.rotate(9)]), "several"),
+        "poster": (data(Image.new("1", (20_000, 10_000)), "PNG"), "more than 64,000,000 pixels"),
         "pages": (data(plain, "TIFF", save_all=True, append_images=[plain]), "several"),
         "30,000 squared": (png(30_000, 30_000), "pixels"),
         "9,000 squared": (png(9_000, 9_000), "pixels"),
@@ -238,6 +239,19 @@ def test_what_cannot_be_written_again_is_refused_with_the_reason(tmp_path, name)
     with pytest.raises(ValueError, match=reason) as refused:
         open_picture(path)
     assert "ABC1234" not in str(refused.value)
+
+
+@pytest.mark.parametrize("sampling", [0, 2])
+def test_of_several_pictures_in_a_phones_jpeg_the_first_is_used(tmp_path, sampling):
+    first, second = (Image.fromarray(pixels) for pixels in (SOFT, GRAINY))
+    options = {"quality": 90, "subsampling": sampling}
+    alone = saved(tmp_path / "alone.jpg", first, "JPEG", **options)
+    both = saved(tmp_path / "both.jpg", first, "MPO", save_all=True, append_images=[second], **options)
+    assert Image.open(both).n_frames == 2
+    one, two = open_picture(alone), open_picture(both)
+    assert two.format == "JPEG" and np.array_equal(one.pixels, two.pixels)
+    assert two.encode(changed(two.pixels)) == one.encode(changed(one.pixels))  # so nothing of the second is in it
+    assert metadata_of(written(both)) == () and Image.open(written(both)).format == "JPEG"
 
 
 def test_a_file_that_is_gone_is_refused(tmp_path):

@@ -443,7 +443,7 @@ def test_the_command_adds_what_it_says_and_verifies(call, uneven, tmp_path):
     again = call(uneven, "--out", tmp_path / "run", "--count", 30, "--merge")
     assert again.exit_code == 0
     other = call(uneven, "--out", tmp_path / "run", "--count", 31, "--merge")
-    assert other.exit_code == 1 and "count was 30, is 31" in other.output
+    assert other.exit_code == 2 and "count was 30, is 31" in other.output
     assert verify(tmp_path / "run").faults == []
 
 

@@ -3,9 +3,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stand_ins import frames
 
+from pipeline.anonymize import anonymize
 from pipeline.plate import PlatemintError
-from pipeline.recipe import GenerateRecipe, TrainRecipe, dump, load_recipe, recipe_hash
+from pipeline.recipe import AnonymizeRecipe, GenerateRecipe, Strict, TrainRecipe, dump, load_recipe, recipe_hash
+from pipeline.run import generate
 
 
 def fault(tmp_path, text=None, sets=(), **more):
@@ -69,17 +72,22 @@ def test_an_unknown_field_is_refused_with_file_field_and_nearest_name(tmp_path):
         ("filter: {min_reader: .nan}", "filter.min_reader: must be"),
         ("draw: {reserved: [NO]}", "draw.reserved.0: must be text (in quotes"),
         ("name: ../elsewhere", "name: must be letters, digits"),
-        ("filter: high", "filter: is a section with the fields rounds, "),
+        ("filter: high", "filter: is a section with the fields min_stability, "),
         ("count: 1\ncount: 2", "line 1: not YAML: count stands here twice"),
         ("count: [", "not YAML"),
         ("- count", "a recipe is a list of `field: value` lines"),
         ("task: train", "task: a recipe for 'train'"),
         ("source: {path: x, layouts: [uk]}", "source: layouts is for rendered plates"),
         ("source: {split: val}", "source: split is for a corpus"),
+        ("task: anonymize\ndraw: {forbid: nowhere.txt}", "draw.forbid: unknown field"),
+        ("task: anonymize\nfilter: {rounds: 3}", "filter.rounds: unknown field"),
+        ("task: train\nreal_share: 0.5", "real_share is for another network than spg"),
+        ("task: train\nnetwork: reader\nadversarial: 0.1", "adversarial is for another network than reader"),
     ],
 )
 def test_a_wrong_recipe_is_refused_with_its_file_and_remedy(tmp_path, text, said):
-    message = fault(tmp_path, text)
+    task = next((task for task in ("anonymize", "train") if f"task: {task}\n" in text), "generate")
+    message = fault(tmp_path, text, task=task)
     assert message.startswith(str(tmp_path / "my.yaml"))
     assert said in message
 
@@ -104,6 +112,52 @@ def test_a_file_that_is_not_text_is_refused(tmp_path):
     (tmp_path / "my.yaml").write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(PlatemintError, match="not a text file"):
         load_recipe(tmp_path / "my.yaml")
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The fields of recipes that are read from now on, as (class, field)."""
+    found = set()
+
+    def reading(self, name):
+        if name in type(self).model_fields:
+            found.add((type(self), name))
+        return super(Strict, self).__getattribute__(name)
+
+    monkeypatch.setattr(Strict, "__getattribute__", reading, raising=False)
+    return found
+
+
+def sections(model: type[Strict]) -> set[tuple[type[Strict], str]]:
+    """All fields of a recipe and of its sections."""
+    fields = {(model, name): field.annotation for name, field in model.model_fields.items()}
+    inner = [kind for kind in fields.values() if isinstance(kind, type) and issubclass(kind, Strict)]
+    return fields.keys() | {field for kind in inner for field in sections(kind)}
+
+
+def test_generate_reads_every_field_that_its_recipe_takes(read, untrained, tmp_path):
+    loose = {"min_stability": 0.0, "min_slots": 0.0, "min_mask_reader": 0.0, "min_reader": 0.0, "max_residue": 1.0}
+    made = GenerateRecipe(
+        count=1, source={"layouts": ["uk"]}, edit=untrained.model_dump(), filter=loose, out=str(tmp_path / "out")
+    )
+    read.clear()
+    assert generate(made).accepted == 1
+    unread = {f"{kind.__name__}.{name}" for kind, name in sections(GenerateRecipe) - read}
+    of_corpora = {f"Source.{name}" for name in ("layout", "grammar", "split")}
+    assert unread - of_corpora == {"GenerateRecipe.task"}
+
+
+def test_anonymize_reads_every_field_that_its_recipe_takes(read, untrained, tmp_path):
+    made = AnonymizeRecipe(
+        source={"path": str(frames(tmp_path / "in", {"a": ["ABC1234"]}))}, edit=untrained.model_dump(), name="x",
+        draw={"blocked": ["QQ"]}, filter={"min_stability": 0.0}, detector={},
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        read.clear()
+        anonymize(made)
+    unread = {f"{kind.__name__}.{name}" for kind, name in sections(AnonymizeRecipe) - read}
+    assert unread == {"AnonymizeRecipe.task", "Detect.min_score"}  # which is for a detector
 
 
 def test_recipes_that_ship_load():

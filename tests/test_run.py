@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,11 +11,16 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from stand_ins import Lucky, NoQ, recipe
 
+import run_pipeline
 from pipeline import run
+from pipeline.draw import draw_targets
 from pipeline.plate import PlatemintError
 from pipeline.shard import Stages, run_shard
+from pipeline.verify import verify
+from pipeline.versions import changed, versions
 
 HERE = Path(__file__).parent
 
@@ -293,6 +299,56 @@ def test_other_sources_networks_or_commits_are_refused(short):
     commit.write_text(commit.read_text().replace(json.loads(commit.read_text())["recipe_sha256"], "0" * 64))
     with pytest.raises(PlatemintError, match="00001.json.*another recipe"):
         run.generate(made, stages=Lucky(made))
+
+
+@pytest.fixture
+def others(monkeypatch):
+    """Other versions from now on, of a library that computes and of one that decodes."""
+    before = versions()
+    after = before | {"torch": "0.1", "pillow": "0.2"}
+    for module in ("pipeline.run", "pipeline.shard"):
+        monkeypatch.setattr(f"{module}.versions", lambda: after)
+    return [f"{name} was {before[name]}, is {after[name]}" for name in ("torch", "pillow")]
+
+
+def test_a_run_goes_on_with_other_versions_only_where_they_are_accepted(short, others, monkeypatch):
+    made = recipe(short, count=40)
+    whole = contents(short)
+    assert run.generate(made, stages=Lucky(made)).accepted == 40 and contents(short) == whole  # nothing was left to do
+    (short / "commits/00001.json").unlink()
+    left = contents(short)
+    with pytest.raises(PlatemintError) as refused:
+        run.generate(made, stages=Lucky(made))
+    assert all(said in str(refused.value) for said in [*others, "--accept-versions"]) and contents(short) == left
+    assert run.generate(made, stages=Lucky(made), accept_versions=True).accepted == 40
+    commits = [json.loads((short / f"commits/0000{n}.json").read_text())["versions"]["torch"] for n in range(3)]
+    assert commits == [versions()["torch"], "0.1", versions()["torch"]]
+    assert json.loads((short / "manifest.json").read_text())["versions"]["torch"] == sorted({*commits})
+    assert json.loads((short / "plan.json").read_text())["versions"] == versions()  # with which it was begun
+    assert verify(short).faults == []
+    monkeypatch.undo()  # and back: of one shard the versions are others still
+    (short / "commits/00002.json").unlink()
+    with pytest.raises(PlatemintError, match="torch was 0.1, is"):
+        run.generate(made, stages=Lucky(made))
+
+
+def test_the_versions_name_all_that_decides_bytes():
+    assert {"python", "opencv", "numpy", "torch", "pillow", "pyarrow", "scipy", "faker", "libjpeg"} <= versions().keys()
+    assert all(re.match(r"\d", version) for version in versions().values())
+    assert changed({"a": "1", "b": "2"}, {"b": "3", "c": "4"}) == [
+        "a was 1, is not there",
+        "b was 2, is 3",
+        "c was not there, is 4",
+    ]
+
+
+def test_a_plan_is_drawn_once(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(run, "draw_targets", lambda *args: drawn.append(args) or draw_targets(*args))
+    monkeypatch.setattr("pipeline.shard.Stages", Lucky)
+    options = ["--count", 30, "--set", "filter.rounds=90", "--set", "filter.min_reader=0.35", "--out", tmp_path / "run"]
+    assert CliRunner().invoke(run_pipeline.main, ["generate", *map(str, options)]).exit_code == 0
+    assert len(drawn) == 1
 
 
 def test_other_workers_and_a_moved_folder_are_no_other_recipe(short, tmp_path):

@@ -11,12 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from stand_ins import Lucky, Sources, recipe
 
 from pipeline import run
 from pipeline.plate import DIGITS, LETTERS, PROVINCES, PlatemintError, normalise
 from pipeline.recipe import load_recipe
-from pipeline.sample import _stride, _varied, open_sources, style_of
+from pipeline.sample import MOST_SIDE, _stride, _varied, open_sources, style_of
 from pipeline.shard import MOST_OFTEN, run_shard
 
 SHARED = Path(__file__).parents[2] / "shared" / "plates"
@@ -100,8 +101,10 @@ def test_unusable_pictures_are_set_aside_and_the_rest_goes_on(tmp_path):
     picture(folder / "thin.png", size=(7, 80))
     cv2.imwrite(str(folder / "huge.png"), np.zeros((2001, 2000), np.uint8))
     cv2.imwrite(str(folder / "bomb.png"), np.zeros((9600, 9600), np.uint8))
+    cv2.imwrite(str(folder / "ribbon.png"), np.zeros((8, MOST_SIDE + 1), np.uint8))
+    Image.new("1", (20_000, 10_000)).save(folder / "poster.png")
     cv2.imwrite(str(folder / "deep.png"), np.zeros((24, 80), np.uint16))
-    names = "empty noise cut twin folder link circle pipe thin huge bomb deep missing".split()
+    names = "empty noise cut twin folder link circle pipe thin huge bomb ribbon poster deep missing".split()
     rows = [f"{name}.png,AC{n}" for n, name in enumerate(names)] + [f"../outside.png,AD1\n{tmp_path}/outside.png,AD2"]
     with open(folder / "labels.csv", "a") as table:
         table.write("\n" + "\n".join(rows))
@@ -118,6 +121,7 @@ def test_unusable_pictures_are_set_aside_and_the_rest_goes_on(tmp_path):
     outsiders = ("link.png", "../outside.png", f"{tmp_path}/outside.png")
     assert {said[name] for name in outsiders} == {"outside the corpus folder"}
     assert "too few" in said["thin.png"] and "too many" in said["huge.png"] and "too many" in said["bomb.png"]
+    assert "too many" in said["ribbon.png"] and said["poster.png"] == "more than 4,000,000 pixels"
     assert "8 bits" in said["deep.png"] and said["circle.png"]
     assert "AC3" in sources.texts  # a plate of the corpus all the same: never drawn
 

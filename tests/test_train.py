@@ -30,7 +30,8 @@ SMALL = dict(batch=2, workers=0, log_every=1, sheet_every=1000, warmup=2, layout
 
 
 def recipe(folder, **changes):
-    return TrainRecipe(**(SMALL | {"steps": 4, "generator_from": 2, "out": str(folder)} | changes))
+    own = {} if changes.get("network") == "reader" else {"generator_from": 2}
+    return TrainRecipe(**(SMALL | {"steps": 4, "out": str(folder)} | own | changes))
 
 
 def curve(folder):
@@ -117,7 +118,8 @@ def test_a_damaged_state_is_told(tmp_path, damage):
 
 def test_a_missing_reader_is_told_without_a_traceback(tmp_path):
     run = CliRunner().invoke(main, ["train", "--set", f"out={tmp_path}", "--set", "reader=nowhere", "--set", "steps=1"])
-    assert run.exit_code == 1 and "nowhere" in run.output and "Traceback" not in run.output
+    assert run.exit_code == 2 and "nowhere" in run.output and "Traceback" not in run.output
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_loss_that_is_not_a_number_stops_and_saves_the_batch(tmp_path):

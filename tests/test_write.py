@@ -5,6 +5,7 @@ import io
 import json
 import os
 
+import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +15,20 @@ from PIL import Image
 from stand_ins import recipe
 
 from pipeline import write
+from pipeline.edit import Editor
+from pipeline.filter import Filter
 from pipeline.plate import Plate, PlatemintError
+from pipeline.recipe import Limits
+from pipeline.sample import LEAST_SIDE, MOST_SIDE
+
+
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp"])
+@pytest.mark.parametrize("size", [(LEAST_SIDE, MOST_SIDE), (MOST_SIDE, LEAST_SIDE)])
+def test_the_longest_sources_can_be_edited_judged_and_written(untrained, format, size):
+    image = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
+    (edited,) = Filter(Limits(), untrained)(Editor(untrained)([Plate(image, "ABC123", target="XYZ789")]))
+    for pixels in (edited.image, edited.target_mask):
+        assert cv2.imdecode(np.frombuffer(write.encode(pixels, format, 95), np.uint8), -1).shape[:2] == size
 
 
 def plate(rng, index=0, reason="", height=20, width=64):

@@ -11,6 +11,7 @@ import csv
 import os
 import pickle
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,8 +22,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from models import checkpoint
+from pipeline import lock
 from pipeline.edit import choose_device
-from pipeline.plate import PlatemintError
+from pipeline.plate import Failure, PlatemintError
 from pipeline.recipe import TrainRecipe, dump
 from pipeline.train.generator import SPGTask
 from pipeline.train.pairs import Batch, batches, validation
@@ -149,7 +151,7 @@ class Run:
             raise PlatemintError(f"{path}: is damaged ({fault}); start afresh under another name") from None
 
     def advance(self, batch: Batch) -> dict[str, float]:
-        """One step. Raises PlatemintError, with the batch saved, when the loss is not a number."""
+        """One step. Raises Failure, with the batch saved, when the loss is not a number."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe, self.step)
         rng = np.random.default_rng([self.recipe.seed, 1, self.step, self.peers.rank])
@@ -175,7 +177,7 @@ class Run:
         if bad:
             torch.save(asdict(batch), self.folder / "nan-batch.pt")
         if self.peers.any(bad):
-            raise PlatemintError(
+            raise Failure(
                 f"loss is {loss.item()} at step {self.step}; batch saved as {self.folder / 'nan-batch.pt'}; "
                 "start again with a lower lr, from the checkpoint if it is good"
             )
@@ -206,8 +208,14 @@ def train(recipe: TrainRecipe, resume: bool = False, say=print) -> Path:
     """Trains to recipe.steps, or until the validation score stops rising, and returns the checkpoint's path.
 
     resume: continue the run in the recipe's folder. Raises PlatemintError where the folder holds another run (without
-    resume) or none (with resume), and for a corpus that cannot teach.
+    resume) or none (with resume), and for a corpus that cannot teach; Failure where another process trains in it.
     """
+    first = os.environ.get("RANK", "0") == "0"  # the only one of several processes that writes
+    with lock.held(recipe.folder) if first else nullcontext():
+        return _trained(recipe, resume, say)
+
+
+def _trained(recipe: TrainRecipe, resume: bool, say) -> Path:
     folder = recipe.folder
     state = folder / "state.pt"
     if state.exists() and not resume:
@@ -218,12 +226,12 @@ def train(recipe: TrainRecipe, resume: bool = False, say=print) -> Path:
         raise PlatemintError(f"{folder}: nothing to resume, state.pt is missing; start without --resume")
     if recipe.source and recipe.network == "spg" and not recipe.reader:
         raise PlatemintError("reader: real plates can only be learned with a reader to judge legibility; name one")
-    (folder / "sheets").mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(recipe.threads)
     try:
         run = Run(recipe, folder, say)
     except checkpoint.CheckpointError as fault:
         raise PlatemintError(f"start or reader: {fault}") from None
+    (folder / "sheets").mkdir(parents=True, exist_ok=True)
     if resume:
         run.load()
     if run.peers.rank == 0:

@@ -13,15 +13,14 @@ from pathlib import Path
 from posixpath import basename, dirname, join, normpath, splitext
 from typing import NamedTuple
 
-from PIL import Image
-
 from pipeline.corpora.labels import unused
 from pipeline.plate import PlatemintError
-from pipeline.sample import FORMATS
+from pipeline.sample import open_image
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 TEXT_KEYS = ("text", "plate", "plate_text")  # attributes that hold a plate's text
 PLATE = re.compile(r"plate|licen[cs]e|matricula|placa|\blp\b", re.IGNORECASE)  # in names of classes: these are plates
+MOST_PIXELS = 64_000_000  # of a frame
 ORIENTATION = 0x0112  # EXIF; 5 to 8 lie on their side
 _PEEK = 4096  # bytes that show what a file is
 _FEW = 20  # files that show what a folder is
@@ -242,7 +241,11 @@ def _size(path: Path) -> tuple[int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a picture's oddities matter only to who decodes it
-            with Image.open(path, formats=FORMATS) as picture:
+            with open_image(path, MOST_PIXELS) as picture:
                 return picture.size[:: -1 if picture.getexif().get(ORIENTATION, 1) >= 5 else 1]
-    except Exception:  # decoders meet hostile files with errors of every kind
-        raise ValueError(f"not a picture ({', '.join(FORMATS)})") from None
+    except OSError as fault:
+        raise ValueError(f"cannot be read: {fault.strerror or fault}") from None
+    except ValueError:
+        raise
+    except Exception:  # of an EXIF block that decoders stumble over
+        raise ValueError("broken picture: cannot be decoded") from None

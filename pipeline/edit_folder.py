@@ -1,0 +1,102 @@
+"""edit: given texts on given plates, the SPG authors' inference call. What it is not sure of stands in scores.csv."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from models.reader import decode
+from pipeline import lock, write
+from pipeline.corpora import gt
+from pipeline.edit import QUALITY, Editor, autocast, batched, contact_sheet, network_input
+from pipeline.filter import Filter
+from pipeline.plate import Plate, PlatemintError, characters, normalise, spell_like
+from pipeline.recipe import Edit, Limits
+from pipeline.sample import read_picture
+
+FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}  # that are written, by the name's ending
+SHEET, LABELS, SCORES = "sheet.png", "gt.txt", "scores.csv"
+SHOWN = 40  # plates on the sheet
+
+
+def edit_folder(input_dir: Path, input_text: Path, source_text: Path | None, name: str, out: Path) -> str:
+    """Edits the pictures of a folder to the texts of a `name text` file; returns a summary.
+
+    source_text: what the pictures say, in the same form; where None, our reader reads them. Writes to out the edited
+    pictures under their own names, gt.txt with their new texts, scores.csv with what our reader reads of each, its five
+    scores and which of `generate`'s default thresholds it fails, and sheet.png (source, B_s, B_t and edit of the first
+    ones). What cannot be edited is set aside with its reason.
+    Raises PlatemintError where out is the pictures' folder and where not one picture can be edited, Failure where
+    another process writes to out.
+    """
+    folder = input_dir / gt.PICTURES if (input_dir / gt.PICTURES).is_dir() else input_dir
+    if out.resolve() in (folder.resolve(), input_dir.resolve()):
+        raise PlatemintError(f"--out {out}: is the folder of the pictures, which would be overwritten; choose another")
+    options = Edit(checkpoint=name)
+    editor, judge = Editor(options), Filter(Limits(), options)
+    known = {file: text for _, file, text in gt.pairs(source_text)} if source_text else {}
+    wanted = {file: (normalise(known.get(file, "")), normalise(text)) for _, file, text in gt.pairs(input_text)}
+    with lock.held(out):
+        return _edited(wanted, folder, editor, judge, out)
+
+
+def _edited(wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, judge: Filter, out: Path) -> str:
+    """Writes everything; returns the summary. wanted: {name: (source text, target)}."""
+    aside: dict[str, str] = {}
+    scored, shown = [], []
+    for some in batched(wanted.items(), editor.options.batch):
+        plates = _edit_some(dict(some), folder, editor, judge, aside)
+        for file, plate in plates.items():
+            write.replace(out / file, write.encode(plate.image, FORMATS[Path(file).suffix.lower()], QUALITY))
+            scored.append(_scores(file, plate))
+        shown += list(plates.values())[: SHOWN - len(shown)]
+    reasons = "".join(f"\n  {file}: {reason}" for file, reason in aside.items())
+    if not scored:
+        raise PlatemintError(f"{folder}: not one picture could be edited; {len(aside)} set aside{reasons}")
+    write.replace(out / LABELS, "".join(f"{row['file']} {row['text']}\n" for row in scored))
+    write.replace(out / SCORES, write.table(scored, scored[0]))
+    write.replace(out / SHEET, write.encode(contact_sheet(shown), "png", QUALITY))
+    doubtful = sum(bool(row["reason"]) for row in scored)
+    told = f", {doubtful} of them under the default thresholds (see {SCORES})" if doubtful else ""
+    return f"{out}: {len(scored)} plates edited{told}; {len(aside)} set aside{reasons}"
+
+
+def _scores(file: str, plate: Plate) -> dict[str, str]:
+    scores = {name: f"{score:.4f}" for name, score in plate.scores.items()}
+    return {"file": file, "text": plate.text, "reading": plate.reading, **scores, "reason": plate.reason}
+
+
+def _edit_some(
+    wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, judge: Filter, aside: dict[str, str]
+) -> dict[str, Plate]:
+    """{name: edited and scored plate}; what cannot be edited goes to aside with its reason."""
+    plates: dict[str, Plate] = {}
+    for file, (text, target) in wanted.items():
+        try:
+            if Path(file).name != file or file in (SHEET, LABELS) or Path(file).suffix.lower() not in FORMATS:
+                raise ValueError(f"must be the plain name of a picture ending in {', '.join(FORMATS)}")
+            image, source = read_picture(folder / file)
+            plates[file] = Plate(image, text, source=source, target=target)
+        except ValueError as fault:
+            aside[file] = str(fault)
+    _read_missing([plate for plate in plates.values() if not plate.text], judge)
+    for file, plate in list(plates.items()):
+        try:
+            editor.check(plate)
+        except PlatemintError as fault:
+            aside[file] = str(fault)
+            del plates[file]
+    return dict(zip(plates, judge(editor(list(plates.values())))))
+
+
+def _read_missing(plates: list[Plate], judge: Filter) -> None:
+    """Reads the source texts that were not given."""
+    if not plates:
+        return
+    config = judge.reader.config
+    with torch.inference_mode(), autocast(judge.device, judge.dtype):
+        seen = judge.reader(network_input([p.image for p in plates], config.height, config.width, judge.device))
+    for plate, text in zip(plates, decode(seen, config.alphabet)):
+        same_count = len(text) == len(characters(plate.target))  # then separators of the target are on the plate too
+        plate.text = spell_like(text, plate.target) if same_count else text

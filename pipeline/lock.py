@@ -1,0 +1,72 @@
+"""lock: an output folder is written by one process at a time.
+
+The lock is the operating system's own, so that it goes with its process: what a kill leaves behind is taken over. On
+storage without such locks it is a file with the process in it (see `filelock`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipeline.plate import Failure, PlatemintError
+
+LOCK, HOLDER = ".lock", ".lock.json"  # in the folder while it is held; HOLDER says by whom, for people
+FILES = (LOCK, HOLDER)
+TRIES = 20  # at reading HOLDER, within a second: it is written once the folder is held
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Holds a folder, which is made where there is none. Nothing of the lock is left in it afterwards.
+
+    Raises Failure, at once, where another process holds it, and PlatemintError where it cannot be written.
+    """
+    lock, new = FileLock(folder / LOCK), not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+        _sign(folder)
+    except Timeout:
+        raise Failure(
+            f"{folder}: is being written by {_holder(folder)}: wait until that has ended, or end it, and run the same "
+            "command again; or choose another --out"
+        ) from None
+    except OSError as fault:
+        lock.release()
+        raise PlatemintError(f"{folder}: cannot be written ({fault.strerror or fault}): choose another --out") from None
+    try:
+        yield
+    finally:
+        for name in reversed(FILES):  # the lock itself last: who holds it may still be asked
+            with suppress(OSError):
+                (folder / name).unlink()
+        if new:
+            with suppress(OSError):  # it stays where anything is in it
+                folder.rmdir()
+        lock.release()
+
+
+def _sign(folder: Path) -> None:
+    since = datetime.now().astimezone().isoformat(timespec="seconds")
+    holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
+    (folder / HOLDER).write_text(json.dumps(holder), encoding="utf8")
+
+
+def _holder(folder: Path) -> str:
+    """Who holds a folder: "process 4711 on HOST since TIME"."""
+    for _ in range(TRIES):
+        try:
+            holder = json.loads((folder / HOLDER).read_text(encoding="utf8"))
+            return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+        except (OSError, ValueError, KeyError, TypeError):  # it has only just begun
+            time.sleep(0.05)
+    return "another process"
