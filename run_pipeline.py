@@ -1,8 +1,8 @@
 """The command line: one verb per use, thin. Also installed as `platemint`.
 
 Exit codes: 0 done; 2 wrong usage, wrong recipe or unusable input; 3 finished, but something is left to do: a quota that
-could not be filled, plates that no annotation covers; 1 anything else: a full disk, a folder that another process is
-writing, a check that found a fault.
+could not be filled, plates that no annotation covers, annotations that belong to no picture, no picture written; 1
+anything else: a full disk, a folder that another process is writing, a check that found a fault.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import sys
 import traceback
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -177,6 +178,7 @@ def rebalance(corpus, out, count, until, split, merge, forbid, recipe, sets, see
 @click.argument("corpus", metavar="CORPUS")
 @click.option("--out", metavar="DIR", help="Folder written.  [default: outputs/anonymized]")
 @click.option("--format", "form", metavar="NAME", help="Format of the dataset, where several fit.")
+@click.option("--class", "classes", metavar="NAME", multiple=True, help="A class of plates, by name or number.")
 @click.option("--key-file", metavar="FILE", help="Compute new texts from this key; made where there is none.")
 @click.option("--track-consistent", is_flag=True, help="The same plate, the same new text, within this run.")
 @click.option("--on-doubt", type=click.Choice(["redact", "withhold"]), help="For plates not proven gone.")
@@ -186,7 +188,9 @@ def rebalance(corpus, out, count, until, split, merge, forbid, recipe, sets, see
 @click.option("--list", "list_file", metavar="FILE", help="List the plates given up, for you alone: it names them.")
 @click.option("--recipe", metavar="FILE", help="Recipe to start from.")
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Set a field of the recipe.")
-def anonymize(corpus, out, form, key_file, track_consistent, on_doubt, detector, list_file, recipe, sets) -> None:
+def anonymize(
+    corpus, out, form, classes, key_file, track_consistent, on_doubt, detector, list_file, recipe, sets
+) -> None:
     """Write a dataset anew with other plates.
 
     CORPUS is the folder of a dataset of frames or crops in one of many formats; the output is of the same format, with
@@ -195,14 +199,17 @@ def anonymize(corpus, out, form, key_file, track_consistent, on_doubt, detector,
     plate each is. It names real plates: never pass it on.
     Exit code 1 where a text of the dataset is found in the output, which then keeps the mark of a run that has not ended;
     3 where the detector finds plates there that no annotation covers, or cannot be run on a picture: audit.json lists
-    them.
+    them; where annotations belong to no picture, so that pictures without one are withheld; and where no picture is
+    written.
     """
     import json
 
     from pipeline.anonymize import Anonymizer, anonymize, may_leave
+    from pipeline.corpora.frames import NAMED_BY
 
     given = {"source.path": corpus, "source.format": form, "out": out, "key_file": key_file, "on_doubt": on_doubt}
     given |= {"detector.path": detector, "list_file": list_file}
+    given |= {"source.classes": classes} if classes else {}
     given |= {"track_consistent": True} if track_consistent else {}
     resolved = _load(recipe, sets, given, "anonymize")
     with _unquoted():
@@ -211,11 +218,9 @@ def anonymize(corpus, out, form, key_file, track_consistent, on_doubt, detector,
         audit = anonymize(resolved, sys.stderr, anonymizer)
     told = {name: value for name, value in audit.items() if name != "given_up"}  # may be long: the file has it
     click.echo(json.dumps(told, ensure_ascii=False, indent=1))
-    found = audit.get("detector", {})
-    uncovered, unseen = found.get("plates_uncovered", 0), found.get("pictures_not_looked_at", 0)
-    if uncovered or unseen:
-        told = f"{uncovered:,} plates that no annotation covers, shown as they were; {unseen:,} pictures not looked at"
-        click.echo(f"{told}: see detector in {resolved.folder / 'audit.json'}", err=True)
+    left = [*_left_to_do(audit, NAMED_BY.get(anonymizer.dataset.format, ""))]
+    for told in left:
+        click.echo(f"{told}: see {resolved.folder / 'audit.json'}", err=True)
     if not may_leave(audit):
         found = audit["source_texts"]["found"], audit["pixels"]["outside"]
         click.echo(
@@ -224,7 +229,23 @@ def anonymize(corpus, out, form, key_file, track_consistent, on_doubt, detector,
             err=True,
         )
         sys.exit(1)
-    sys.exit(3 if uncovered or unseen else 0)
+    sys.exit(3 if left else 0)
+
+
+def _left_to_do(audit: dict, named_by: str) -> Iterator[str]:
+    """What somebody has to see to once a dataset is anonymized. named_by: what says which picture annotations are of."""
+    found, annotations = audit.get("detector", {}), audit["annotations"]
+    uncovered, unseen = found.get("plates_uncovered", 0), found.get("pictures_not_looked_at", 0)
+    if uncovered or unseen:
+        yield f"{uncovered:,} plates that no annotation covers, shown as they were; {unseen:,} pictures not looked at"
+    if left := annotations["left_over"]:
+        yield (
+            f"{left:,} annotations of plates belong to no picture or are in no known form, so that pictures without an "
+            f"annotated plate, {annotations['pictures_withheld']:,}, are withheld. Mend {named_by}, and run it again "
+            "(--list FILE says which)"
+        )
+    if not audit["pictures"]["written"]:
+        yield "not one picture was written"
 
 
 def _load(recipe, sets, given: dict, task: str = "generate"):
@@ -357,7 +378,8 @@ def grammar(spec) -> None:
 @click.argument("run", type=FOLDER)
 @click.option("--against", metavar="CORPUS", type=FOLDER, help="RUN is an anonymized folder: check it against this.")
 @click.option("--format", "form", metavar="NAME", default="", help="Format of CORPUS, where several fit.")
-def verify(run, against, form) -> None:
+@click.option("--class", "classes", metavar="NAME", multiple=True, help="A class of plates of CORPUS, as it was given.")
+def verify(run, against, form, classes) -> None:
     """Check a finished run.
 
     Decodes every image, recounts labels, checks hashes, quotas and invariants. RUN is a run's folder. With --against,
@@ -368,9 +390,9 @@ def verify(run, against, form) -> None:
     from pipeline.against import verify_against
     from pipeline.verify import verify
 
-    if form and not against:
-        raise click.UsageError("--format: is about the CORPUS of --against")
-    report = verify_against(run, against, form, sys.stderr) if against else verify(run)
+    if (form or classes) and not against:
+        raise click.UsageError("--format and --class: are about the CORPUS of --against")
+    report = verify_against(run, against, form, sys.stderr, classes) if against else verify(run)
     for fault in report.faults:
         click.echo(fault)
     click.echo(report.summary)

@@ -543,7 +543,8 @@ BAD_TEXTS = [*TEXTS, *(f"BAD100{k}" for k in range(6)), "BAD1111"]
 def test_bad_input_is_set_aside_counted_and_named_nowhere(bad, tmp_path, capfd):
     audit = anonymized(bad, tmp_path / "out", progress=sys.stderr)
     assert audit["plates"] == {"annotated": 15, "replaced": 7, "redacted": 1, "withheld": 0, "set_aside": 7}
-    assert audit["pictures"] == {"found": 11, "written": 7, "without_annotation": 3, "withheld": 0, "set_aside": 4}
+    assert audit["pictures"] == {"found": 11, "written": 4, "without_annotation": 0, "withheld": 3, "set_aside": 4}
+    assert audit["annotations"] == {"left_over": 2, "pictures_withheld": 3}
     assert audit["missing_pictures_and_other_faults"] == 3 and audit["files_not_copied"] == 1 and adds_up(audit)
     assert is_clean(tmp_path / "out", BAD_TEXTS) and audit["source_texts"]["searched"] == 10
     assert not any(path.is_symlink() for path in (tmp_path / "out").rglob("*"))
@@ -553,7 +554,11 @@ def test_bad_input_is_set_aside_counted_and_named_nowhere(bad, tmp_path, capfd):
 
 def test_the_program_names_no_plate_and_tells_the_audit(call, bad, tmp_path):
     result = call(bad, "--out", tmp_path / "out")
-    assert result.exit_code == 0 and json.loads(result.stdout)["plates"]["replaced"] == 7
+    assert result.exit_code == 3 and json.loads(result.stdout)["plates"]["replaced"] == 7
+    assert (
+        "2 annotations of plates belong to no picture" in result.stderr
+        and "Mend the annotation file's name" in result.stderr
+    )
     assert not [text for text in (*BAD_TEXTS, "front", "elsewhere", "two.") if text in result.output]
 
 

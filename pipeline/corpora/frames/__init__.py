@@ -12,16 +12,33 @@ No picture's pixels are read here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from posixpath import splitext
 
-from pipeline.corpora.frames import aolp, ccpd, checks, coco, gt, lists, names, openalpr, table, ufpr, voc, yolo
-from pipeline.corpora.frames.records import Dataset, Folder, Frame, Mark, Spot, split_named
+from pipeline.corpora.frames import (
+    aolp,
+    ccpd,
+    checks,
+    coco,
+    gt,
+    lists,
+    name_texts,
+    names,
+    openalpr,
+    overlooked,
+    ppocrlabel,
+    table,
+    ufpr,
+    voc,
+    yolo,
+)
+from pipeline.corpora.frames.classes import of_plates
+from pipeline.corpora.frames.records import PLATE, Dataset, Folder, Frame, Mark, Refused, Spot, split_named
 from pipeline.corpora.frames.rewording import Rewording
 from pipeline.plate import PlatemintError
 
-__all__ = ["FORMATS", "Dataset", "Frame", "Spot", "open_dataset", "rewrite"]
+__all__ = ["FORMATS", "NAMED_BY", "Dataset", "Frame", "Spot", "open_dataset", "rewrite"]
 
 FORMATS = {
     "table": table,
@@ -32,27 +49,45 @@ FORMATS = {
     "yolo": yolo,
     "coco": coco,
     "voc": voc,
+    "ppocrlabel": ppocrlabel,
     "ccpd": ccpd,
     "names": names,
 }
+_STEM = "the annotation file's name, which has to be its picture's but for the suffix"
+NAMED_BY = {  # what says which picture an annotation is about
+    "table": "the column of pictures (path, image_path, file_name, file) of the table",
+    "gt": "the name that each line of the text file begins with",
+    "ppocrlabel": "the name that each line of the label file begins with",
+    "coco": "images[].file_name and annotations[].image_id of the .json file",
+} | dict.fromkeys(["openalpr", "ufpr", "aolp", "yolo", "voc"], _STEM)
 LAST = "names"  # fits many a folder that is of another format as well
 BOM = b"\xef\xbb\xbf"
 
 
-def open_dataset(root: str | Path, format: str = "", sure: bool = False) -> Dataset:
+def open_dataset(root: str | Path, format: str = "", sure: bool = False, classes: Iterable[str] = ()) -> Dataset:
     """The frames of a dataset's folder, by path. format: a name in `FORMATS`, "" for the one that fits.
 
-    sure: it is of this format even where nothing in it shows that or any other, all its plates being gone.
-    Raises PlatemintError where no format fits or several do, and for an annotation file about several pictures that
-    cannot be read; whatever else cannot be used is in `set_aside`.
+    sure: it is of this format even where nothing in it shows that or any other, all its plates being gone. classes: the
+    classes of plates, by name or number; none: those that speak of plates, or the only one in use.
+    Raises PlatemintError where no format fits or several do, where it is not clear which classes are plates, and for an
+    annotation file about several pictures that cannot be read; whatever else cannot be used is in `set_aside`.
     """
-    folder = Folder(root)
-    format, notes = _recognised(folder, format, sure)
-    dataset = Dataset(folder, format, notes, lists.find(folder, notes))
+    folder = Folder(root, classes)
+    found, notes = _recognised(folder, format, sure)
+    dataset = Dataset(folder, found, notes, lists.find(folder, notes))
     dataset.unknown = sorted({*folder.files} - folder.pictures - {*notes} - {*dataset.lists})
     for link in folder.links:
         dataset.put_aside(link, "", folder.absence(link))
-    checks.collect(dataset, _marks(dataset), _listed(dataset))
+    marks = [*_marks(dataset)]
+    dataset.classes = of_plates(folder, marks, sure)
+    plates = (m for m in marks if not m.kind or m.kind in dataset.classes or m.text is not None)
+    checks.collect(dataset, plates, _listed(dataset))
+    if not sure:
+        overlooked.count(dataset)
+        if format:
+            _refuse_others(dataset)
+    checks.withhold(dataset)
+    dataset.named = name_texts.find(dataset)
     return dataset
 
 
@@ -63,13 +98,15 @@ def rewrite(dataset: Dataset, new_text: Callable[[Frame, str], str]) -> dict[str
     Bytes are None for a picture: the caller supplies them. What is set aside or unknown is not there, nor what
     annotation files say about it. Old texts go from annotations, other strings and names, in any case, with or without
     separators; of new ones, names take the separators only where the old had some. Names that hold no text stay, and
-    no two pictures get one name. With the texts that are there every file stays as it is.
+    no two pictures get one name. Pictures are to be written upright: places in them as they are stored are turned with
+    them. With the texts that are there every other file stays as it is.
     Raises PlatemintError for a text that the format cannot write and for two annotation files that get one name.
     """
     new = Rewording(dataset, new_text, getattr(FORMATS[dataset.format], "rename", None))
     becomes: dict[str, tuple[str, bytes | None]] = {old: (path, None) for old, path in new.paths.items()}
-    for note, picture in dataset.notes.items():
-        if not picture or picture in new.paths:
+    for note, owner in dataset.notes.items():
+        picture = next((path for path in dataset.sharing(owner) if path in new.paths), "") if owner else ""
+        if picture or not owner:
             text = FORMATS[dataset.format].rewrite(note, dataset.folder.text(note), picture, new)
             becomes[note] = (new.note(note, picture), _encoded(dataset, note, text))
     for path in dataset.lists:
@@ -87,6 +124,9 @@ def _recognised(folder: Folder, format: str, sure: bool) -> tuple[str, dict[str,
     fits = {name: found for name in wanted if (found := _found(FORMATS[name], folder)) is not None}
     if len(fits) > 1:
         fits.pop(LAST, None)
+    for name in [*fits]:
+        for other in getattr(FORMATS[name], "INCLUDES", ()):
+            fits.pop(other, None)
     if not fits and sure and all(_found(module, folder) is None for module in FORMATS.values()):
         return format, {}
     if not fits:
@@ -97,6 +137,20 @@ def _recognised(folder: Folder, format: str, sure: bool) -> tuple[str, dict[str,
             "folder of one dataset"
         )
     return fits.popitem()
+
+
+def _refuse_others(dataset: Dataset) -> None:
+    """Raises Refused where another format has plates in a picture that this one, chosen by name, has none in."""
+    bare = {frame.path for frame in dataset.unannotated}
+    others = {name: module for name, module in FORMATS.items() if name not in (dataset.format, LAST)}
+    for name, module in others.items() if bare else ():
+        other = Dataset(dataset.folder, name, _found(module, dataset.folder) or {})
+        plates = (mark for mark in _marks(other) if not mark.kind or PLATE.search(mark.kind))
+        if {*other.notes} - {*dataset.notes} and any(mark.picture in bare and not mark.empty for mark in plates):
+            raise Refused(
+                f"{dataset.root}: there are annotations of {name} too, and of pictures that {dataset.format} says "
+                "nothing about; give the folder of one dataset"
+            )
 
 
 def _found(module, folder: Folder) -> dict[str, str] | None:
@@ -113,13 +167,19 @@ def _marks(dataset: Dataset) -> Iterator[Mark]:
         yield from module.read_names(folder)
     for note, picture in dataset.notes.items():
         split = "" if picture else split_named(splitext(note)[0])
-        try:
-            marks = list(module.read(note, folder.text(note), picture, folder))
-        except (PlatemintError, ValueError) as fault:
-            if not picture:
+        sharing = dataset.sharing(picture) if picture else [""]
+        for path in sharing:
+            try:
+                marks = list(module.read(note, folder.text(note), path, folder))
+                if len(sharing) > 1 and any(checks.plate_text(mark.text) for mark in marks):
+                    raise ValueError("pictures share its annotation file, which holds texts; give each one of its own")
+            except Refused:
                 raise
-            marks = [Mark(picture, fault=str(fault))]
-        yield from (mark._replace(split=mark.split or split) for mark in marks)
+            except (PlatemintError, ValueError) as fault:
+                if not path:
+                    raise
+                marks = [Mark(path, fault=str(fault))]
+            yield from (mark._replace(split=mark.split or split) for mark in marks)
 
 
 def _listed(dataset: Dataset) -> dict[str, str]:

@@ -1,38 +1,61 @@
-"""Pascal VOC: for each picture an .xml of its stem, with an object for each thing in it; pixels count from 1.
+"""Pascal VOC: for each picture an .xml of its stem, or that names it, with an object for each thing in it.
 
-A plate is an object whose name speaks of plates or is itself a text with digits, or one with a text: in an element
-text, plate or plate_text, or in an attribute of that name (object/attributes/attribute/{name,value}). Four corners
-may stand in polygon/{x1,y1,...,x4,y4}, else bndbox counts. A rewritten file is the same XML, without its comments and
-with empty elements as <a />.
+Pixels count from 1. A plate is an object whose name is a class of plates or is itself a text with digits, or one with a
+text: in an element text, plate or plate_text, or in an attribute of that name (object/attributes/attribute, with name
+and value). Four corners may stand in polygon/{x1,y1,...,x4,y4}, else bndbox counts; both have to agree. A rewritten
+file is the same XML, without its comments and with empty elements as <a />.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from xml.etree import ElementTree
+from xml.sax.saxutils import unescape
 
-from pipeline.corpora.frames.records import PLATE, TEXT_KEYS, Corners, Folder, Mark, box, numbers, points, stem
+from pipeline.corpora.frames.checks import turn_of
+from pipeline.corpora.frames.records import (
+    PLATE,
+    TEXT_KEYS,
+    Corners,
+    Folder,
+    Mark,
+    agreeing,
+    bounds,
+    box,
+    folded,
+    numbers,
+    points,
+    stem,
+)
 from pipeline.corpora.frames.rewording import Rewording
 from pipeline.plate import LONGEST, characters, normalise, unspellable
 
 CORNERS = tuple(f"{axis}{i}" for i in range(1, 5) for axis in "xy")
+SIDES = ("xmin", "ymin", "xmax", "ymax")
 _LEAST = 4  # characters of a name that is a text
 _NAMES = ("filename", "path")
+_FILENAME = re.compile(r"<filename>([^<]*)</filename>")
 _DECLARATION = re.compile(r"\s*<\?xml.*?\?>\s*")
 _DOCTYPE = re.compile(r"<!(DOCTYPE|ENTITY)", re.IGNORECASE)
 
 
 def find(folder: Folder) -> dict[str, str]:
-    return folder.twins(".xml", lambda text: "<annotation" in text)
+    return folder.twins(".xml", lambda text: "<annotation" in text, _named)
 
 
 def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
-    """Raises ValueError for what is not XML, or declares a document type, and for a plate without place."""
-    for number, thing in enumerate(_parsed(text).iter("object"), 1):
+    """Raises ValueError for what is not XML, or declares a document type."""
+    root = _parsed(text)
+    declared = _declared(root)
+    for number, thing in enumerate(root.iter("object"), 1):
         place = _place(thing)
-        if place is not None or PLATE.search(thing.findtext("name", "")):
-            yield Mark(picture, None if place is None else place.text, _corners(thing), str(number))
+        mark = Mark(picture, None if place is None else place.text or "", row=str(number), declared=declared)
+        mark = mark._replace(kind="" if place is not None else thing.findtext("name", "").strip())
+        try:
+            yield mark._replace(corners=_corners(thing))
+        except ValueError as fault:
+            yield mark._replace(fault=str(fault))
 
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
@@ -43,10 +66,34 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
         element.text = _renewed(element, element in places, picture, new)
         element.tail = new.other(element.tail, picture) if element.tail else None
         element.attrib.update({key: new.other(value, picture) for key, value in element.attrib.items()})
+    if turn := turn_of(new.folder, picture, _declared(root)):
+        _turn(root, turn)
     if ElementTree.tostring(root) == before and "<!--" not in text:
         return text
     declaration = _DECLARATION.match(text)
     return (declaration[0] if declaration else "") + ElementTree.tostring(root, "unicode") + text[len(text.rstrip()) :]
+
+
+def _turn(root: ElementTree.Element, turn: Callable[[float, float], tuple[float, float]]) -> None:
+    """Turns all places in a file, and the size of its picture."""
+    width, height = root.find("size/width"), root.find("size/height")
+    width.text, height.text = height.text, width.text
+    for place in [*root.iter("bndbox"), *root.iter("polygon")]:
+        tags = SIDES if place.tag == "bndbox" else CORNERS
+        try:
+            turned = [turn(*point) for point in points([float(place.findtext(tag)) - 1 for tag in tags])]
+        except (TypeError, ValueError):  # of a thing that is no plate: it would be wrong in the new picture
+            place.clear()
+            continue
+        values = bounds(turned) if tags is SIDES else [value for point in turned for value in point]
+        for tag, value in zip(tags, values):
+            place.find(tag).text = f"{value + 1:.10g}"
+
+
+def _named(text: str) -> str:
+    """The picture's name as the beginning of a file has it."""
+    match = _FILENAME.search(text)
+    return unescape(match[1].strip()) if match else ""
 
 
 def _parsed(text: str) -> ElementTree.Element:
@@ -74,23 +121,32 @@ def _is_text(name: str) -> bool:
     return fits and any(map(str.isdigit, characters(text)))
 
 
+def _declared(root: ElementTree.Element) -> tuple[float, ...]:
+    """Width and height of the picture, () where the file does not say both."""
+    try:
+        size = numbers([root.findtext("size/width", ""), root.findtext("size/height", "")])
+    except ValueError:
+        return ()
+    return tuple(size) if min(size) > 0 else ()
+
+
 def _corners(thing: ElementTree.Element) -> Corners:
-    """Raises ValueError where there is neither polygon nor bndbox, or they hold no numbers."""
-    polygon, bounds = thing.find("polygon"), thing.find("bndbox")
-    if polygon is not None and all(polygon.find(tag) is not None for tag in CORNERS):
-        values = [polygon.findtext(tag) for tag in CORNERS]
-    elif bounds is not None:
-        values = [bounds.findtext(tag, "") for tag in ("xmin", "ymin", "xmax", "ymax")]
-    else:
+    """Raises ValueError where there is neither polygon nor bndbox, they hold no numbers, or say two places."""
+    polygon, bndbox = thing.find("polygon"), thing.find("bndbox")
+    corners = polygon is not None and all(polygon.find(tag) is not None for tag in CORNERS)
+    if not corners and bndbox is None:
         raise ValueError("a plate has neither bndbox nor a polygon of four corners")
-    values = [value - 1 for value in numbers(values)]
-    return points(values) if len(values) == 8 else box(*values)
+    outline = points([value - 1 for value in numbers(map(polygon.findtext, CORNERS))]) if corners else ()
+    if bndbox is None:
+        return outline
+    sides = [value - 1 for value in numbers(bndbox.findtext(tag, "") for tag in SIDES)]
+    return agreeing(outline, box(*sides)) if corners else box(*sides)
 
 
 def _renewed(element: ElementTree.Element, is_text: bool, picture: str, new: Rewording) -> str | None:
     text = element.text or ""
     if is_text:
         return new.text(picture, text)
-    if element.tag in _NAMES and stem(text.replace("\\", "/")) == stem(picture):
+    if element.tag in _NAMES and folded(stem(text.replace("\\", "/"))) == folded(stem(picture)):
         return new.reference(text, picture)
     return element.text if element.tag == "name" else new.other(text, picture)

@@ -1,0 +1,36 @@
+"""Files in no known form that seem to be about pictures without a plate: annotations that would be overlooked."""
+
+from __future__ import annotations
+
+import re
+from posixpath import basename
+
+from pipeline.corpora.frames.records import PICTURES, Dataset, folded
+
+KINDS = (".txt", ".json", ".jsonl", ".csv", ".xml")
+AUDIT = "audit.json"  # of an anonymized dataset: it may list pictures, and holds no annotations
+UNKNOWN = "is about pictures without a plate, as annotations are, but in no form that is known"
+_NAME = re.compile(rf"[^\"'<>/\\|:,;\t\r\n]+(?:{'|'.join(map(re.escape, PICTURES))})", re.IGNORECASE)
+_PLACES = re.compile(
+    r"box|poly|points|shape|region|x_?min|annotation|plate|licen[cs]e|transcription|(?:\d[\d.]*[\s,;]+){3}\d",
+    re.IGNORECASE,
+)  # words and numbers that say where things are: tables of splits, cameras or weather have none
+
+
+def count(dataset: Dataset) -> None:
+    """Takes such files for annotations left over, and sets them aside."""
+    bare = {frame.path for frame in dataset.unannotated}
+    names = {folded(basename(path)) for path in bare}
+    for path in dataset.unknown if bare else ():
+        if path != AUDIT and path.lower().endswith(KINDS) and _PLACES.search(text := _text(dataset, path)):
+            beside = dataset.folder.beside(path) in bare
+            if beside or names & {folded(name) for name in _NAME.findall(text)}:
+                dataset.put_aside(path, "", UNKNOWN)
+                dataset.left_over += 1
+
+
+def _text(dataset: Dataset, path: str) -> str:
+    try:
+        return (dataset.root / path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
