@@ -72,6 +72,15 @@ class Filter:
         """The plates with reading and scores, and nothing decided."""
         return [p for some in batched(plates, self.options.batch) for p in self._score(some)]
 
+    def read(self, pictures: list[np.ndarray]) -> list[tuple[str, float]]:
+        """What our reader reads of plates, uint8 (h, w, 3) each, and how probable that is per character, 0..1."""
+        alphabet, found = self.reader.config.alphabet, []
+        for some in batched(pictures, self.options.batch):
+            seen = self._read(some)
+            texts = decode(seen, alphabet)
+            found += zip(texts, likelihood(seen, texts, alphabet))
+        return found
+
     def decide(self, scores: dict[str, float]) -> str:
         """The name of the first score out of bounds, "" for a plate to keep."""
         limits = self.limits

@@ -163,6 +163,9 @@ class Stamps(Anonymizer):
         sure = dict.fromkeys(("stability", "slots", "mask_reader"), 0.9)
         return [replace(plate, scores=sure | self.scores_of(plate)) for plate in read]
 
+    def read(self, pictures: list[np.ndarray]) -> list[tuple[str, float]]:
+        return [(stamped(image), 1.0) for image in pictures]
+
     def decide(self, scores: dict[str, float]) -> str:
         filter = Filter.__new__(Filter)
         filter.limits = self.recipe.filter
