@@ -185,11 +185,30 @@ def rebalance(corpus, out, count, until, split, merge, forbid, recipe, sets, see
 @click.option(
     "--detector", metavar="FILE.onnx", type=click.Path(exists=True, dir_okay=False), help="Finds plates not annotated."
 )
+@click.option(
+    "--detector-finds",
+    "finds",
+    type=click.Choice(["list", "redact", "replace"]),
+    help="What becomes of these.  [default: list]",
+)
+@click.option("--read", "read_texts", is_flag=True, help="Read plates without a text; replace those read for sure.")
 @click.option("--list", "list_file", metavar="FILE", help="List the plates given up, for you alone: it names them.")
 @click.option("--recipe", metavar="FILE", help="Recipe to start from.")
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Set a field of the recipe.")
 def anonymize(
-    corpus, out, form, classes, key_file, track_consistent, on_doubt, detector, list_file, recipe, sets
+    corpus,
+    out,
+    form,
+    classes,
+    key_file,
+    track_consistent,
+    on_doubt,
+    detector,
+    finds,
+    read_texts,
+    list_file,
+    recipe,
+    sets,
 ) -> None:
     """Write a dataset anew with other plates.
 
@@ -197,6 +216,9 @@ def anonymize(
     new texts wherever the old ones stood. A plate whose old text may still be read is redacted, or its picture withheld;
     audit.json lists these by ids that say nothing, and --list writes a CSV, outside of both folders, that says which
     plate each is. It names real plates: never pass it on.
+    With --read a plate annotated without a text is read, and replaced if the reader is sure of it. What --detector finds
+    outside annotations is listed, or redacted, or read and replaced in the same way, and then annotated; so CORPUS may be
+    a folder of pictures alone, whose output is in COCO's form.
     Exit code 1 where a text of the dataset is found in the output, which then keeps the mark of a run that has not ended;
     3 where the detector finds plates there that no annotation covers, or cannot be run on a picture: audit.json lists
     them; where annotations belong to no picture, so that pictures without one are withheld; and where no picture is
@@ -210,10 +232,11 @@ def anonymize(
     given = {"source.path": corpus, "source.format": form, "out": out, "key_file": key_file, "on_doubt": on_doubt}
     given |= {"detector.path": detector, "list_file": list_file}
     given |= {"source.classes": classes} if classes else {}
+    given |= {"detector.finds": finds, "read_texts": read_texts or None}
     given |= {"track_consistent": True} if track_consistent else {}
     resolved = _load(recipe, sets, given, "anonymize")
     with _unquoted():
-        anonymizer = Anonymizer(resolved)
+        anonymizer = Anonymizer(resolved, progress=sys.stderr)
     with _unquoted():
         audit = anonymize(resolved, sys.stderr, anonymizer)
     told = {name: value for name, value in audit.items() if name != "given_up"}  # may be long: the file has it

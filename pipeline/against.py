@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from posixpath import dirname, join, splitext
 from typing import TextIO
 
 import cv2
@@ -18,7 +19,10 @@ from PIL import Image
 
 from pipeline.anonymize import AUDIT, MARK, PAGE
 from pipeline.audit_page import GIVEN_UP, HEAD, own_words
-from pipeline.corpora.frames import LAST, Dataset, Frame, open_dataset
+from pipeline.corpora.frames import BARE, LAST, Dataset, Frame, Spot, open_dataset
+from pipeline.corpora.frames.checks import SAME_PLATE
+from pipeline.corpora.frames.pictures import numbered
+from pipeline.corpora.frames.records import Corners, box, iou
 from pipeline.given_up import ASIDE, PICTURE
 from pipeline.picture import Picture, differing, open_picture, shown
 from pipeline.plate import PlatemintError, Readings
@@ -86,14 +90,15 @@ def verify_against(
 
     Raises PlatemintError where either folder is not there or the corpus cannot be read.
     """
-    source = open_dataset(corpus, format, classes=classes)
+    source = open_dataset(corpus, format, classes=classes, bare=True)
     check = _Check(Path(folder), source)
     found = scan(folder, check.real)
     found.hits = [hit for hit in found.hits if not _is_ours(hit, Path(folder))]
     found.literals = [hit for hit in found.literals if hit.path not in OWN]
     check.texts(found)
     try:
-        copy = open_dataset(folder, source.format, sure=True, classes=source.classes)
+        form = "coco" if source.format == BARE else source.format
+        copy = open_dataset(folder, form, sure=True, classes=source.classes)
     except PlatemintError as fault:
         check.fault(str(folder), f"is no dataset of the corpus's format, {source.format} ({fault})")
         return check.report
@@ -115,7 +120,8 @@ class _Check:
         self.folder, self.source, self.report = folder, source, Report()
         annotated = (spot.text for frame in source.frames for spot in frame.spots)
         self.real = sorted({*annotated, *source.lost, *source.named} - {""})
-        self.twins = {frame.path: frame for frame in source.frames}
+        self.finds = _finds(folder)
+        self.twins = {_path(frame, source): frame for frame in source.frames}
         places = Counter(map(_places, source.frames))
         self.placed = {_places(frame): frame for frame in source.frames if places[_places(frame)] == 1}
         self.scan = Scan()
@@ -171,13 +177,24 @@ class _Check:
 
     def twin(self, frame: Frame) -> Frame | None:
         """The corpus's frame of the same path or, where names were plates, the one with its plates in these places."""
-        return self.twins.get(frame.path) or (self.placed.get(_places(frame)) if _places(frame) else None)
+        spots = [
+            spot
+            for spot in frame.spots
+            if not any(iou(spot.corners, found) > SAME_PLATE for found in self.found(frame))
+        ]
+        places = _places(replace(frame, spots=tuple(spots)))
+        return self.twins.get(frame.path) or (self.placed.get(places) if places else None)
+
+    def found(self, frame: Frame) -> list[Corners]:
+        """Where a detector has found plates on a picture that the corpus does not annotate."""
+        return [box(*find["box"]) for find in self.finds if find["picture"] == frame.path]
 
     def beside(self, frame: Frame, twin: Frame, old: Picture, new: Picture) -> None:
-        """Compares a picture with the corpus's, outside of the plates that are annotated there."""
+        """Compares a picture with the corpus's, outside of the plates that are annotated or were found there."""
         if (old.format, old.pixels.shape) != (new.format, new.pixels.shape):
             return self.fault(frame.path, f"is a file of another kind or size than the corpus's, {twin.path}")
-        free = plates(views_of(twin.spots, old.pixels), old.pixels.shape[:2])
+        found = [Spot("", corners) for corners in self.found(frame)]
+        free = plates(views_of([*twin.spots, *found], old.pixels), old.pixels.shape[:2])
         wrong = differing(new.pixels, old.pixels)
         if new.format == "JPEG":
             free = _blocks(free)
@@ -202,13 +219,15 @@ class _Check:
             said = _flat(read_json(self.folder / AUDIT))
             listed = [str(item["picture"]) for item in said.get("detector.uncovered", ())]
             listed += map(str, said.get("detector.not_looked_at", ()))
+            listed += [str(find["picture"]) for find in said.get("detector.settled", ())]
         except (AttributeError, KeyError, TypeError, PlatemintError):
             return self.fault(AUDIT, "is missing or damaged: nothing says what was done")
         for path in listed:
             if path not in copy.folder.pictures:
                 self.fault(AUDIT, f"detector: lists {path}, which is no picture of the folder")
-        aside = said.get("pictures.set_aside")
-        for name, value in self.counted(copy, aside if isinstance(aside, int) else 0).items():
+        only_told = ("pictures.set_aside", "reading.replaced_without_label", "reading.texts")
+        told = (said.get(name, 0) for name in only_told)
+        for name, value in self.counted(copy, *(n if isinstance(n, int) else 0 for n in told)).items():
             if said.get(name) != value:
                 self.fault(AUDIT, f"{name}: says {said.get(name)}, but the folders show {value}")
         self.given_up(said)
@@ -232,20 +251,25 @@ class _Check:
         if len(ids) < len(listed):
             self.fault(AUDIT, f"{GIVEN_UP}: lists an id twice")
 
-    def counted(self, copy: Dataset, aside: int) -> dict[str, int]:
+    def counted(self, copy: Dataset, aside: int, unlabelled: int, read: int) -> dict[str, int]:
         """The figures of audit.json that can be counted from outside; of plates withheld only what is left tells.
 
-        aside: pictures set aside, as audit.json has them: only who decodes all of the corpus's can tell.
+        As audit.json has them: aside: pictures set aside, which only who decodes all of the corpus's can tell.
+        unlabelled: plates replaced whose annotations have no text; read: texts read that nobody annotated.
         """
-        bare, found = len(copy.unannotated), len(self.source.folder.pictures)
+        fates = Counter(find["fate"] for find in self.finds)
+        loose = Counter(find["picture"] for find in self.finds if not find["annotated"])
+        bare, found = sum(frame.path not in loose for frame in copy.unannotated), len(self.source.folder.pictures)
         gone = (
             bare - len(self.source.unannotated) if self.source.format == LAST else 0
         )  # names lose a plate with its text
         spots = [spot for frame in copy.frames for spot in frame.spots]
+        labelled = sum(bool(spot.text) for spot in spots)
+        finds = {f"detector.found_{fate}": fates[fate] for fate in ("replaced", "redacted")} if self.finds else {}
         own = [self.folder / name for name in OWN if (self.folder / name).is_file()]
         return {
-            "plates.replaced": sum(bool(spot.text) for spot in spots),
-            "plates.redacted": sum(not spot.text for spot in spots) + gone,
+            "plates.replaced": labelled + unlabelled,
+            "plates.redacted": len(spots) + loose.total() - labelled - unlabelled + gone,
             "pictures.written": len(copy.frames),
             "pictures.found": found,
             "pictures.withheld": found - len(copy.frames) - aside,
@@ -255,7 +279,8 @@ class _Check:
             "files_not_copied": len(self.source.unknown),
             "pixels.pixels": self.pixels,
             "pixels.outside": 0,
-            "source_texts.searched": len(self.real) - len(self.scan.unsearched),
+            **finds,
+            "source_texts.searched": len(self.real) - len(self.scan.unsearched) + read,
             "source_texts.too_short_to_search": len(self.scan.unsearched),
             "source_texts.found": len(self.scan.hits),
             "source_texts.found_in_numbers_and_keys": len(self.scan.literals),
@@ -292,6 +317,24 @@ def _blocks(free: np.ndarray) -> np.ndarray:
     touched = whole.reshape(len(whole) // BLOCK, BLOCK, -1, BLOCK).any((1, 3))
     grown = touched.repeat(BLOCK, 0).repeat(BLOCK, 1)[:height, :width].astype(np.uint8)
     return cv2.dilate(grown, np.ones((2 * SPILL + 1, 2 * SPILL + 1), np.uint8)) > 0
+
+
+def _finds(folder: Path) -> list[dict]:
+    """The plates that a detector found in the corpus, by the audit; [] where it has none or is damaged."""
+    try:
+        finds = _flat(read_json(folder / AUDIT)).get("detector.settled", [])
+        return [
+            {"picture": f["picture"], "box": f["box"], "fate": f["fate"], "annotated": f["annotated"]} for f in finds
+        ]
+    except (AttributeError, KeyError, TypeError, PlatemintError):
+        return []
+
+
+def _path(frame: Frame, source: Dataset) -> str:
+    """Where the copy has a frame's picture, unless its name held a text."""
+    if source.format != BARE:
+        return frame.path
+    return join(dirname(frame.path), numbered(frame.path, source.folder) + splitext(frame.path)[1])
 
 
 def _places(frame: Frame) -> tuple:

@@ -23,7 +23,7 @@ import numpy as np
 
 from pipeline import lock, residue, write
 from pipeline.audit_page import not_covered, page, settings
-from pipeline.corpora.frames import Dataset, Frame, Spot, open_dataset, rewrite
+from pipeline.corpora.frames import BARE, Dataset, Frame, Spot, open_dataset, rewrite
 from pipeline.corpora.frames.checks import WITHHELD
 from pipeline.detector import Detector, look
 from pipeline.edit import Editor, batched
@@ -44,6 +44,7 @@ from pipeline.plate import (
 )
 from pipeline.progress import Count
 from pipeline.pseudonym import ATTEMPTS, Drawn, Forbidden, Keyed, read_key
+from pipeline.read_plates import Unknown, completed, is_wanted
 from pipeline.recipe import AnonymizeRecipe, GenerateRecipe
 from pipeline.residue import Standing, in_view, spread
 from pipeline.run import versions
@@ -105,6 +106,8 @@ class Audit:
     outside: Counter = field(default_factory=Counter)
     given_up: GivenUp = field(default_factory=GivenUp)
     scan: Scan | None = None
+    unknown: Unknown = field(default_factory=Unknown)
+    reading: dict = field(default_factory=dict)  # see `pipeline.read_plates.Unknown`; empty where nobody read
     detector: dict = field(default_factory=dict)  # see `pipeline.detector.look`; empty where nobody looked
 
     def count(self, cases: list[Case]) -> None:
@@ -115,6 +118,7 @@ class Audit:
         for number, case in enumerate(cases, 1):
             fate = "withheld" if withheld else case.fate
             self.fates[fate] += 1
+            self.unknown.add(case.frame.path, case.spot, fate)
             if reason := case.reason or "in one picture with another" * withheld:
                 self.reasons[reason] += 1
                 self.given_up.plate(case.frame.path, number, case.spot.text, fate, reason)
@@ -127,15 +131,20 @@ class Anonymizer:
     detector that cannot be used, and where the dataset's format cannot write what it has to.
     """
 
-    def __init__(self, recipe: AnonymizeRecipe, dataset: Dataset | None = None):
+    def __init__(self, recipe: AnonymizeRecipe, dataset: Dataset | None = None, progress: TextIO | None = None):
         """dataset: None for the recipe's; another one is anonymized in memory alone."""
         self.recipe, self.dataset = recipe, dataset or _open_dataset(recipe)
         if recipe.list_file:
             place_of(recipe.list_file, (recipe.source.path, recipe.folder))
         self.detector = Detector(recipe.detector) if recipe.detector.path else None
+        self.edit, self.filter = self.networks()
+        known = _texts(self.dataset)
+        self.annotated = sum(len(frame.spots) for frame in self.dataset.frames) + len(self.dataset.lost)
+        if is_wanted(recipe):
+            self.dataset = completed(self.dataset, recipe, self.filter, self.detector, progress)
         spots = [(spot.text, frame.path) for frame in self.dataset.frames for spot in frame.spots]
-        self.annotated = len(spots) + len(self.dataset.lost)
-        self.texts = sorted({*(text for text, _ in spots), *self.dataset.lost, *self.dataset.named} - {""})
+        self.texts = sorted(_texts(self.dataset))
+        self.read = len(self.texts) - len(known)  # texts that nobody but the reader gave
         self.forbidden = Forbidden(self.texts, recipe.draw.blocked, recipe.draw.reserved)
         self.real = Readings(self.texts)
         self.pseudonym = self._pseudonyms([spot for spot in spots if _writable(spot[0])])
@@ -144,7 +153,6 @@ class Anonymizer:
             becomes = _rewritten(self.dataset, lambda frame, old: self.pseudonym(old, frame.path, 0))
             if taken := {AUDIT, PAGE}.intersection(new for new, _ in becomes.values()):
                 raise PlatemintError(f"{self.dataset.root}: has an {taken.pop()} of its own; give it another name")
-        self.edit, self.filter = self.networks()
 
     def networks(self) -> tuple[Editor, Filter]:
         return Editor(self.recipe.edit, private=True), Filter(self.recipe.filter, self.recipe.edit)
@@ -164,7 +172,8 @@ class Anonymizer:
         for spot, view, shared in zip(frame.spots, views, overlapping(views)):
             case = Case(frame, spot, view, pixels, view.cut(pixels), coded)
             if not _writable(spot.text):
-                self.give_up(case, "no text" if not spot.text else "a text that cannot be written")
+                none = "found, no text" if spot.found else "no text"
+                self.give_up(case, "a text that cannot be written" if spot.text else none)
             elif shared:  # whatever is proven of one would be undone by the other
                 self.give_up(case, "overlaps another plate")
             cases.append(case)
@@ -172,7 +181,7 @@ class Anonymizer:
 
     def give_up(self, case: Case, reason: str) -> None:
         """Redacts a plate, or has its picture withheld, as the recipe says."""
-        redact = self.recipe.on_doubt == "redact" or reason == "no text"
+        redact = self.recipe.on_doubt == "redact" or case.spot.read or not case.spot.text
         case.fate, case.text, case.reason = "redacted" if redact else "withheld", "", reason
         case.result, case.region = redacted(case.source), np.ones(case.source.shape[:2], bool)
 
@@ -376,6 +385,10 @@ def _written(recipe: AnonymizeRecipe, progress: TextIO | None, anonymizer: Anony
     audit.scan = scan(folder, anonymizer.texts, (MARK, *lock.FILES))
     if anonymizer.detector:
         audit.detector = look(anonymizer.detector, folder, {names[f.path]: f for f in dataset.frames}, progress)
+    if is_wanted(recipe):
+        reading, finds = audit.unknown.facts(dataset, recipe, names)
+        audit.reading = reading | {"texts": anonymizer.read}
+        audit.detector |= finds
     audit.given_up.aside(dataset.set_aside)
     for path in dataset.withheld:
         audit.given_up.picture(path, PICTURE, WITHHELD)
@@ -482,6 +495,7 @@ def as_dict(audit: Audit, anonymizer: Anonymizer) -> dict:
     return {
         "plates": {
             "annotated": anonymizer.annotated,
+            **({"found": audit.unknown.found} if recipe.detector.finds != "list" else {}),
             **{fate: audit.fates[fate] for fate in ("replaced", "redacted", "withheld")},
             "set_aside": len(dataset.lost),
         },
@@ -508,6 +522,7 @@ def as_dict(audit: Audit, anonymizer: Anonymizer) -> dict:
             "files": audit.scan.files,
             "bytes": audit.scan.bytes,
         },
+        **({"reading": audit.reading} if audit.reading else {}),
         **({"detector": audit.detector} if audit.detector else {}),
         "identity": "keyed" if recipe.key_file else "within this run" if recipe.track_consistent else "none",
         "not_covered": not_covered(recipe, audit.detector),
@@ -529,9 +544,20 @@ def made_with(recipe: AnonymizeRecipe) -> dict[str, str]:
 
 
 def _open_dataset(recipe: AnonymizeRecipe) -> Dataset:
-    dataset = open_dataset(recipe.source.path, recipe.source.format, classes=recipe.source.classes)
+    found = recipe.detector.finds != "list"
+    dataset = open_dataset(recipe.source.path, recipe.source.format, classes=recipe.source.classes, bare=found)
+    if dataset.format == BARE and not found:
+        raise PlatemintError(
+            f"{dataset.root}: format: {BARE} have no annotations, so that a detector has to find the plates: "
+            "--detector FILE.onnx --detector-finds redact or replace"
+        )
     _refuse_overlap(dataset.root, recipe.folder)
     return dataset
+
+
+def _texts(dataset: Dataset) -> set[str]:
+    annotated = (spot.text for frame in dataset.frames for spot in frame.spots)
+    return {*annotated, *dataset.lost, *dataset.named} - {""}
 
 
 def _refuse_overlap(corpus: Path, out: Path) -> None:

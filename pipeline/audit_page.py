@@ -19,17 +19,20 @@ TITLES = {
     "pictures": "Pictures",
     "annotations": "Annotations that found no picture",
     "pixels": "Pixels of the pictures written, before encoding",
+    "reading": "Plates without a text, read from their pictures",
     "detector": "Plates that a detector found in the pictures written",
     "settings": "Settings",
     "source_texts": "Texts of the dataset, searched in every name and byte of the output",
 }
 FIGURES = {  # what figures of audit.json are called; one that is not here goes by its own name
     "plates.annotated": "annotated",
+    "plates.found": "found by a detector, and not annotated",
     "plates.replaced": "shown with other characters",
     "plates.redacted": "made unreadable, without a text",
     "plates.withheld": "not in the output, nor are their pictures",
     "plates.set_aside": "in pictures or entries that could not be used, not in the output",
     "reasons.no text": "annotated without a text",
+    "reasons.found, no text": "found by a detector, with no text that was read for sure",
     "reasons.a text that cannot be written": "the text has characters that cannot be written",
     "reasons.no new text is free": "no new text was free",
     "reasons.source read": "the old text might still be read",
@@ -50,6 +53,17 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "pixels.pixels": "in all",
     "pixels.changed": "changed",
     "pixels.outside": "changed outside of plates",
+    "reading.min_reading": "least likelihood per character of a reading that is sure",
+    "reading.without_text": "plates annotated without a text",
+    "reading.read": "plates read for sure, those that a detector found included",
+    "reading.read_and_replaced": "of these, shown with other characters",
+    "reading.replaced_without_label": "of these, without the new text in an annotation",
+    "reading.texts": "texts that nothing but the reading told; they are searched for like all others",
+    "detector.finds": "what was done with plates found in the dataset outside annotations",
+    "detector.found_replaced": "of these, shown with other characters",
+    "detector.found_redacted": "of these, made unreadable",
+    "detector.found_withheld": "of these, in pictures that are not in the output",
+    "detector.found_not_annotated": "of these, in the pictures alone: their annotations have no place for them",
     "detector.min_score": "least score that counts",
     "detector.pictures": "pictures looked at",
     "detector.pictures_not_looked_at": "pictures it could not be run on",
@@ -79,6 +93,15 @@ IDENTITY = {
     "is used. Who has the key can compute the old texts. For them the output is pseudonymised, not anonymous.",
 }
 ON_DOUBT = {"redact": "made unreadable", "withhold": "kept out of the output with its whole picture"}
+WITHOUT_TEXT = {
+    False: "made unreadable",
+    True: "read and, where the reader was sure, treated like others; else it was made unreadable",
+}
+FINDS = {
+    "redact": "What a plate detector found outside annotations was made unreadable.",
+    "replace": "What a plate detector found outside annotations was read and, where the reader was sure, treated like "
+    "annotated plates; else it was made unreadable.",
+}
 LOOKS = {
     "plain": "as it is",
     "stretched": "with its contrast stretched",
@@ -149,9 +172,11 @@ def own_words() -> str:
 def not_covered(recipe: AnonymizeRecipe, detector: dict) -> list[str]:
     """What nobody has to expect of an output. detector: that section of its audit, {} for none."""
     told = "plates that nobody annotated stay as they are"
+    if recipe.detector.finds != "list":
+        told = "plates that nobody annotated and the detector did not find stay as they are"
     if detector:
         told = (
-            f"{told}; a detector looked for them and found {detector['plates_uncovered']:,}, listed in audit.json; what "
+            f"{told}; a detector looked for them in the result and found {detector['plates_uncovered']:,}, listed in audit.json; what "
             "it does not find, such as plates small in a large picture, nobody knows of"
         )
     keyed = ["keyed texts are pseudonyms: who has the key has the plates"] if recipe.key_file else []
@@ -196,7 +221,8 @@ def _done(audit: dict, recipe: AnonymizeRecipe) -> list[str]:
         "characters' cells were painted anew, with new characters, evenly spaced; labels, other annotations and names of files and folders were given the new texts.",
         IDENTITY.get(audit["identity"], audit["identity"]),
         f"A plate of which it could not be shown that its old text is gone was {ON_DOUBT[recipe.on_doubt]}. A plate "
-        "annotated without a text was made unreadable.",
+        f"annotated without a text was {WITHOUT_TEXT[recipe.read_texts]}.",
+        *([FINDS[recipe.detector.finds]] if recipe.detector.finds != "list" else []),
         _bare(audit["annotations"]),
         "Pictures were encoded anew, without the metadata they had: EXIF, GPS, XMP, thumbnails, comments.",
     ]

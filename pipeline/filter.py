@@ -81,6 +81,15 @@ class Filter:
             where += standing(self.reader, pictures, texts, self.device, self.dtype)
         return where
 
+    def read(self, pictures: list[np.ndarray]) -> list[tuple[str, float]]:
+        """What our reader reads of plates, uint8 (h, w, 3) each, and how probable that is per character, 0..1."""
+        alphabet, found = self.reader.config.alphabet, []
+        for some in batched(pictures, self.options.batch):
+            seen = self._read(some)
+            texts = decode(seen, alphabet)
+            found += zip(texts, likelihood(seen, texts, alphabet))
+        return found
+
     def decide(self, scores: dict[str, float]) -> str:
         """The name of the first score out of bounds, "" for a plate to keep."""
         limits = self.limits

@@ -7,6 +7,12 @@
     rewrite(note, text, picture, new) -> text                                 the same file, reworded
 
 or, where the names of the pictures hold everything, fits(folder), read_names(folder) and rename(stem, picture, new).
+Formats that have a place for plates that a detector found also have
+
+    add(note, text, {picture: corners}, folder) -> text                       the same file with these, without texts
+    room(note, text, picture, folder) -> pictures                             of which it takes any; else its own
+
+The file may be a new one, its text empty, where each picture has its own. Corners are of boxes in whole pixels.
 No picture's pixels are read here.
 """
 
@@ -21,12 +27,14 @@ from pipeline.corpora.frames import (
     ccpd,
     checks,
     coco,
+    finds,
     gt,
     lists,
     name_texts,
     names,
     openalpr,
     overlooked,
+    pictures,
     ppocrlabel,
     table,
     ufpr,
@@ -52,28 +60,35 @@ FORMATS = {
     "ppocrlabel": ppocrlabel,
     "ccpd": ccpd,
     "names": names,
+    "pictures": pictures,
 }
+BARE = "pictures"  # without annotations, which only who has a detector takes
+WITHOUT_TEXT = ("yolo",)  # formats whose annotations have no place for one
 _STEM = "the annotation file's name, which has to be its picture's but for the suffix"
 NAMED_BY = {  # what says which picture an annotation is about
     "table": "the column of pictures (path, image_path, file_name, file) of the table",
     "gt": "the name that each line of the text file begins with",
     "ppocrlabel": "the name that each line of the label file begins with",
     "coco": "images[].file_name and annotations[].image_id of the .json file",
+    "pictures": "the files in other forms, or put the pictures into a folder of their own",
 } | dict.fromkeys(["openalpr", "ufpr", "aolp", "yolo", "voc"], _STEM)
 LAST = "names"  # fits many a folder that is of another format as well
 BOM = b"\xef\xbb\xbf"
 
 
-def open_dataset(root: str | Path, format: str = "", sure: bool = False, classes: Iterable[str] = ()) -> Dataset:
+def open_dataset(
+    root: str | Path, format: str = "", sure: bool = False, classes: Iterable[str] = (), bare: bool = False
+) -> Dataset:
     """The frames of a dataset's folder, by path. format: a name in `FORMATS`, "" for the one that fits.
 
     sure: it is of this format even where nothing in it shows that or any other, all its plates being gone. classes: the
     classes of plates, by name or number; none: those that speak of plates, or the only one in use.
+    bare: pictures without annotations will do.
     Raises PlatemintError where no format fits or several do, where it is not clear which classes are plates, and for an
     annotation file about several pictures that cannot be read; whatever else cannot be used is in `set_aside`.
     """
     folder = Folder(root, classes)
-    found, notes = _recognised(folder, format, sure)
+    found, notes = _recognised(folder, format, sure, bare)
     dataset = Dataset(folder, found, notes, lists.find(folder, notes))
     dataset.unknown = sorted({*folder.files} - folder.pictures - {*notes} - {*dataset.lists})
     for link in folder.links:
@@ -102,12 +117,16 @@ def rewrite(dataset: Dataset, new_text: Callable[[Frame, str], str]) -> dict[str
     them. With the texts that are there every other file stays as it is.
     Raises PlatemintError for a text that the format cannot write and for two annotation files that get one name.
     """
-    new = Rewording(dataset, new_text, getattr(FORMATS[dataset.format], "rename", None))
+    module = FORMATS[dataset.format]
+    found = finds.homes(dataset, module)
+    new = Rewording(dataset, new_text, getattr(module, "rename", None))
     becomes: dict[str, tuple[str, bytes | None]] = {old: (path, None) for old, path in new.paths.items()}
-    for note, owner in dataset.notes.items():
+    for note, owner in (finds.new_notes(found, module) | dataset.notes).items():
         picture = next((path for path in dataset.sharing(owner) if path in new.paths), "") if owner else ""
         if picture or not owner:
-            text = FORMATS[dataset.format].rewrite(note, dataset.folder.text(note), picture, new)
+            text = dataset.folder.text(note) if note in dataset.notes else ""
+            text = module.add(note, text, found[note], dataset.folder) if note in found else text
+            text = module.rewrite(note, text, picture, new)
             becomes[note] = (new.note(note, picture), _encoded(dataset, note, text))
     for path in dataset.lists:
         text = lists.rewrite(path, dataset.folder.text(path), new)
@@ -116,19 +135,21 @@ def rewrite(dataset: Dataset, new_text: Callable[[Frame, str], str]) -> dict[str
     return becomes
 
 
-def _recognised(folder: Folder, format: str, sure: bool) -> tuple[str, dict[str, str]]:
+def _recognised(folder: Folder, format: str, sure: bool, bare: bool) -> tuple[str, dict[str, str]]:
     """The format of a folder and its annotation files."""
     if format and format not in FORMATS:
         raise PlatemintError(f"format: there is no {format}; choose one of {', '.join(FORMATS)}")
-    wanted = [format] if format else FORMATS
+    wanted = [format] if format else [name for name in FORMATS if name != BARE]
     fits = {name: found for name in wanted if (found := _found(FORMATS[name], folder)) is not None}
     if len(fits) > 1:
         fits.pop(LAST, None)
     for name in [*fits]:
         for other in getattr(FORMATS[name], "INCLUDES", ()):
             fits.pop(other, None)
-    if not fits and sure and all(_found(module, folder) is None for module in FORMATS.values()):
+    if not fits and sure and all(_found(FORMATS[name], folder) is None for name in FORMATS if name != BARE):
         return format, {}
+    if not fits and bare and folder.pictures:
+        return BARE, {}
     if not fits:
         raise PlatemintError(f"{folder.root}: no annotations found; looked for the formats {', '.join(wanted)}")
     if len(fits) > 1:
@@ -196,8 +217,10 @@ def _listed(dataset: Dataset) -> dict[str, str]:
 
 def _encoded(dataset: Dataset, note: str, text: str) -> bytes:
     """An annotation file's bytes, with the mark at their beginning that it had."""
-    with open(dataset.root / note, "rb") as file:
-        mark = BOM if file.read(len(BOM)) == BOM else b""
+    path, mark = dataset.root / note, b""
+    if path.is_file():
+        with open(path, "rb") as file:
+            mark = BOM if file.read(len(BOM)) == BOM else b""
     return mark + text.encode()
 
 

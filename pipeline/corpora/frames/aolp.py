@@ -34,7 +34,7 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
         yield Mark(picture, match[1], agreeing(points(values[4:]), box(*values[:4])))
     elif LOCALIZATION in note and _BOX.fullmatch(text):
         label = note.replace(LOCALIZATION, RECOGNITION)
-        label = "".join(folder.text(label).split()) if label in folder.files else None
+        label = "".join(folder.text(label).split()) or None if label in folder.files else None
         yield Mark(picture, label, box(*numbers(text.split())))
     else:
         raise ValueError("the annotation is neither four numbers nor a text and twelve numbers")

@@ -76,7 +76,7 @@ def _mark(picture: str) -> Mark:
     if not match:
         raise ValueError("not a name of CCPD's form")
     corners, sides = (numbers(re.split("[&_]", match[part])) for part in ("corners", "box"))
-    return Mark(picture, decoded(match["text"]), agreeing(points(corners), box(*sides)))
+    return Mark(picture, decoded(match["text"]) or None, agreeing(points(corners), box(*sides)))
 
 
 def _alphabets() -> list[str]:

@@ -80,7 +80,7 @@ def _spot(folder: Folder, mark: Mark, stored: bool) -> Spot:
     corners = mark.corners
     if corners:
         corners = _in_order(_clipped(_upright(folder, mark, stored), folder.size(mark.picture)))
-    return Spot(plate_text(mark.text), corners)
+    return Spot(plate_text(mark.text), corners, mark.corners, labelled=mark.text is not None)
 
 
 def _clipped(corners: Corners, size: tuple[int, int]) -> Corners:
@@ -133,9 +133,13 @@ def _upright(folder: Folder, mark: Mark, stored: bool) -> Corners:
 def turn_of(folder: Folder, picture: str, declared: Sequence[float]) -> Callable[[float, float], Point] | None:
     """What takes points of a picture as it is stored to the picture as EXIF turns it, both in the declared pixels.
 
-    None where its annotation is not of the picture as stored: width and height change places where it is.
+    None where its annotation is not of the picture as stored: width and height change places where it is. And for no
+    picture, which is set aside once it is opened.
     """
-    *raw, orientation = folder.shape(picture)
+    try:
+        *raw, orientation = folder.shape(picture)
+    except ValueError:
+        return None
     if not declared or _fits(declared, folder.size(picture)) or not _fits(declared, raw):
         return None
     return partial(_turned, width=declared[0], height=declared[1], orientation=orientation)

@@ -68,11 +68,55 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
         for image, path in images
     ]
     renewed["annotations"] = [
-        _annotated(_turned(annotation, turns[path]) if path in turns else annotation, path, new)
-        for annotation, path in annotations
-        if path in new.paths
+        _annotated(annotation, path, new, turns.get(path)) for annotation, path in annotations if path in new.paths
     ]
     return text if renewed == data else _dumped(renewed, data, text)
+
+
+def room(note: str, text: str, picture: str, folder: Folder) -> set[str]:
+    """Its images, but for those that it has another size of."""
+    data = json.loads(text)
+    pictures, _, _ = _understood(data, note, folder)
+    images = zip(data["images"], pictures.values())
+    return {path for image, path in images if path in folder.pictures and _is_as_shown(image, path, folder)}
+
+
+def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -> str:
+    """Annotations of the category of plates, with a text where others have theirs."""
+    data = json.loads(text)
+    pictures, _, _ = _understood(data, note, folder)
+    ids = (_id(annotation.get("id", "")) for annotation in data["annotations"])
+    new_id, holder = max((int(id) for id in ids if id.isdecimal()), default=0) + 1, _text_holder(data["annotations"])
+    added = []
+    for image, path in zip(data["images"], pictures.values()):
+        for x1, y1, x2, y2 in map(bounds, found.get(path, ())):
+            place = {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "segmentation": []}
+            told = {"id": new_id + len(added), "image_id": image["id"], "category_id": _plate_category(data, folder)}
+            added.append(told | place | {"iscrowd": 0} | holder)
+    return _dumped(data | {"annotations": data["annotations"] + added}, data, text) if added else text
+
+
+def _is_as_shown(image: dict, path: str, folder: Folder) -> bool:
+    try:
+        return _declared(image) in ((), folder.size(path))
+    except ValueError:
+        return False
+
+
+def _text_holder(annotations: list[dict]) -> dict:
+    """The part of a new annotation that holds its text, in the manner of the first that has one."""
+    place = next(filter(None, map(_place, annotations)), None)
+    key = place[1] if place else TEXT_KEYS[0]
+    at_top = place and any(place[0] is annotation for annotation in annotations)
+    return {key: ""} if at_top else {"attributes": {key: ""}}
+
+
+def _plate_category(data: dict, folder: Folder) -> object:
+    """The id of the category that plates have, else of the first annotation with a text, else of any."""
+    categories = data.get(NAMES, [])
+    named = [c["id"] for c in categories if _id(c["id"]) in folder.classes or folder.speaks_of_plates(str(c["name"]))]
+    texts = (a["category_id"] for a in data["annotations"] if _place(a) and "category_id" in a)
+    return next(iter([*named, *texts, *(c["id"] for c in categories)]), 1)
 
 
 def _turned(annotation: dict, turn: Callable[[float, float], tuple[float, float]]) -> dict:
@@ -169,11 +213,11 @@ def _corners(annotation: dict) -> Corners:
     return outline if len(outline) == 4 and len(outlines) == 1 else bbox
 
 
-def _annotated(annotation: dict, picture: str, new: Rewording) -> dict:
-    renewed = _swapped(annotation, picture, new)
+def _annotated(annotation: dict, picture: str, new: Rewording, turn: Callable | None) -> dict:
+    renewed = _swapped(_turned(annotation, turn) if turn else annotation, picture, new)
     if place := _place(annotation):
         holder, key = _place(renewed)
-        holder[key] = new.text(picture, place[0][place[1]])
+        holder[key] = new.text(picture, place[0][place[1]], _corners(annotation))
     return renewed
 
 

@@ -39,6 +39,8 @@ def _renewed(line: str, note: str, new: Rewording) -> str:
     if picture not in new.paths:
         return ""
     label = new.swap(label) if _of_targets(note, new.folder) else new.text(picture, label)
+    if label and not between:
+        between = "\t" if "\t" in line else " "
     return line.replace(body, new.reference(name, picture) + between + label)
 
 

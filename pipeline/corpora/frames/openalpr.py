@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from posixpath import basename
 
-from pipeline.corpora.frames.records import Folder, Mark, box, folded, numbers, stem
+from pipeline.corpora.frames.records import Corners, Folder, Mark, bounds, box, folded, numbers, stem
 from pipeline.corpora.frames.rewording import Rewording
 
 _LINE = re.compile(r"[^\t\n]+(\t-?[\d.]+){4}\t[^\t\n]*\n?")
@@ -26,16 +27,31 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
         fields = line.split("\t")
         if len(fields) != 6 or folded(stem(fields[0])) != folded(stem(picture)):
             raise ValueError(f"line {number} is not `name x y w h text` of this picture, parted by tabs")
-        x, y, width, height = numbers(fields[1:5])
-        yield Mark(picture, fields[5].strip(), box(x, y, x + width, y + height), row=str(number))
+        yield Mark(picture, fields[5].strip(), _corners(fields[1:5]), row=str(number))
 
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
     return "".join(_renewed(line, picture, new) for line in text.splitlines(keepends=True))
 
 
+def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -> str:
+    lines = text.splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += "\n"
+    for picture, plates in found.items():
+        for x1, y1, x2, y2 in map(bounds, plates):
+            lines.append(f"{basename(picture)}\t{x1:g}\t{y1:g}\t{x2 - x1:g}\t{y2 - y1:g}\t\n")
+    return "".join(lines)
+
+
 def _renewed(line: str, picture: str, new: Rewording) -> str:
     name, *place, label = line.split("\t")
     plain = label.strip()
-    label = label.replace(plain, new.text(picture, plain)) if plain else label
+    text = new.text(picture, plain, _corners(place))
+    label = label.replace(plain, text) if plain else text + label
     return "\t".join([new.reference(name, picture), *place, label])
+
+
+def _corners(place: list[str]) -> Corners:
+    x, y, width, height = numbers(place)
+    return box(x, y, x + width, y + height)

@@ -89,7 +89,10 @@ def _renewed(line: str, note: str, new: Rewording) -> str:
     picture = new.folder.find(name, note) if line.strip() else ""
     if picture not in new.paths:
         return "" if line.strip() else line
-    renewed = [thing | {"transcription": new.text(picture, str(thing["transcription"]))} for thing in things]
+    renewed = [
+        thing | {"transcription": new.text(picture, str(thing["transcription"]), _corners(thing["points"]))}
+        for thing in things
+    ]
     told = line.partition("\t")[2]
     end = told[len(told.rstrip()) :]
     told = told if renewed == things else json.dumps(renewed, ensure_ascii=line.isascii()) + end

@@ -40,10 +40,17 @@ class Spot:
     none or says unreadable. corners: 4 points x, y in pixels of the upright picture (as `pipeline.sample.read_picture`
     gives it): upper left, upper right, lower right, lower left; a box becomes its four corners; () is a crop: the plate
     is the whole picture.
+
+    drawn: the corners as the annotation has them. labelled: whether it has a place for a text. read: the text is what
+    our reader reads, the annotation having none. found: by a detector, and in no annotation.
     """
 
     text: str
     corners: Corners = ()
+    drawn: Corners = field(default=(), compare=False)
+    labelled: bool = field(default=True, compare=False)
+    read: bool = field(default=False, compare=False)
+    found: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +165,10 @@ class Folder:
             for name in dict.fromkeys(basename(spelled(path)) for spelled in (*_SPELLINGS, _bare)):
                 self._named.setdefault(name, []).append(path)
         self._shapes: dict[str, tuple[int, int, int]] = {}
+
+    def speaks_of_plates(self, name: str) -> bool:
+        """Whether a class is one of plates, by its name."""
+        return name.casefold() in self.classes if self.classes else bool(PLATE.search(name))
 
     def of_kind(self, *suffixes: str) -> list[str]:
         return [path for path in self.files if path.lower().endswith(suffixes)]

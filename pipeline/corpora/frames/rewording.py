@@ -7,7 +7,7 @@ from collections.abc import Callable
 from posixpath import basename, dirname, join, splitext
 
 from pipeline.corpora.frames.checks import plate_text
-from pipeline.corpora.frames.records import PICTURES, Dataset, Frame, folded, stem
+from pipeline.corpora.frames.records import PICTURES, Corners, Dataset, Frame, folded, stem
 from pipeline.plate import FOLD, SEPARATORS, characters
 
 # Shorter texts stand in many a name by chance: they count only between characters that are neither letter nor digit.
@@ -26,19 +26,26 @@ class Rewording:
             frame.path: {old: new_text(frame, old) for old in dict.fromkeys(spot.text for spot in frame.spots) if old}
             for frame in dataset.frames
         }
+        self._read = {
+            frame.path: {spot.drawn: self._texts[frame.path][spot.text] for spot in frame.spots if spot.read}
+            for frame in dataset.frames
+        }
         self._own = {path: {_squeezed(old): new for old, new in texts.items()} for path, texts in self._texts.items()}
         self._all = {_squeezed(old): "" for old in (*dataset.lost, *dataset.named)}
         self._all |= {old: new for texts in reversed(self._own.values()) for old, new in texts.items()}
         self._lengths = sorted({len(old) for old in self._all if old}, reverse=True)
         self.paths = self._new_paths(rename)
 
-    def text(self, picture: str, raw: str) -> str:
-        """The new text of a plate whose annotation says `raw`: as it is, where it stays or was never readable."""
+    def text(self, picture: str, raw: str, drawn: Corners = ()) -> str:
+        """The new text of a plate whose annotation says `raw`: as it is, where it stays or was never readable.
+
+        drawn: the plate's corners as the annotation has them: where it says nothing, the plate may have been read.
+        """
         old = plate_text(raw)
-        new = self._texts[picture].get(old, old)
+        new = self._texts[picture].get(old, old) if old else self._read[picture].get(drawn, "")
         if new == old:
             return raw
-        return new.lower() if raw.islower() else new
+        return new.lower() if old and raw.islower() else new
 
     def swap(self, string: str, picture: str = "") -> str:
         """A string with every old text in it replaced, in any case and with or without separators.

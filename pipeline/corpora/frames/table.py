@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator
 
 from pipeline.corpora import table
-from pipeline.corpora.frames.records import PICTURES, Folder, Mark, numbers, points
+from pipeline.corpora.frames.records import PICTURES, Corners, Folder, Mark, numbers, points
 from pipeline.corpora.frames.rewording import Rewording
 from pipeline.corpora.labels import SPLIT
 
@@ -46,6 +46,33 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
     )
 
 
+def room(note: str, text: str, picture: str, folder: Folder) -> set[str]:
+    """Those that the rows of a table with corners name."""
+    name, _ = _columns(note, text)
+    rows = [row for _, _, row in _rows(note, text) if row and set(CORNERS) <= row.keys()]
+    return {folder.find(str(row.get(name) or ""), note) for row in rows}
+
+
+def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -> str:
+    """A row for each plate, with the name and the split that another row of its picture has."""
+    name, plate = _columns(note, text)
+    lines, rows = [], {}
+    for _, line, row in _rows(note, text):
+        lines.append(line)
+        if row and (picture := folder.find(str(row.get(name) or ""), note)) in found:
+            rows.setdefault(picture, (line, row))
+    end = next((line[len(line.rstrip("\r\n")) :] for line in lines), "") or "\n"
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += end
+    for picture, (line, row) in rows.items():
+        for corners in found[picture]:
+            values = [int(v) if float(v).is_integer() else v for point in corners for v in point]
+            kept = {name: row[name], "split": row.get("split"), plate: "", **dict(zip(CORNERS, values))}
+            fields = {key: kept.get(key, "") for key in row}
+            lines.append(_dumped(note, line.rstrip("\r\n") + end, fields, _delimiter(text)))
+    return "".join(lines)
+
+
 def _content(row: dict, plate: str) -> dict:
     """The fields of a mark. Raises ValueError for a broken row."""
     if not row:
@@ -73,8 +100,8 @@ def _renewed(line: str, row: dict, columns: list[str], delimiter: str, note: str
         return ""
     fields = {key: new.other(value, picture) if isinstance(value, str) else value for key, value in row.items()}
     fields[name] = new.reference(row[name], picture)
-    if row.get(plate):
-        fields[plate] = new.text(picture, row[plate])
+    if isinstance(row.get(plate), str):
+        fields[plate] = new.text(picture, row[plate], _content(row, plate)["corners"])
     return line if fields == row else _dumped(note, line, fields, delimiter)
 
 

@@ -44,14 +44,15 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
     lines, same_length = [], True
-    for line in text.splitlines(keepends=True):
+    drawn = {mark.row: mark.corners for mark in read(note, text, picture, new.folder)}
+    for number, line in enumerate(text.splitlines(keepends=True), 1):
         match = _LINE.fullmatch(line)
         if not match:
             lines.append(line)
             continue
         value = match["value"]
         if match["word"] == "plate":
-            label = new.text(picture, value)
+            label = new.text(picture, value, drawn.get(str(number), ()))
             same_length = len(characters(label)) == len(characters(value))
             lines.append(match["key"] + label + match["end"])
         elif match["word"] != "char" or same_length:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
+from posixpath import basename
 from xml.etree import ElementTree
-from xml.sax.saxutils import unescape
+from xml.sax.saxutils import escape, unescape
 
 from pipeline.corpora.frames.checks import turn_of
 from pipeline.corpora.frames.records import (
@@ -37,6 +39,16 @@ _LEAST = 4  # characters of a name that is a text
 _NAMES = ("filename", "path")
 _FILENAME = re.compile(r"<filename>([^<]*)</filename>")
 _DECLARATION = re.compile(r"\s*<\?xml.*?\?>\s*")
+_NAME = re.compile(r"<object>\s*<name>\s*([^<]*?)\s*</name>")
+_NEW = (
+    "<annotation>\n\t<filename>{name}</filename>\n\t<size>\n\t\t<width>{width}</width>\n\t\t<height>{height}</height>\n"
+    "\t\t<depth>3</depth>\n\t</size>\n</annotation>\n"
+)
+_OBJECT = (
+    "\t<object>\n\t\t<name>{}</name>\n\t\t<text />\n\t\t<pose>Unspecified</pose>\n\t\t<truncated>0</truncated>\n"
+    "\t\t<difficult>0</difficult>\n\t\t<bndbox>\n\t\t\t<xmin>{}</xmin>\n\t\t\t<ymin>{}</ymin>\n\t\t\t<xmax>{}</xmax>\n"
+    "\t\t\t<ymax>{}</ymax>\n\t\t</bndbox>\n\t</object>\n"
+)
 _DOCTYPE = re.compile(r"<!(DOCTYPE|ENTITY)", re.IGNORECASE)
 
 
@@ -60,10 +72,10 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
     root = _parsed(text)
-    places = {_place(thing) for thing in root.iter("object")}
+    drawn = {place: _corners(thing) for thing in root.iter("object") if (place := _place(thing)) is not None}
     before = ElementTree.tostring(root)
     for element in root.iter():
-        element.text = _renewed(element, element in places, picture, new)
+        element.text = _renewed(element, drawn.get(element), picture, new)
         element.tail = new.other(element.tail, picture) if element.tail else None
         element.attrib.update({key: new.other(value, picture) for key, value in element.attrib.items()})
     if turn := turn_of(new.folder, picture, _declared(root)):
@@ -72,6 +84,30 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
         return text
     declaration = _DECLARATION.match(text)
     return (declaration[0] if declaration else "") + ElementTree.tostring(root, "unicode") + text[len(text.rstrip()) :]
+
+
+def room(note: str, text: str, picture: str, folder: Folder) -> set[str]:
+    """Its picture, unless it has another size of it."""
+    return {picture} if _declared(_parsed(text)) in ((), folder.size(picture)) else set()
+
+
+def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -> str:
+    """Objects of the class of plates, with an element for the text."""
+    for picture, plates in found.items():
+        width, height = folder.size(picture)
+        text = text or _NEW.format(name=escape(basename(picture)), width=width, height=height)
+        end = text.rindex("</annotation>")
+        sides = (map("{:g}".format, (v + 1 for v in bounds(corners))) for corners in plates)
+        text = text[:end] + "".join(_OBJECT.format(_plate_class(folder), *side) for side in sides) + text[end:]
+    return text
+
+
+@lru_cache(maxsize=1)
+def _plate_class(folder: Folder) -> str:
+    """The class that plates have in the first file that has one."""
+    names = (name for note in find(folder) for name in _NAME.findall(folder.text(note)))
+    plates = (name for name in names if folder.speaks_of_plates(unescape(name)) and not _is_text(unescape(name)))
+    return next(plates, "license_plate")
 
 
 def _turn(root: ElementTree.Element, turn: Callable[[float, float], tuple[float, float]]) -> None:
@@ -143,10 +179,10 @@ def _corners(thing: ElementTree.Element) -> Corners:
     return agreeing(outline, box(*sides)) if corners else box(*sides)
 
 
-def _renewed(element: ElementTree.Element, is_text: bool, picture: str, new: Rewording) -> str | None:
+def _renewed(element: ElementTree.Element, drawn: Corners | None, picture: str, new: Rewording) -> str | None:
     text = element.text or ""
-    if is_text:
-        return new.text(picture, text)
+    if drawn is not None:
+        return new.text(picture, text, drawn) or None
     if element.tag in _NAMES and folded(stem(text.replace("\\", "/"))) == folded(stem(picture)):
         return new.reference(text, picture)
     return element.text if element.tag == "name" else new.other(text, picture)

@@ -59,6 +59,27 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
     return text if picture else new.swap(text)
 
 
+def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -> str:
+    lines = text.splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += "\n"
+    for picture, plates in found.items():
+        width, height = folder.size(picture)
+        for x1, y1, x2, y2 in map(bounds, plates):
+            values = (x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height
+            lines.append(f"{_plate_class(folder)} {' '.join(f'{value:.6f}' for value in values)}\n")
+    return "".join(lines)
+
+
+@lru_cache(maxsize=1)
+def _plate_class(folder: Folder) -> str:
+    """The number that plates have: of the class that is named or chosen as theirs, else the one that comes first."""
+    names = _settings(folder).names.items()
+    plates = [str(number) for number, name in names if str(number) in folder.classes or folder.speaks_of_plates(name)]
+    in_use = (folder.peek(path).split() for path in find(folder) if basename(path) not in SETTINGS)
+    return (plates or [words[0] for words in in_use if words] or [*sorted(folder.classes), "0"])[0]
+
+
 def _fits(text: str) -> bool:
     kind, *values = next((line.split() for line in text.splitlines() if line.strip()), [""])
     try:

@@ -1,0 +1,174 @@
+"""read_plates: what is to be known before new texts are drawn: texts that annotations lack, and a detector's finds.
+
+A reading counts where a few looks at the plate agree and the first is sure. A wrong one would leave strokes of
+characters that nobody knows of.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TextIO
+
+import numpy as np
+
+from pipeline.corpora.frames import FORMATS, WITHOUT_TEXT, Dataset, Frame, Spot
+from pipeline.corpora.frames.finds import homes
+from pipeline.corpora.frames.records import bounds, box
+from pipeline.detector import Detector, covered
+from pipeline.edit import batched
+from pipeline.filter import Filter
+from pipeline.picture import open_picture
+from pipeline.plate import LONGEST, behind_province, same_reading
+from pipeline.progress import Count
+from pipeline.recipe import AnonymizeRecipe
+from pipeline.view import views_of
+
+LOOKS = (1.0, 0.94, 1.12)  # scales of a plate's outline: a box that cuts a character off is found out by a wider look
+LEAST = 5  # characters, a province left out: fewer are often a part of a plate
+MEMORY = 64 << 20  # bytes of cuts held until they are read
+
+Seen = tuple[str, int, list[np.ndarray]]  # a picture, which of its plates, cuts of it
+
+
+def is_wanted(recipe: AnonymizeRecipe) -> bool:
+    return recipe.read_texts or recipe.detector.finds != "list"
+
+
+def completed(
+    dataset: Dataset, recipe: AnonymizeRecipe, reader: Filter, detector: Detector | None, progress: TextIO | None = None
+) -> Dataset:
+    """The dataset with a detector's finds among its plates, and with the texts of plates that had none, where sure."""
+    finder = detector if recipe.detector.finds != "list" else None
+    frames = {frame.path: frame for frame in dataset.frames}
+    wanted = [frame for frame in dataset.frames if finder or not all(spot.text for spot in frame.spots)]
+    reporter = Count(len(wanted), progress, "pictures looked at for unknown plates")
+    looks: list[Seen] = []
+    for frame, pixels in _opened(dataset, wanted, reporter):
+        frames[frame.path] = known = _with_finds(frame, pixels, finder, dataset.format)
+        looks += [(frame.path, place, _cuts(spot, pixels)) for place, spot in _unread(known, recipe)]
+        if sum(cut.nbytes for *_, cuts in looks for cut in cuts) >= MEMORY:
+            _read(frames, looks, reader, recipe.min_reading)
+            looks = []
+    _read(frames, looks, reader, recipe.min_reading)
+    reporter.close()
+    return replace(dataset, frames=[frames[frame.path] for frame in dataset.frames])
+
+
+def sure(readings: list[tuple[str, float]], least: float) -> str:
+    """The text that all looks at a plate agree on, "" where one differs, the first scores less, or it is too short."""
+    text, score = readings[0]
+    agreed = all(same_reading(text, other) for other, _ in readings)
+    return text if agreed and score >= least and _fits(text) else ""
+
+
+@dataclass
+class Unknown:
+    """What became of plates that had no text or no annotation. plates: picture, plate, fate, once it is decided."""
+
+    plates: list[tuple[str, Spot, str]] = field(default_factory=list)
+
+    def add(self, picture: str, spot: Spot, fate: str) -> None:
+        if spot.read or spot.found or not spot.text:
+            self.plates.append((picture, spot, fate))
+
+    @property
+    def found(self) -> int:
+        return sum(spot.found for _, spot, _ in self.plates)
+
+    def facts(self, dataset: Dataset, recipe: AnonymizeRecipe, names: dict[str, str]) -> tuple[dict, dict]:
+        """Figures of the plates that were read, and of a detector's finds, {} where they are listed only.
+
+        dataset: as it is written. names: of its pictures, old to new.
+        """
+        plates = homes(dataset, FORMATS[dataset.format]).values()
+        annotated = {picture for pictures in plates for picture in pictures}
+        return self._read(recipe, annotated), {} if recipe.detector.finds == "list" else self._finds(
+            recipe, annotated, names
+        )
+
+    def _read(self, recipe: AnonymizeRecipe, annotated: set[str]) -> dict:
+        read = [(picture, spot, fate) for picture, spot, fate in self.plates if spot.read]
+        replaced = [(picture, spot) for picture, spot, fate in read if fate == "replaced"]
+        labelled = [spot.labelled and (picture in annotated or not spot.found) for picture, spot in replaced]
+        return {
+            "min_reading": recipe.min_reading,
+            "without_text": sum(not spot.found for _, spot, _ in self.plates),
+            "read": len(read),
+            "read_and_replaced": len(replaced),
+            "replaced_without_label": len(replaced) - sum(labelled),
+        }
+
+    def _finds(self, recipe: AnonymizeRecipe, annotated: set[str], names: dict[str, str]) -> dict:
+        found = [(picture, spot, fate) for picture, spot, fate in self.plates if spot.found]
+        fates = Counter(fate for *_, fate in found)
+        settled = [
+            {
+                "picture": names[picture],
+                "box": [*map(int, bounds(spot.corners))],
+                "fate": fate,
+                "annotated": picture in annotated,
+            }
+            for picture, spot, fate in found
+            if fate != "withheld"
+        ]
+        return {
+            "finds": recipe.detector.finds,
+            **{f"found_{fate}": fates[fate] for fate in ("replaced", "redacted", "withheld")},
+            "found_not_annotated": sum(not item["annotated"] for item in settled),
+            "settled": settled,
+        }
+
+
+def _opened(dataset: Dataset, frames: list[Frame], reporter: Count) -> Iterator[tuple[Frame, np.ndarray]]:
+    """Frames and their pixels. Pictures that cannot be opened are left out: who writes them sets them aside."""
+    for frame in frames:
+        reporter.add(1, 0)
+        try:
+            yield frame, open_picture(dataset.root / frame.path).pixels
+        except ValueError:
+            continue
+
+
+def _with_finds(frame: Frame, pixels: np.ndarray, detector: Detector | None, format: str) -> Frame:
+    """A frame with what a detector finds outside its annotated plates; one that cannot be run leaves it as it is."""
+    try:
+        found = detector.find(pixels) if detector else []
+    except ValueError:
+        return frame
+    spots = list(frame.spots)
+    for place, _ in found:
+        if not covered(place, spots):
+            spots.append(Spot("", box(*place), box(*place), format not in WITHOUT_TEXT, found=True))
+    return replace(frame, spots=tuple(spots))
+
+
+def _unread(frame: Frame, recipe: AnonymizeRecipe) -> list[tuple[int, Spot]]:
+    finds = recipe.detector.finds == "replace"
+    wanted = {True: finds, False: recipe.read_texts}
+    return [(place, spot) for place, spot in enumerate(frame.spots) if not spot.text and wanted[spot.found]]
+
+
+def _cuts(spot: Spot, pixels: np.ndarray) -> list[np.ndarray]:
+    """A plate as `LOOKS` see it."""
+    corners = np.array(spot.corners or box(0, 0, *pixels.shape[1::-1]), dtype=np.float64)
+    middle = corners.mean(0)
+    outlines = [tuple(map(tuple, middle + scale * (corners - middle))) for scale in LOOKS]
+    return [view.cut(pixels) for view in views_of([replace(spot, corners=outline) for outline in outlines], pixels)]
+
+
+def _read(frames: dict[str, Frame], looks: list[Seen], reader: Filter, least: float) -> None:
+    """Puts texts that are sure into the frames."""
+    readings = reader.read([cut for *_, cuts in looks for cut in cuts])
+    for (path, place, _), seen in zip(looks, batched(readings, len(LOOKS))):
+        spots = list(frames[path].spots)
+        text = sure(seen, least)
+        if text and (not spots[place].found or any(map(str.isdigit, text))):  # signs have words, with few digits
+            spots[place] = replace(spots[place], text=text, read=True)
+            frames[path] = replace(frames[path], spots=tuple(spots))
+
+
+def _fits(text: str) -> bool:
+    behind = behind_province(text)
+    return LEAST <= len(behind) <= len(text) <= LONGEST and behind.isascii()
