@@ -245,10 +245,10 @@ def anonymize(
     for told in left:
         click.echo(f"{told}: see {resolved.folder / 'audit.json'}", err=True)
     if not may_leave(audit):
-        found = audit["source_texts"]["found"], audit["pixels"]["outside"]
+        found = audit["source_texts"]["found"], audit["source_characters"]["in_view"], audit["pixels"]["outside"]
         click.echo(
-            "NOT TO BE PASSED ON: {:,} times a text of the dataset stands in the output, {:,} pixels changed outside of "
-            "plates. `verify OUTPUT --against DATASET` says where; then run it again.".format(*found),
+            "NOT TO BE PASSED ON: {:,} times a text of the dataset stands in the output, {:,} characters of its plates are "
+            "in view, {:,} pixels changed outside of plates. `verify OUTPUT --against DATASET` says where; then run it again.".format(*found),
             err=True,
         )
         sys.exit(1)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from difflib import SequenceMatcher
 from functools import partial
 from pathlib import Path
 from typing import TextIO
@@ -38,6 +39,7 @@ from pipeline.plate import (
     Plate,
     PlatemintError,
     Readings,
+    canonical,
     characters,
     same_reading,
     unspellable,
@@ -59,6 +61,7 @@ AUDIT, PAGE = "audit.json", "audit.html"
 ENCODED = "not proven once encoded"  # why a plate is given up that held until its picture was encoded
 ERASED = 0.75  # part of the old strokes' pixels that have to change where nobody could read the photograph
 LEGIBLE = 0.3  # likelihood of the source's own text from which on a new one has to be read too
+HALF_READ = 0.5  # likeness of a reading and a text from which on the one is a poor reading of the other
 BLANK = np.zeros((1, 1), np.uint8)  # the mask of plates that are only read
 CELLS = (4, 2)  # a redacted plate is as many patches of one colour, smoothed
 
@@ -104,6 +107,7 @@ class Audit:
     reasons: Counter = field(default_factory=Counter)
     pictures: Counter = field(default_factory=Counter)
     outside: Counter = field(default_factory=Counter)
+    characters: Counter = field(default_factory=Counter)  # the source's, on replaced plates; see `_looked_for`
     given_up: GivenUp = field(default_factory=GivenUp)
     scan: Scan | None = None
     unknown: Unknown = field(default_factory=Unknown)
@@ -119,6 +123,8 @@ class Audit:
             fate = "withheld" if withheld else case.fate
             self.fates[fate] += 1
             self.unknown.add(case.frame.path, case.spot, fate)
+            if fate == "replaced":
+                self.characters += _looked_for(case)
             if reason := case.reason or "in one picture with another" * withheld:
                 self.reasons[reason] += 1
                 self.given_up.plate(case.frame.path, number, case.spot.text, fate, reason)
@@ -190,6 +196,10 @@ class Anonymizer:
         open_ = [case for case in cases if not case.fate]
         for case, plate in zip(open_, self.filter.scored([_as_is(case) for case in open_])):
             case.reading, case.legible = plate.reading, plate.scores["reader"] >= LEGIBLE
+        for case in open_:
+            if case.spot.corners and not case.legible and not _resembles(case.reading, case.spot.text):
+                self.give_up(case, "not read where it is annotated")
+        open_ = [case for case in open_ if not case.fate]
         legible = [case for case in open_ if case.legible]
         for case, standing in zip(legible, self.filter.standing([_as_is(case) for case in legible])):
             case.standing = standing
@@ -230,6 +240,8 @@ class Anonymizer:
                 again += [(n, case, replace(case.edit, image=cut)) for case, cut in unlike]
             reasons = self._faults([case for _, case, _ in again], [plate for *_, plate in again])
             failed = [(n, case) for (n, case, _), reason in zip(again, reasons) if reason]
+            for _, case, plate in again:
+                case.edit = plate  # as the file shows it
             for _, case in failed:
                 self.give_up(case, ENCODED)
             open_ = sorted({n for n, _ in failed})
@@ -301,6 +313,19 @@ def _erased(plate: Plate) -> bool:
     """Whether an edit has changed the old strokes, as its mask has them."""
     strokes = plate.source_mask > 127
     return strokes.any() and (plate.image != plate.original).any(2)[strokes].mean() >= ERASED
+
+
+def _resembles(reading: str, text: str) -> bool:
+    """Whether a reading is most of a text: of a plate that is hard to read, not of something else."""
+    return SequenceMatcher(None, canonical(reading), canonical(text), autojunk=False).ratio() >= HALF_READ
+
+
+def _looked_for(case: Case) -> Counter:
+    """The old characters of a replaced plate: looked_for, in_view of these, and not_placed, which nobody can read."""
+    count = len(characters(case.spot.text))
+    if case.standing is None:
+        return Counter(not_placed=count)
+    return Counter(looked_for=count, in_view=remaining(case, case.edit))
 
 
 def remaining(case: Case, plate: Plate) -> int:
@@ -403,8 +428,12 @@ def _written(recipe: AnonymizeRecipe, progress: TextIO | None, anonymizer: Anony
 
 
 def may_leave(audit: dict) -> bool:
-    """Whether a folder may be passed on, by its audit: no source text was found in it, no pixel outside a plate changed."""
-    return not audit["source_texts"]["found"] and not audit["pixels"]["outside"]
+    """Whether a folder may be passed on, by its audit.
+
+    No source text was found in it, no character of one is in view, and no pixel outside of a plate has changed.
+    """
+    faults = audit["source_texts"]["found"], audit["source_characters"]["in_view"], audit["pixels"]["outside"]
+    return not any(faults)
 
 
 def _settled(
@@ -511,6 +540,7 @@ def as_dict(audit: Audit, anonymizer: Anonymizer) -> dict:
         "missing_pictures_and_other_faults": len(aside - dataset.folder.pictures),
         "files_not_copied": len(dataset.unknown),
         "pixels": {name: audit.outside[name] for name in ("pixels", "changed", "outside")},
+        "source_characters": {name: audit.characters[name] for name in ("looked_for", "in_view", "not_placed")},
         "source_texts": {  # how often they were found, not where: that is for `verify --against` to tell
             "searched": len(anonymizer.texts) - len(audit.scan.unsearched),
             "too_short_to_search": len(audit.scan.unsearched),

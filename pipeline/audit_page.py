@@ -22,6 +22,7 @@ TITLES = {
     "reading": "Plates without a text, read from their pictures",
     "detector": "Plates that a detector found in the pictures written",
     "settings": "Settings",
+    "source_characters": "Characters of the dataset's plates, looked for where they stood",
     "source_texts": "Texts of the dataset, searched in every name and byte of the output",
 }
 FIGURES = {  # what figures of audit.json are called; one that is not here goes by its own name
@@ -70,6 +71,9 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "detector.plates": "plates found",
     "detector.plates_covered": "of these, annotated ones",
     "detector.plates_uncovered": "of these, plates that no annotation covers",
+    "source_characters.looked_for": "characters of replaced plates looked for",
+    "source_characters.in_view": "of these still in view",
+    "source_characters.not_placed": "characters of replaced plates that nobody can read in the photograph",
     "source_texts.searched": "texts searched",
     "source_texts.too_short_to_search": "texts too short to be searched",
     "source_texts.found": "times one was found",
@@ -189,15 +193,20 @@ def not_covered(recipe: AnonymizeRecipe, detector: dict) -> list[str]:
 
 def _result(audit: dict) -> str:
     found, outside = audit["source_texts"]["found"], audit["pixels"]["outside"]
-    if not found and not outside:
-        told = "No text of the dataset was found in the output, and nothing was changed outside of plates."
+    looked_for, in_view = (audit["source_characters"][name] for name in ("looked_for", "in_view"))
+    if not found and not outside and not in_view:
+        told = (
+            f"No text of the dataset was found in the output, none of {looked_for:,} characters that were looked for on "
+            "replaced plates, and nothing was changed outside of plates."
+        )
         if left := _left(audit.get("detector", {})):
             return f'<p class="result bad">Not to be passed on yet: {left} {told}</p>'
         return f'<p class="result">{told}</p>'
     told = (
-        f"Not to be passed on: {found:,} times a text of the dataset was found in the output, and {outside:,} pixels "
+        f"Not to be passed on: {found:,} times a text of the dataset was found in the output, {in_view:,} characters of its "
+        f"plates are still in view, and {outside:,} pixels were changed outside of plates."
     )
-    return f'<p class="result bad">{told}were changed outside of plates.</p>'
+    return f'<p class="result bad">{told}</p>'
 
 
 def _left(detector: dict) -> str:

@@ -22,6 +22,8 @@ from pipeline.strokes import strokes
 LIMIT = 0.25  # of a character's strokes: more in view and it may be told. Of 496 good edits 95 % are below it at once
 # A reader may know a character without looking at it, and then says it anywhere: 皖 of a corpus that has no other. Only
 # where it stands in a picture with more to its left does it stand where the reader says.
+SAME = 0.12  # of the strokes' contrast: what has changed by less is as it was
+UNTOUCHED = 0.7  # of a character's strokes: as much of the same colour, and it was left standing
 PADDED = (0.15, 0.05)  # of the width, to the left and right
 AGREE = 0.35  # of the distance of neighbours: so far apart the two looks may place a character
 
@@ -74,6 +76,28 @@ def in_view(source: np.ndarray, result: np.ndarray, new: np.ndarray, standing: S
         at = standing.lower == row
         shares[at] = _row_in_view(before, after, drawn, standing.places[at], _band(standing, row))
     return shares
+
+
+def untouched(source: np.ndarray, result: np.ndarray, standing: Standing) -> np.ndarray:
+    """Which part of each source character's strokes has kept its very colour in the result, float (n,) in 0..1.
+
+    source, result: uint8 (h, w, 3). For who does not know where new characters were drawn: these may cover old ones, but
+    seldom in their colour.
+    """
+    shares = np.zeros(len(standing.places))
+    before, after = _gray(source), _gray(result)
+    for row in {*standing.lower.tolist()}:
+        at, band = standing.lower == row, _band(standing, row)
+        changed = np.abs(after - before) > SAME * _contrast(before, standing.places[at], band)
+        shares[at] = _row_in_view(before, before, changed, standing.places[at], band)
+    return shares
+
+
+def _contrast(picture: np.ndarray, places: np.ndarray, band: tuple[int, int]) -> float:
+    """Of the clearest strokes of a row, in grey levels."""
+    columns = _columns(places)
+    (found,) = strokes([picture], band, columns)
+    return float(np.quantile(found[band[0] : band[1], columns], 0.95))
 
 
 def spread(places: np.ndarray, text: str) -> np.ndarray:

@@ -157,7 +157,7 @@ def test_anonymize_reads_every_field_that_its_recipe_takes(read, untrained, tmp_
         read.clear()
         anonymize(made)
     unread = {f"{kind.__name__}.{name}" for kind, name in sections(AnonymizeRecipe) - read}
-    assert unread == {"AnonymizeRecipe.task", "Detect.min_score"}  # which is for a detector
+    assert unread == {"AnonymizeRecipe.task", "AnonymizeRecipe.min_reading", "Detect.min_score"}  # of --read, and of a detector
 
 
 def test_recipes_that_ship_load():
