@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -163,6 +164,7 @@ def rebalance(corpus, out, count, until, split, merge, forbid, recipe, sets, see
 @click.argument("corpus", metavar="CORPUS")
 @click.option("--out", metavar="DIR", help="Folder written.  [default: outputs/anonymized]")
 @click.option("--format", "form", metavar="NAME", help="Format of the dataset, where several fit.")
+@click.option("--class", "classes", metavar="NAME", multiple=True, help="A class of plates, by name or number.")
 @click.option("--key-file", metavar="FILE", help="Compute new texts from this key; made where there is none.")
 @click.option("--track-consistent", is_flag=True, help="The same plate, the same new text, within this run.")
 @click.option("--on-doubt", type=click.Choice(["redact", "withhold"]), help="For plates not proven gone.")
@@ -172,7 +174,7 @@ def rebalance(corpus, out, count, until, split, merge, forbid, recipe, sets, see
 @click.option("--list", "list_file", metavar="FILE", help="List the plates given up, for you alone: it names them.")
 @click.option("--recipe", metavar="FILE", help="Recipe to start from.")
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Set a field of the recipe.")
-def anonymize(corpus, out, form, key_file, track_consistent, on_doubt, detector, list_file, recipe, sets) -> None:
+def anonymize(corpus, out, form, classes, key_file, track_consistent, on_doubt, detector, list_file, recipe, sets) -> None:
     """Write a dataset anew with other plates.
 
     CORPUS is the folder of a dataset of frames or crops in one of many formats; the output is of the same format, with
@@ -181,14 +183,17 @@ def anonymize(corpus, out, form, key_file, track_consistent, on_doubt, detector,
     plate each is. It names real plates: never pass it on.
     Exit code 1 where a text of the dataset is found in the output, which then keeps the mark of a run that has not ended;
     3 where the detector finds plates there that no annotation covers, or cannot be run on a picture: audit.json lists
-    them.
+    them; where annotations belong to no picture, so that pictures without one are withheld; and where no picture is
+    written.
     """
     import json
 
     from pipeline.anonymize import Anonymizer, anonymize, may_leave
+    from pipeline.corpora.frames import NAMED_BY
 
     given = {"source.path": corpus, "source.format": form, "out": out, "key_file": key_file, "on_doubt": on_doubt}
     given |= {"detector.path": detector, "list_file": list_file}
+    given |= {"source.classes": classes} if classes else {}
     given |= {"track_consistent": True} if track_consistent else {}
     with _faults(WrongUse):
         resolved = _load(recipe, sets, given, "anonymize")
@@ -198,11 +203,9 @@ def anonymize(corpus, out, form, key_file, track_consistent, on_doubt, detector,
         audit = anonymize(resolved, sys.stderr, anonymizer)
     told = {name: value for name, value in audit.items() if name != "given_up"}  # may be long: the file has it
     click.echo(json.dumps(told, ensure_ascii=False, indent=1))
-    found = audit.get("detector", {})
-    uncovered, unseen = found.get("plates_uncovered", 0), found.get("pictures_not_looked_at", 0)
-    if uncovered or unseen:
-        told = f"{uncovered:,} plates that no annotation covers, shown as they were; {unseen:,} pictures not looked at"
-        click.echo(f"{told}: see detector in {resolved.folder / 'audit.json'}", err=True)
+    left = [*_left_to_do(audit, NAMED_BY.get(anonymizer.dataset.format, ""))]
+    for told in left:
+        click.echo(f"{told}: see {resolved.folder / 'audit.json'}", err=True)
     if not may_leave(audit):
         found = audit["source_texts"]["found"], audit["pixels"]["outside"]
         click.echo(
@@ -211,7 +214,22 @@ def anonymize(corpus, out, form, key_file, track_consistent, on_doubt, detector,
             err=True,
         )
         sys.exit(1)
-    sys.exit(3 if uncovered or unseen else 0)
+    sys.exit(3 if left else 0)
+
+
+def _left_to_do(audit: dict, named_by: str) -> Iterator[str]:
+    """What somebody has to look at once a dataset is anonymized. named_by: what says which picture an annotation is about."""
+    found, annotations = audit.get("detector", {}), audit["annotations"]
+    uncovered, unseen = found.get("plates_uncovered", 0), found.get("pictures_not_looked_at", 0)
+    if uncovered or unseen:
+        yield f"{uncovered:,} plates that no annotation covers, shown as they were; {unseen:,} pictures not looked at"
+    if annotations["left_over"]:
+        yield (
+            f"{annotations['left_over']:,} annotations of plates belong to no picture, so {annotations['pictures_withheld']:,} "
+            f"pictures without an annotated plate are withheld. Mend {named_by}, and run it again (--list FILE says which)"
+        )
+    if not audit["pictures"]["written"]:
+        yield "not one picture was written"
 
 
 def _load(recipe, sets, given: dict, task: str = "generate"):
@@ -345,7 +363,8 @@ def grammar(spec) -> None:
 @click.argument("run", type=FOLDER)
 @click.option("--against", metavar="CORPUS", type=FOLDER, help="RUN is an anonymized folder: check it against this.")
 @click.option("--format", "form", metavar="NAME", default="", help="Format of CORPUS, where several fit.")
-def verify(run, against, form) -> None:
+@click.option("--class", "classes", metavar="NAME", multiple=True, help="A class of plates of CORPUS, as it was given.")
+def verify(run, against, form, classes) -> None:
     """Check a finished run.
 
     Decodes every image, recounts labels, checks hashes, quotas and invariants. RUN is a run's folder. With --against,
@@ -356,9 +375,9 @@ def verify(run, against, form) -> None:
     from pipeline.against import verify_against
     from pipeline.verify import verify
 
-    if form and not against:
-        raise click.UsageError("--format: is about the CORPUS of --against")
-    report = verify_against(run, against, form, sys.stderr) if against else verify(run)
+    if (form or classes) and not against:
+        raise click.UsageError("--format and --class: are about the CORPUS of --against")
+    report = verify_against(run, against, form, sys.stderr, classes) if against else verify(run)
     for fault in report.faults:
         click.echo(fault)
     click.echo(report.summary)

@@ -6,6 +6,7 @@ Its faults name source texts and places, for whoever has the corpus; they are no
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -17,6 +18,7 @@ from PIL import Image
 from pipeline.anonymize import AUDIT, MARK, PAGE
 from pipeline.audit_page import GIVEN_UP, own_words
 from pipeline.corpora.frames import LAST, Dataset, Frame, open_dataset
+from pipeline.given_up import ASIDE, PICTURE
 from pipeline.picture import Picture, differing, open_picture, shown
 from pipeline.plate import PlatemintError, Readings
 from pipeline.progress import Count
@@ -65,18 +67,26 @@ class Report:
         )
 
 
-def verify_against(folder: str | Path, corpus: str | Path, format: str = "", progress: TextIO | None = None) -> Report:
-    """Checks an anonymized folder against the dataset it was made from. format: of the corpus, where several fit.
+def verify_against(
+    folder: str | Path,
+    corpus: str | Path,
+    format: str = "",
+    progress: TextIO | None = None,
+    classes: Iterable[str] = (),
+) -> Report:
+    """Checks an anonymized folder against the dataset it was made from.
+
+    format: of the corpus, where several fit. classes: of its plates, as it was anonymized with.
 
     Raises PlatemintError where either folder is not there or the corpus cannot be read.
     """
-    source = open_dataset(corpus, format)
+    source = open_dataset(corpus, format, classes=classes)
     check = _Check(Path(folder), source)
     found = scan(folder, check.real)
     found.hits = [hit for hit in found.hits if not _is_ours(hit)]
     check.texts(found)
     try:
-        copy = open_dataset(folder, source.format, sure=True)
+        copy = open_dataset(folder, source.format, sure=True, classes=source.classes)
     except PlatemintError as fault:
         check.fault(str(folder), f"is no dataset of the corpus's format, {source.format} ({fault})")
         return check.report
@@ -97,7 +107,7 @@ class _Check:
     def __init__(self, folder: Path, source: Dataset):
         self.folder, self.source, self.report = folder, source, Report()
         annotated = (spot.text for frame in source.frames for spot in frame.spots)
-        self.real = sorted({*annotated, *source.lost} - {""})
+        self.real = sorted({*annotated, *source.lost, *source.named} - {""})
         self.twins = {frame.path: frame for frame in source.frames}
         places = Counter(map(_places, source.frames))
         self.placed = {_places(frame): frame for frame in source.frames if places[_places(frame)] == 1}
@@ -201,9 +211,10 @@ class _Check:
         try:
             listed = said[GIVEN_UP]
             fates, ids = Counter(item["fate"] for item in listed), {item["id"] for item in listed}
-            reasons = Counter(item["reason"] for item in listed if item["fate"] != "set aside")
+            reasons = Counter(item["reason"] for item in listed if item["fate"] in ("redacted", "withheld"))
             aside = said["pictures.set_aside"] + said["missing_pictures_and_other_faults"]
-            figures = {"redacted": said["plates.redacted"], "withheld": said["plates.withheld"], "set aside": aside}
+            figures = {fate: said[f"plates.{fate}"] for fate in ("redacted", "withheld")}
+            figures |= {ASIDE: aside, PICTURE: said["annotations.pictures_withheld"]}
         except (KeyError, TypeError):
             return self.fault(AUDIT, f"{GIVEN_UP}: is missing or damaged")
         for fate in sorted({*fates, *figures}):
@@ -232,6 +243,8 @@ class _Check:
             "pictures.found": found,
             "pictures.withheld": found - len(copy.frames) - aside,
             "pictures.without_annotation": bare - gone,
+            "annotations.left_over": self.source.left_over,
+            "annotations.pictures_withheld": len(self.source.withheld),
             "files_not_copied": len(self.source.unknown),
             "pixels.pixels": self.pixels,
             "pixels.outside": 0,

@@ -24,10 +24,11 @@ import numpy as np
 from pipeline import write
 from pipeline.audit_page import not_covered, page, settings
 from pipeline.corpora.frames import Dataset, Frame, Spot, open_dataset, rewrite
+from pipeline.corpora.frames.checks import WITHHELD
 from pipeline.detector import Detector, look
 from pipeline.edit import Editor, batched
 from pipeline.filter import Filter
-from pipeline.given_up import GivenUp, place_of
+from pipeline.given_up import PICTURE, GivenUp, place_of
 from pipeline.metrics import within_one
 from pipeline.picture import Picture, differing, open_picture, shown
 from pipeline.plate import LONGEST, TELLING, Plate, PlatemintError, Readings, characters, same_reading, unspellable
@@ -122,7 +123,7 @@ class Anonymizer:
         self.detector = Detector(recipe.detector) if recipe.detector.path else None
         spots = [(spot.text, frame.path) for frame in self.dataset.frames for spot in frame.spots]
         self.annotated = len(spots) + len(self.dataset.lost)
-        self.texts = sorted({*(text for text, _ in spots), *self.dataset.lost} - {""})
+        self.texts = sorted({*(text for text, _ in spots), *self.dataset.lost, *self.dataset.named} - {""})
         self.forbidden = Forbidden(self.texts, recipe.draw.blocked, recipe.draw.reserved)
         self.real = Readings(self.texts)
         self.pseudonym = self._pseudonyms([spot for spot in spots if _writable(spot[0])])
@@ -337,6 +338,8 @@ def anonymize(recipe: AnonymizeRecipe, progress: TextIO | None = None, anonymize
     if anonymizer.detector:
         audit.detector = look(anonymizer.detector, folder, {names[f.path]: f for f in dataset.frames}, progress)
     audit.given_up.aside(dataset.set_aside)
+    for path in dataset.withheld:
+        audit.given_up.picture(path, PICTURE, WITHHELD)
     if recipe.list_file:
         audit.given_up.write(place_of(recipe.list_file, (recipe.source.path, folder)))
     facts = as_dict(audit, anonymizer)
@@ -448,9 +451,10 @@ def as_dict(audit: Audit, anonymizer: Anonymizer) -> dict:
             "found": len(dataset.folder.pictures),
             "written": audit.pictures["written"],
             "without_annotation": audit.pictures["bare"],
-            "withheld": audit.pictures["withheld"],
+            "withheld": audit.pictures["withheld"] + len(dataset.withheld),
             "set_aside": len(aside & dataset.folder.pictures),
         },
+        "annotations": {"left_over": dataset.left_over, "pictures_withheld": len(dataset.withheld)},
         "missing_pictures_and_other_faults": len(aside - dataset.folder.pictures),
         "files_not_copied": len(dataset.unknown),
         "pixels": {name: audit.outside[name] for name in ("pixels", "changed", "outside")},
@@ -485,7 +489,7 @@ def made_with(recipe: AnonymizeRecipe) -> dict[str, str]:
 
 
 def _open_dataset(recipe: AnonymizeRecipe) -> Dataset:
-    dataset = open_dataset(recipe.source.path, recipe.source.format)
+    dataset = open_dataset(recipe.source.path, recipe.source.format, classes=recipe.source.classes)
     _refuse_overlap(dataset.root, recipe.folder)
     return dataset
 

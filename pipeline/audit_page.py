@@ -18,6 +18,7 @@ TITLES = {
     "plates": "Plates",
     "reasons": "Why plates were not replaced",
     "pictures": "Pictures",
+    "annotations": "Annotations that found no picture",
     "pixels": "Pixels of the pictures written, before encoding",
     "detector": "Plates that a detector found in the pictures written",
     "settings": "Settings",
@@ -42,6 +43,8 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "pictures.written": "written",
     "pictures.withheld": "withheld",
     "pictures.set_aside": "could not be used, not in the output",
+    "annotations.left_over": "annotations of plates that belong to no picture",
+    "annotations.pictures_withheld": "pictures without an annotated plate, not in the output for that reason",
     "missing_pictures_and_other_faults": "entries that could not be used, such as of missing pictures; not in the output",
     "pictures.without_annotation": "without any annotated plate; written as they are, metadata removed",
     "files_not_copied": "other files of the dataset, not in the output",
@@ -202,8 +205,19 @@ def _done(audit: dict, recipe: AnonymizeRecipe) -> list[str]:
         IDENTITY.get(audit["identity"], audit["identity"]),
         f"A plate of which it could not be shown that its old text is gone was {ON_DOUBT[recipe.on_doubt]}. A plate "
         "annotated without a text was made unreadable.",
+        _bare(audit["annotations"]),
         "Pictures were encoded anew, without the metadata they had: EXIF, GPS, XMP, thumbnails, comments.",
     ]
+
+
+def _bare(annotations: dict[str, int]) -> str:
+    """What became of pictures without an annotated plate."""
+    if left := annotations["left_over"]:
+        return (
+            f"{left:,} annotations of plates found no picture. Each may be about one of the pictures without an annotated "
+            f"plate: these, {annotations['pictures_withheld']:,}, were kept out of the output."
+        )
+    return "Every annotation of a plate found its picture. Pictures without one were written as they are."
 
 
 def _checks(recipe: AnonymizeRecipe, looks: Iterable[str]) -> list[str]:

@@ -20,12 +20,14 @@ from pipeline.plate import PlatemintError
 from pipeline.pseudonym import apart
 
 COLUMNS = ("id", "picture", "plate", "text", "fate", "reason")
+ASIDE = "set aside"
+PICTURE = "picture withheld"  # fate of one without any annotation
 UNUSABLE = "could not be used"  # of what is set aside: its full reason may quote the dataset
 SALT_BYTES = 32
 
 
 class GivenUp:
-    """Plates redacted or withheld, and what is set aside, as it becomes known. rows: as the owner's list has them."""
+    """Plates redacted or withheld, pictures withheld, and what is set aside, as it becomes known. rows: as the owner's list has them."""
 
     def __init__(self):
         self.rows: list[dict] = []
@@ -35,6 +37,10 @@ class GivenUp:
         """number: of the plate in its picture, from 1."""
         self._add(picture, number, text, fate, reason)
 
+    def picture(self, path: str, fate: str, reason: str) -> None:
+        """A picture of which nothing is annotated."""
+        self._add(path, "", "", fate, reason)
+
     def aside(self, items: Iterable[dict[str, str]]) -> None:
         """What a dataset has set aside, one row for a path, whatever is wrong with it."""
         reasons: dict[str, list[str]] = {}
@@ -42,12 +48,12 @@ class GivenUp:
             row = f"row {item['row']}: " if item["row"] else ""
             reasons.setdefault(item["path"], []).append(row + item["reason"])
         for path, some in reasons.items():
-            self._add(path, "", "", "set aside", "; ".join(some))
+            self._add(path, "", "", ASIDE, "; ".join(some))
 
     def public(self) -> list[dict[str, str]]:
         """Id, fate and reason of all, in the order of their ids, so that none is told of the dataset's."""
         told = (
-            {"id": row["id"], "fate": row["fate"], "reason": row["reason"] if row["plate"] else UNUSABLE}
+            {"id": row["id"], "fate": row["fate"], "reason": UNUSABLE if row["fate"] == ASIDE else row["reason"]}
             for row in self.rows
         )
         return sorted(told, key=lambda row: row["id"])

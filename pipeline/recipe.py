@@ -171,6 +171,7 @@ class GenerateRecipe(Strict):
 class Dataset(Strict):
     path: str = Field("", description="Folder of the annotated dataset.")
     format: str = Field("", description="Its format, where several fit: coco, voc, yolo, ccpd, ufpr, openalpr, ...")
+    classes: Names = Field((), description="Classes of plates, by name or number; empty: those that speak of plates.")
 
 
 class Detect(Strict):

@@ -12,6 +12,7 @@ from pipeline.recipe import AnonymizeRecipe
 AUDIT = {
     "plates": {"replaced": 1234, "redacted": 5, "withheld": 0},
     "reasons": {"source read": 3, "no text": 2, "-": 0},
+    "annotations": {"left_over": 0, "pictures_withheld": 0},
     "pictures": {"written": 900, "withheld": 0, "set_aside": 7, "without_annotation": 11},
     "files_not_copied": 13,
     "pixels": {"pixels": 1_000_000, "changed": 2_000, "outside": 0},

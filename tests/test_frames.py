@@ -82,7 +82,7 @@ COCO = {
     ],
     "annotations": [
         {"id": 1, "image_id": 1, "category_id": 2, "bbox": [20, 30, 100.0, 30], "attributes": {"text": "京AB1234"}},
-        {"id": 2, "image_id": 2, "category_id": 2, "bbox": [0, 0, 9, 9], "plate_text": "JAB1235",
+        {"id": 2, "image_id": 2, "category_id": 2, "bbox": [19, 30, 102, 36], "plate_text": "JAB1235",
          "segmentation": [[121, 66, 19, 60, 20, 30, 120, 35]]},
         {"id": 3, "image_id": 2, "category_id": 1, "bbox": [0, 0, 399, 299]},
         {"id": 4, "image_id": 2, "category_id": 2, "bbox": [220, 130, 100, 30], "attributes": {"text": ""}},
@@ -204,6 +204,15 @@ DATASETS = {
          **dict.fromkeys(["train/京AB1234_front.jpg", "train/two.jpg", "train/bare.jpg"])},
         {"train/bare.jpg": [], "train/two.jpg": [("JAB1235", SKEWED), ("", OTHER)],
          "train/京AB1234_front.jpg": [("京AB1234", BOX)]},
+    ),
+    "ppocrlabel": (
+        "ppocrlabel",
+        {"Label.txt": 'set/1.jpg\t[{"transcription": "京A12345", "points": [[20, 30], [120, 35], [121, 66], [19, 60]], '
+         '"difficult": false}, {"transcription": "###", "points": [[220, 130], [320, 130], [320, 160], [220, 160]]}]\n'
+         "set/2.jpg\t[]\n", "rec_gt.txt": "crop_img/1_crop_0.jpg\t京A12345\n", "fileState.txt": "C:/set/1.jpg\t1\n",
+         **dict.fromkeys(["1.jpg", "2.jpg", "crop_img/1_crop_0.jpg", "crop_img/1_crop_1.jpg"])},
+        {"1.jpg": [("京A12345", SKEWED), ("", OTHER)], "2.jpg": [], "crop_img/1_crop_0.jpg": [("京A12345", ())],
+         "crop_img/1_crop_1.jpg": [("", ())]},
     ),
     "voc": (
         "voc",
@@ -330,8 +339,8 @@ def beside(good: str, bad: str | bytes, suffix: str = ".txt") -> dict:
 @pytest.mark.parametrize(
     "files, said",
     [
-        (beside(ALPR, ALPR.replace("\t100", "\t400")), "reaches out of the picture, which has 400 x 300"),
-        (beside(ALPR, ALPR.replace("\t20", "\t-9")), "reaches out"),
+        (beside(ALPR, ALPR.replace("\t100", "\t500")), "reaches out of the picture, which has 400 x 300"),
+        (beside(ALPR, ALPR.replace("\t20", "\t-29")), "reaches out"),
         (beside(ALPR, ALPR.replace("\t100", "\t0")), "less than a pixel"),
         (beside(ALPR, ALPR.replace("\t20", "\tnan")), "not finite"),
         (beside(ALPR, ALPR.replace("\t20", "\tleft")), "could not convert"),
@@ -390,9 +399,9 @@ def test_a_text_that_ccpd_cannot_hold_is_refused_by_name(tmp_path):
 
 
 def test_pictures_that_are_not_there_are_set_aside_and_their_rows_left_out(tmp_path):
-    rows = ["gone.jpg", "../1.jpg", "/etc/1.jpg", "link.jpg", "away/1.jpg", "", "1.jpg"]
+    rows = ["gone.jpg", "../9.jpg", "/etc/9.jpg", "link.jpg", "away/1.jpg", "", "1.jpg"]
     root = make(tmp_path / "in", {"a.csv": "path,text\n" + "".join(f"{name},AB123\n" for name in rows), "1.jpg": None})
-    make(tmp_path, {"1.jpg": None})
+    make(tmp_path, {"1.jpg": None, "9.jpg": None})
     (root / "link.jpg").symlink_to(root / "1.jpg")
     (root / "away").symlink_to(tmp_path)
     dataset = open_dataset(root)

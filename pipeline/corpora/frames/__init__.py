@@ -12,16 +12,18 @@ No picture's pixels are read here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from posixpath import splitext
 
-from pipeline.corpora.frames import aolp, ccpd, checks, coco, gt, lists, names, openalpr, table, ufpr, voc, yolo
-from pipeline.corpora.frames.records import Dataset, Folder, Frame, Mark, Spot, split_named
+from pipeline.corpora.frames import aolp, ccpd, checks, coco, gt, lists, name_texts, names, openalpr, ppocrlabel
+from pipeline.corpora.frames import table, ufpr, voc, yolo
+from pipeline.corpora.frames.classes import of_plates
+from pipeline.corpora.frames.records import Dataset, Folder, Frame, Mark, Refused, Spot, split_named
 from pipeline.corpora.frames.rewording import Rewording
 from pipeline.plate import PlatemintError
 
-__all__ = ["FORMATS", "Dataset", "Frame", "Spot", "open_dataset", "rewrite"]
+__all__ = ["FORMATS", "NAMED_BY", "Dataset", "Frame", "Spot", "open_dataset", "rewrite"]
 
 FORMATS = {
     "table": table,
@@ -32,27 +34,40 @@ FORMATS = {
     "yolo": yolo,
     "coco": coco,
     "voc": voc,
+    "ppocrlabel": ppocrlabel,
     "ccpd": ccpd,
     "names": names,
 }
+_STEM = "the annotation file's name, which has to be its picture's but for the suffix"
+NAMED_BY = {  # what says which picture an annotation is about
+    "table": "the column of pictures (path, image_path, file_name, file) of the table",
+    "gt": "the name that each line of the text file begins with",
+    "ppocrlabel": "the name that each line of the label file begins with",
+    "coco": "images[].file_name and annotations[].image_id of the .json file",
+} | dict.fromkeys(["openalpr", "ufpr", "aolp", "yolo", "voc"], _STEM)
 LAST = "names"  # fits many a folder that is of another format as well
 BOM = b"\xef\xbb\xbf"
 
 
-def open_dataset(root: str | Path, format: str = "", sure: bool = False) -> Dataset:
+def open_dataset(root: str | Path, format: str = "", sure: bool = False, classes: Iterable[str] = ()) -> Dataset:
     """The frames of a dataset's folder, by path. format: a name in `FORMATS`, "" for the one that fits.
 
-    sure: it is of this format even where nothing in it shows that or any other, all its plates being gone.
-    Raises PlatemintError where no format fits or several do, and for an annotation file about several pictures that
-    cannot be read; whatever else cannot be used is in `set_aside`.
+    sure: it is of this format even where nothing in it shows that or any other, all its plates being gone. classes: the
+    classes of plates, by name or number; none: those that speak of plates, or the only one in use.
+    Raises PlatemintError where no format fits or several do, where it is not clear which classes are plates, and for an
+    annotation file about several pictures that cannot be read; whatever else cannot be used is in `set_aside`.
     """
-    folder = Folder(root)
+    folder = Folder(root, classes)
     format, notes = _recognised(folder, format, sure)
     dataset = Dataset(folder, format, notes, lists.find(folder, notes))
     dataset.unknown = sorted({*folder.files} - folder.pictures - {*notes} - {*dataset.lists})
     for link in folder.links:
         dataset.put_aside(link, "", folder.absence(link))
-    checks.collect(dataset, _marks(dataset), _listed(dataset))
+    marks = [*_marks(dataset)]
+    dataset.classes = of_plates(folder, marks, sure)
+    plates = (m for m in marks if not m.kind or m.kind in dataset.classes or m.text is not None)
+    checks.collect(dataset, plates, _listed(dataset))
+    dataset.named = name_texts.find(dataset)
     return dataset
 
 
@@ -68,8 +83,9 @@ def rewrite(dataset: Dataset, new_text: Callable[[Frame, str], str]) -> dict[str
     """
     new = Rewording(dataset, new_text, getattr(FORMATS[dataset.format], "rename", None))
     becomes: dict[str, tuple[str, bytes | None]] = {old: (path, None) for old, path in new.paths.items()}
-    for note, picture in dataset.notes.items():
-        if not picture or picture in new.paths:
+    for note, owner in dataset.notes.items():
+        picture = next((path for path in dataset.sharing(owner) if path in new.paths), "") if owner else ""
+        if picture or not owner:
             text = FORMATS[dataset.format].rewrite(note, dataset.folder.text(note), picture, new)
             becomes[note] = (new.note(note, picture), _encoded(dataset, note, text))
     for path in dataset.lists:
@@ -87,6 +103,7 @@ def _recognised(folder: Folder, format: str, sure: bool) -> tuple[str, dict[str,
     fits = {name: found for name in wanted if (found := _found(FORMATS[name], folder)) is not None}
     if len(fits) > 1:
         fits.pop(LAST, None)
+    fits = {name: found for name, found in fits.items() if not any(found and {*found} < {*f} for f in fits.values())}
     if not fits and sure and all(_found(module, folder) is None for module in FORMATS.values()):
         return format, {}
     if not fits:
@@ -113,13 +130,19 @@ def _marks(dataset: Dataset) -> Iterator[Mark]:
         yield from module.read_names(folder)
     for note, picture in dataset.notes.items():
         split = "" if picture else split_named(splitext(note)[0])
-        try:
-            marks = list(module.read(note, folder.text(note), picture, folder))
-        except (PlatemintError, ValueError) as fault:
-            if not picture:
+        sharing = dataset.sharing(picture) if picture else [""]
+        for path in sharing:
+            try:
+                marks = list(module.read(note, folder.text(note), path, folder))
+                if len(sharing) > 1 and any(checks.plate_text(mark.text) for mark in marks):
+                    raise ValueError("pictures share its annotation file, which holds texts; give each one of its own")
+            except Refused:
                 raise
-            marks = [Mark(picture, fault=str(fault))]
-        yield from (mark._replace(split=mark.split or split) for mark in marks)
+            except (PlatemintError, ValueError) as fault:
+                if not path:
+                    raise
+                marks = [Mark(path, fault=str(fault))]
+            yield from (mark._replace(split=mark.split or split) for mark in marks)
 
 
 def _listed(dataset: Dataset) -> dict[str, str]:

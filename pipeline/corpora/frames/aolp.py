@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from pipeline.corpora.frames.records import Folder, Mark, box, numbers, points
+from pipeline.corpora.frames.records import Folder, Mark, agreeing, box, numbers, points
 from pipeline.corpora.frames.rewording import NO_TEXT, Rewording
 
 LOCALIZATION, RECOGNITION = "groundtruth_localization", "groundtruth_recognition"
@@ -30,7 +30,8 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
         return
     match = _KEYPOINTS.fullmatch(text)
     if match and not _is_original(note):
-        yield Mark(picture, match[1], points(numbers(match[2].split())[4:]))
+        values = numbers(match[2].split())
+        yield Mark(picture, match[1], agreeing(points(values[4:]), box(*values[:4])))
     elif LOCALIZATION in note and _BOX.fullmatch(text):
         label = note.replace(LOCALIZATION, RECOGNITION)
         label = "".join(folder.text(label).split()) if label in folder.files else None

@@ -3,7 +3,7 @@
 AREA-TILTS-BOX-VERTICES-INDICES-BRIGHTNESS-BLUR.jpg, as in
 025-95_113-154&383_386&473-386&473_177&454_154&383_363&402-0_0_22_27_27_33_16-37-15.jpg: vertices begin at the lower
 right; indices count in `PROVINCES`, `LETTERS`, then `CHARACTERS`, seven of them, for green plates eight; the last of
-each alphabet means no character (https://github.com/detectRecog/CCPD).
+each alphabet means no character; box and vertices have to agree (https://github.com/detectRecog/CCPD).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pipeline.corpora.frames.records import Folder, Mark, numbers, points, stem
+from pipeline.corpora.frames.records import Folder, Mark, agreeing, box, numbers, points, stem
 from pipeline.corpora.frames.rewording import Rewording
 from pipeline.plate import PlatemintError, characters
 
@@ -20,7 +20,10 @@ LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZO"
 CHARACTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ0123456789O"
 NONE = "O"
 LENGTHS = (7, 8)
-NAME = re.compile(r"([^-]+-[^-]+-\d+&\d+_\d+&\d+-)(\d+&\d+(?:_\d+&\d+){3})-(\d+(?:_\d+){6,7})(-\d+-\d+(?:-\d+)?)")
+NAME = re.compile(
+    r"(?P<head>[^-]+-[^-]+-(?P<box>\d+&\d+_\d+&\d+)-(?P<corners>\d+&\d+(?:_\d+&\d+){3}))"
+    r"-(?P<text>\d+(?:_\d+){6,7})(?P<tail>-\d+-\d+(?:-\d+)?)"
+)
 
 
 def fits(folder: Folder) -> bool:
@@ -42,9 +45,9 @@ def rename(name: str, picture: str, new: Rewording) -> str:
     match = NAME.fullmatch(name)
     if not match:
         return new.swap(name, picture)
-    old = decoded(match[3])
+    old = decoded(match["text"])
     text = new.text(picture, old)
-    return name if text == old else f"{match[1]}{match[2]}-{encoded(text, picture)}{match[4]}"
+    return name if text == old else f"{match['head']}-{encoded(text, picture)}{match['tail']}"
 
 
 def decoded(indices: str) -> str:
@@ -72,7 +75,8 @@ def _mark(picture: str) -> Mark:
     match = NAME.fullmatch(stem(picture))
     if not match:
         raise ValueError("not a name of CCPD's form")
-    return Mark(picture, decoded(match[3]), points(numbers(re.split("[&_]", match[2]))))
+    corners, sides = (numbers(re.split("[&_]", match[part])) for part in ("corners", "box"))
+    return Mark(picture, decoded(match["text"]), agreeing(points(corners), box(*sides)))
 
 
 def _alphabets() -> list[str]:

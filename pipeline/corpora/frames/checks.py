@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from posixpath import dirname
 
-from pipeline.corpora.frames.records import Corners, Dataset, Folder, Frame, Mark, Spot, bounds, split_named
+from pipeline.corpora.frames.records import Corners, Dataset, Folder, Frame, Mark, Spot, area, iou, split_named
 from pipeline.plate import characters, normalise
 
 UNREADABLE = {"UNREADABLE", "UNKNOWN", "ILLEGIBLE", "OCCLUDED"}
 SAME_PLATE = 0.9  # IoU of two boxes
-_TOLERANCE = 1.0  # pixels outside of the picture: rounding, and counting from 1
+INSIDE = 0.8  # least part of a plate that lies in its picture: boxes overhang where an edge cuts a plate off
 _LEAST_AREA = 1.0  # square pixels
+WITHHELD = "no annotation, while others found no picture"
 
 
 def plate_text(raw: str | None) -> str:
@@ -29,35 +30,105 @@ def collect(dataset: Dataset, marks: Iterable[Mark], listed: dict[str, str]) -> 
         if mark.picture in of_picture:
             of_picture[mark.picture].append(mark)
         else:
-            dataset.put_aside(mark.picture, mark.row, mark.fault or dataset.folder.absence(mark.picture))
-            dataset.lost.append(plate_text(mark.text))
+            _leave_over(dataset, mark)
+    contested = _contested(dataset)
+    stored = any(_is_stored(dataset.folder, mark) for found in of_picture.values() for mark in found)
     for path, found in of_picture.items():
         split = next((mark.split for mark in found if mark.split), "") or split_named(dirname(path)) or listed.get(path)
         row, spots = "", []
         try:
+            if path in contested:
+                raise ValueError("one annotation file means this picture by several names")
             for mark in found:
                 row = mark.row
-                spots.append(_spot(dataset.folder, mark))
+                spots += [] if mark.empty else [_spot(dataset.folder, mark, stored)]
             _refuse_rivals(spots)
         except ValueError as fault:
             dataset.put_aside(path, row, str(fault))
-            dataset.lost += [plate_text(mark.text) for mark in found]
+            dataset.lost += [plate_text(mark.text) for mark in found if not mark.empty]
         else:
             dataset.frames.append(Frame(path, tuple(dict.fromkeys(spots)), split or "train"))
+    if dataset.left_over:
+        dataset.withheld = [frame.path for frame in dataset.unannotated]
+        dataset.frames = [frame for frame in dataset.frames if frame.spots]
 
 
-def _spot(folder: Folder, mark: Mark) -> Spot:
-    """Raises ValueError with the reason where the annotation cannot be used."""
+def _leave_over(dataset: Dataset, mark: Mark) -> None:
+    dataset.put_aside(mark.picture, mark.row, mark.fault or dataset.folder.absence(mark.picture))
+    if not mark.empty:
+        dataset.left_over += 1
+        dataset.lost.append(plate_text(mark.text))
+
+
+def _contested(dataset: Dataset) -> set[str]:
+    """Pictures that one annotation file means by several names: of pictures that are alike, some are missing."""
+    claims = dataset.folder.claims.items()
+    return {picture for (note, picture), names in claims if len(names) > 1 and note in dataset.notes}
+
+
+def _spot(folder: Folder, mark: Mark, stored: bool) -> Spot:
+    """Raises ValueError with the reason where the annotation cannot be used. stored: see `_upright`."""
     if mark.fault:
         raise ValueError(mark.fault)
-    corners = _in_order(mark.corners)
+    corners = mark.corners
     if corners:
-        if _area(corners) < _LEAST_AREA:
-            raise ValueError("the plate's corners enclose less than a pixel")
-        limits = folder.size(mark.picture)
-        if not all(-_TOLERANCE <= v <= limit + _TOLERANCE for point in corners for v, limit in zip(point, limits)):
-            raise ValueError(f"the plate reaches out of the picture, which has {limits[0]} x {limits[1]} pixels")
+        corners = _upright(folder, mark, stored) if mark.declared else corners
+        corners = _in_order(_clipped(corners, folder.size(mark.picture)))
     return Spot(plate_text(mark.text), corners)
+
+
+def _clipped(corners: Corners, size: tuple[int, int]) -> Corners:
+    """The part of a plate that lies in its picture. Raises ValueError where that is too little, or nothing."""
+    inside = tuple((min(max(x, 0), size[0]), min(max(y, 0), size[1])) for x, y in corners)
+    if area(inside) < INSIDE * area(corners):
+        raise ValueError(f"the plate reaches out of the picture, which has {size[0]} x {size[1]} pixels")
+    if _area(_in_order(inside)) < _LEAST_AREA:
+        raise ValueError("the plate's corners enclose less than a pixel")
+    return inside
+
+
+def _is_stored(folder: Folder, mark: Mark) -> bool:
+    """Whether an annotation can only be about its picture as it is stored, before EXIF turns it."""
+    if not mark.declared or mark.fault:
+        return False
+    try:
+        *stored, orientation = folder.shape(mark.picture)
+        return orientation > 1 and _fits(mark.declared, stored) and not _fits(mark.declared, folder.size(mark.picture))
+    except ValueError:
+        return False
+
+
+def _upright(folder: Folder, mark: Mark, stored: bool) -> Corners:
+    """A plate's corners in pixels of the upright picture, from those of the picture that its annotation declares.
+
+    stored: whether annotations of the dataset are about pictures as they are stored. Raises ValueError where the
+    declared picture is no scaled or turned copy of the file's.
+    """
+    *raw, orientation = folder.shape(mark.picture)
+    size, declared = folder.size(mark.picture), mark.declared
+    as_shown, as_stored = _fits(declared, size), orientation > 1 and _fits(declared, raw)
+    if not as_shown and not as_stored:
+        raise ValueError(f"declared as {declared[0]:g} x {declared[1]:g} pixels, the picture has {size[0]} x {size[1]}")
+    if stored and as_shown and as_stored:
+        raise ValueError("EXIF turns the picture, and nothing tells whether the annotation is of it as shown or stored")
+    turned = not as_shown
+    width, height = raw if turned else size
+    corners = tuple((x * width / declared[0], y * height / declared[1]) for x, y in mark.corners)
+    return tuple(_turned(x, y, width, height, orientation) for x, y in corners) if turned else corners
+
+
+def _fits(declared: Sequence[float], size: Sequence[int]) -> bool:
+    """Whether one is the other at another scale, but for the rounding to pixels."""
+    return abs(declared[0] * size[1] - declared[1] * size[0]) <= max(size)
+
+
+def _turned(x: float, y: float, width: int, height: int, orientation: int) -> tuple[float, float]:
+    """Where a point of a stored picture is once EXIF's orientation has turned it."""
+    if orientation in (2, 3, 7, 8):
+        x = width - x
+    if orientation in (3, 4, 6, 7):
+        y = height - y
+    return (y, x) if orientation >= 5 else (x, y)
 
 
 def _in_order(corners: Corners) -> Corners:
@@ -81,14 +152,5 @@ def _area(corners: Corners) -> float:
 def _refuse_rivals(spots: list[Spot]) -> None:
     """Raises ValueError where two annotations of one plate read differently (the texts stay out of the message)."""
     for a, b in combinations(spots, 2):
-        if a.text != b.text and (a.corners == b.corners or _iou(a.corners, b.corners) > SAME_PLATE):
+        if a.text != b.text and (a.corners == b.corners or iou(a.corners, b.corners) > SAME_PLATE):
             raise ValueError("two annotations of one plate have different texts")
-
-
-def _iou(a: Corners, b: Corners) -> float:
-    """Of the upright boxes around both; 0 where one is the whole picture."""
-    if not a or not b:
-        return 0.0
-    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = bounds(a), bounds(b)
-    both = max(0, min(ax2, bx2) - max(ax1, bx1)) * max(0, min(ay2, by2) - max(ay1, by1))
-    return both / ((ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - both)

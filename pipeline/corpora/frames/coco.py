@@ -1,7 +1,8 @@
 """COCO: one JSON file with images, annotations and categories.
 
-A plate is an annotation of a category that speaks of plates, or of the only category, or one with a text: under text,
-plate or plate_text, in the annotation or its attributes. A segmentation of four points gives the corners, else bbox.
+A plate is an annotation of a category of plates, or one with a text: under text, plate or plate_text, in the annotation
+or its attributes. A segmentation of four points gives the corners, else bbox, and both have to agree. Ids may be numbers
+or texts.
 Rewritten files keep their indentation and escapes where they are as Python's json writes them.
 """
 
@@ -11,7 +12,7 @@ import json
 from collections.abc import Iterator
 from itertools import product
 
-from pipeline.corpora.frames.records import PLATE, TEXT_KEYS, Corners, Folder, Mark, box, numbers, points
+from pipeline.corpora.frames.records import TEXT_KEYS, Corners, Folder, Mark, Refused, agreeing, bounds, box, numbers, points
 from pipeline.corpora.frames.rewording import Rewording
 from pipeline.plate import PlatemintError
 
@@ -30,16 +31,15 @@ def find(folder: Folder) -> dict[str, str]:
 def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
     """Raises PlatemintError for images without id or file_name and annotations without image_id."""
     data = json.loads(text)
-    pictures, annotations, plates = _understood(data, note, folder)
-    for path in pictures.values():
-        if path not in folder.pictures:
-            yield Mark(path)
+    pictures, annotations, categories = _understood(data, note, folder)
+    sizes = {_id(image["id"]): _declared(image) for image in data["images"]}
+    folder.listed |= {*categories.values()}
+    yield from (Mark(path, empty=True) for path in pictures.values() if path not in folder.pictures)
     for annotation, path in annotations:
-        row = str(annotation.get("id", ""))
-        if path is None:
-            yield Mark(note, row=row, fault="the annotation is of no image in the file")
-        elif path in folder.pictures and (annotation.get("category_id") in plates or _place(annotation)):
-            yield _mark(annotation, path, row)
+        mark = _mark(annotation, path or note, sizes.get(_id(annotation["image_id"]), ()))
+        if not path:
+            mark = mark._replace(fault="the annotation is of no image in the file")
+        yield mark._replace(kind=_kind(annotation, categories, folder))
 
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
@@ -65,12 +65,12 @@ def _is_coco(note: str, folder: Folder) -> bool:
     return isinstance(data, dict) and all(isinstance(data.get(key), list) for key in LISTS)
 
 
-def _understood(data: dict, note: str, folder: Folder) -> tuple[dict[object, str], list, set[object]]:
-    """The picture of each image id, each annotation with its picture or None, and the ids of categories of plates."""
+def _understood(data: dict, note: str, folder: Folder) -> tuple[dict[str, str], list, dict[str, str]]:
+    """The picture of each image id, each annotation with its picture or None, and the name of each category id."""
     try:
-        pictures = {image["id"]: folder.find(image["file_name"], note) for image in data["images"]}
-        annotations = [(annotation, pictures.get(annotation["image_id"])) for annotation in data["annotations"]]
-        categories = {category["id"]: str(category["name"]) for category in data.get(NAMES, [])}
+        pictures = {_id(image["id"]): folder.find(image["file_name"], note) for image in data["images"]}
+        annotations = [(annotation, pictures.get(_id(annotation["image_id"]))) for annotation in data["annotations"]]
+        categories = {_id(category["id"]): str(category["name"]) for category in data.get(NAMES, [])}
     except (AttributeError, KeyError, TypeError) as fault:
         raise PlatemintError(
             f"{folder.root / note}: not COCO: an image needs id and file_name, an annotation image_id, "
@@ -78,7 +78,26 @@ def _understood(data: dict, note: str, folder: Folder) -> tuple[dict[object, str
         ) from None
     if len(pictures) < len(data["images"]):
         raise PlatemintError(f"{folder.root / note}: two images have one id; give each its own")
-    return pictures, annotations, {key for key, name in categories.items() if PLATE.search(name) or len(categories) < 2}
+    return pictures, annotations, categories
+
+
+def _kind(annotation: dict, categories: dict[str, str], folder: Folder) -> str:
+    """The name of an annotation's category, or its number where somebody named it by that."""
+    number = _id(annotation.get("category_id", ""))
+    if number and number not in {*categories, *folder.classes} and categories:
+        raise Refused(f"{folder.root}: an annotation is of category {number}, which its file's categories lack; add it")
+    return number if number in folder.classes else categories.get(number, "")
+
+
+def _id(value: object) -> str:
+    """An id as it is compared: 7, "7" and 7.0 are one."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+
+
+def _declared(image: dict) -> tuple[float, ...]:
+    """Width and height of an image, () where it does not have both."""
+    size = image.get("width"), image.get("height")
+    return size if all(isinstance(side, int | float) and side > 0 for side in size) else ()
 
 
 def _place(annotation: dict) -> tuple[dict, str] | None:
@@ -96,20 +115,27 @@ def _place(annotation: dict) -> tuple[dict, str] | None:
     )
 
 
-def _mark(annotation: dict, path: str, row: str) -> Mark:
+def _mark(annotation: dict, path: str, declared: tuple[float, ...]) -> Mark:
     place = _place(annotation)
+    mark = Mark(path, place[0][place[1]] if place else None, row=str(annotation.get("id", "")), declared=declared)
     try:
-        return Mark(path, place[0][place[1]] if place else None, _corners(annotation), row)
-    except (TypeError, ValueError) as fault:
-        return Mark(path, row=row, fault=f"the annotation has no usable bbox: {fault}")
+        return mark._replace(corners=_corners(annotation))
+    except (IndexError, TypeError, ValueError) as fault:
+        return mark._replace(fault=f"the annotation has no usable bbox: {fault}")
 
 
 def _corners(annotation: dict) -> Corners:
-    outlines = annotation.get("segmentation")
-    if isinstance(outlines, list) and len(outlines) == 1 and len(outlines[0]) == 8:
-        return points(numbers(outlines[0]))
-    x, y, width, height = numbers(annotation.get("bbox") or ())
-    return box(x, y, x + width, y + height)
+    """Raises ValueError where bbox and segmentation say two places, or neither says one."""
+    outlines = annotation.get("segmentation") or ()
+    outline = points(numbers(value for line in outlines for value in line)) if isinstance(outlines, list) else ()
+    if not annotation.get("bbox") and outline:
+        bbox = box(*bounds(outline))
+    else:
+        x, y, width, height = numbers(annotation.get("bbox") or ())
+        bbox = box(x, y, x + width, y + height)
+    if outline:
+        agreeing(outline, bbox)
+    return outline if len(outline) == 4 and len(outlines) == 1 else bbox
 
 
 def _annotated(annotation: dict, picture: str, new: Rewording) -> dict:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from posixpath import dirname, join
 from typing import NamedTuple
 
 from pipeline.corpora.frames.records import Folder, split_named, stem, words
@@ -34,9 +33,10 @@ def entries(path: str, text: str, folder: Folder) -> Iterator[Entry]:
     for row, line in enumerate(text.splitlines(keepends=True), 1):
         for cut in reversed([*re.finditer(r"[;,\t ]|\s*$", line)]):  # names may hold blanks
             name, rest = line[: cut.start()], line[cut.start() :]
-            picture = _picture(name, path, folder) if _says_little(rest) else ""
-            if picture:
+            picture = folder.find(name, path) if _says_little(rest) else ""
+            if picture in folder.pictures:
                 break
+            picture = ""
         yield Entry(row, name, rest, picture, split_named(rest) or split_named(stem(path)))
 
 
@@ -56,11 +56,3 @@ def _is_list(path: str, folder: Folder) -> bool:
 def _says_little(rest: str) -> bool:
     """Whether nothing but flags and a split stand behind a name: no text of a plate."""
     return all(word in ("0", "1") or split_named(word) for word in words(rest))
-
-
-def _picture(name: str, path: str, folder: Folder) -> str:
-    """The picture that a list means by a name or a stem."""
-    found = folder.find(name, path)
-    if found in folder.pictures or not name:
-        return found
-    return folder.beside(join(dirname(path), name + "."))

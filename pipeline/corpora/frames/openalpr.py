@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pipeline.corpora.frames.records import Folder, Mark, box, numbers, stem
+from pipeline.corpora.frames.records import Folder, Mark, box, folded, numbers, stem
 from pipeline.corpora.frames.rewording import Rewording
 
 _LINE = re.compile(r"[^\t\n]+(\t-?[\d.]+){4}\t[^\t\n]*\n?")
@@ -24,7 +24,7 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
         raise ValueError("the annotation is empty")
     for number, line in enumerate(text.splitlines(), 1):
         fields = line.split("\t")
-        if len(fields) != 6 or stem(fields[0]) != stem(picture):
+        if len(fields) != 6 or folded(stem(fields[0])) != folded(stem(picture)):
             raise ValueError(f"line {number} is not `name x y w h text` of this picture, parted by tabs")
         x, y, width, height = numbers(fields[1:5])
         yield Mark(picture, fields[5].strip(), box(x, y, x + width, y + height), row=str(number))

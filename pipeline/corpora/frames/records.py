@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import os
 import re
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import cached_property
 from pathlib import Path
 from posixpath import basename, dirname, join, normpath, splitext
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from PIL import Image
 
@@ -23,8 +25,9 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 TEXT_KEYS = ("text", "plate", "plate_text")  # attributes that hold a plate's text
 PLATE = re.compile(r"plate|licen[cs]e|matricula|placa|\blp\b", re.IGNORECASE)  # in names of classes: these are plates
 ORIENTATION = 0x0112  # EXIF; 5 to 8 lie on their side
+AGREED = 0.6  # IoU from which on a plate's box and its corners say the same: boxes are drawn with some margin
 _PEEK = 4096  # bytes that show what a file is
-_FEW = 20  # files that show what a folder is
+_ABSOLUTE = re.compile(r"/|[A-Za-z]+:")
 _SPLIT = re.compile(r"(train|val|test)(?:ing|id|idation)?\d*")
 
 Corners = tuple[tuple[float, float], ...]
@@ -61,7 +64,12 @@ class Dataset:
     files that name pictures, such as those of a split. unknown: files that are none of these. set_aside: what cannot
     be used, as {"path", "row", "reason"}, with names as they are, which may be plates. A picture with one unusable
     annotation is set aside as a whole: it would be published with a plate that nobody replaced. lost: the texts of the
-    plates that are set aside with their annotations, "" for none; names that hold one say "unreadable" when rewritten.
+    plates that are set aside with their annotations, "" for none. named: texts that only names of pictures hold. Names
+    with one of these say "unreadable" when rewritten.
+
+    left_over: annotations of plates that belong to no picture. While there are any, withheld holds the pictures without
+    a plate in any annotation, which are no frames then: each may be the one that an annotation is about. classes: of
+    plates, where the format has classes.
     """
 
     folder: Folder
@@ -72,6 +80,10 @@ class Dataset:
     unknown: list[str] = field(default_factory=list)
     set_aside: list[dict[str, str]] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    named: list[str] = field(default_factory=list)
+    left_over: int = 0
+    withheld: list[str] = field(default_factory=list)
+    classes: tuple[str, ...] = ()
 
     @property
     def root(self) -> Path:
@@ -82,14 +94,28 @@ class Dataset:
         """Pictures without a plate in any annotation, which may yet show one."""
         return [frame for frame in self.frames if not frame.spots]
 
+    def sharing(self, picture: str) -> list[str]:
+        """The pictures that an annotation file is about which belongs to one: also those that differ in their suffix."""
+        return [p for p in self.folder.fellows(picture) if p == picture or p not in self._owners] or [picture]
+
+    @cached_property
+    def _owners(self) -> frozenset[str]:
+        return frozenset(self.notes.values())
+
     def put_aside(self, path: str, row: str, reason: str) -> None:
         self.set_aside.append(unused(path, row, reason))
+
+
+class Refused(PlatemintError):
+    """A fault of one annotation file that makes nonsense of all of them."""
 
 
 class Mark(NamedTuple):
     """One annotation as a format finds it, not yet checked. picture: path below the root, whether it exists or not.
 
-    corners: 4 points in any order, () for a crop. fault: why it cannot be used.
+    corners: 4 points in any order, () for a crop. fault: why it cannot be used. kind: the class it is of, "" for a
+    plate. declared: width and height of the picture as the annotation has them, () for none; corners are in its pixels.
+    empty: it names a picture, and nothing in it.
     """
 
     picture: str
@@ -98,14 +124,25 @@ class Mark(NamedTuple):
     row: str = ""
     split: str = ""
     fault: str = ""
+    kind: str = ""
+    declared: tuple[float, ...] = ()
+    empty: bool = False
 
 
 class Folder:
-    """The files below a root as paths relative to it, with / between folders. Links are not followed."""
+    """The files below a root as paths relative to it, with / between folders. Links are not followed.
 
-    def __init__(self, root: str | Path):
+    classes: names or numbers of the classes that are plates, in lower case; empty: those that speak of plates. listed:
+    the names of classes that annotation files list, whether in use or not. claims: by which names annotation files mean
+    pictures, {(annotation file, picture): names}.
+    """
+
+    def __init__(self, root: str | Path, classes: Iterable[str] = ()):
         """Raises PlatemintError where there is no such folder or a part of it cannot be read."""
         self.root = Path(root)
+        self.classes = frozenset(name.casefold() for name in classes)
+        self.listed: set[str] = set()
+        self.claims: dict[tuple[str, str], set[str]] = {}
         self.files: list[str] = []
         self.links: list[str] = []
         if not self.root.is_dir():
@@ -119,9 +156,9 @@ class Folder:
         self.pictures = {path for path in self.files if path.lower().endswith(PICTURES)}
         self._named: dict[str, list[str]] = {}
         for path in sorted(self.pictures):
-            for name in (basename(path), stem(path)):
+            for name in dict.fromkeys(basename(spelled(path)) for spelled in (*_SPELLINGS, _bare)):
                 self._named.setdefault(name, []).append(path)
-        self._sizes: dict[str, tuple[int, int]] = {}
+        self._shapes: dict[str, tuple[int, int, int]] = {}
 
     def of_kind(self, *suffixes: str) -> list[str]:
         return [path for path in self.files if path.lower().endswith(suffixes)]
@@ -145,32 +182,48 @@ class Folder:
 
     def size(self, picture: str) -> tuple[int, int]:
         """Width and height in pixels, upright, from the file's header alone. Raises ValueError for no picture."""
-        if picture not in self._sizes:
-            self._sizes[picture] = _size(self.root / picture)
-        return self._sizes[picture]
+        width, height, orientation = self.shape(picture)
+        return (height, width) if orientation >= 5 else (width, height)
+
+    def shape(self, picture: str) -> tuple[int, int, int]:
+        """Width and height as they are stored, and the EXIF orientation, 1 to 8. Raises ValueError for no picture."""
+        if picture not in self._shapes:
+            self._shapes[picture] = _shape(self.root / picture)
+        return self._shapes[picture]
 
     def find(self, name: str, note: str) -> str:
-        """The picture that an annotation file means by a name: below its own folder or one above, or nearest to it.
+        """The picture that an annotation file means by a name: below its own folder or one above, or alike (see `_like`).
 
-        Where there is none, or none is nearest: the path it would have beside the annotation file.
+        Where there is none, or several: the path it would have beside the annotation file.
         """
         name, place = name.replace("\\", "/"), dirname(note)
         expected = normpath(join(place, name)) if name else ""
         while (path := normpath(join(place, name))) not in self.pictures and place:
             place = dirname(place)
-        if path in self.pictures:
-            return path
-        tail = "/" + normpath(name)
-        return self._nearest([p for p in self._named.get(basename(tail), ()) if p.endswith(tail)], note) or expected
+        if path not in self.pictures:
+            path = self._like(name, note) if name and not self._linked(expected) else ""
+        if path:
+            self.claims.setdefault((note, path), set()).add(normpath(name))
+        return path or expected
 
     def beside(self, note: str) -> str:
         """The picture with the stem of an annotation file, the nearest of several, "" for none."""
-        return self._nearest([p for p in self._named.get(stem(note), ()) if stem(p) == stem(note)], note)
+        for spelled in (_bare_exact, _bare):
+            name = spelled(stem(note) + ".jpg")
+            alike = [p for p in self._named.get(name, ()) if basename(spelled(p)) == name]
+            if alike:
+                return self._nearest([*{splitext(p)[0]: p for p in reversed(alike)}.values()], note)
+        return ""
+
+    def fellows(self, picture: str) -> list[str]:
+        """The pictures of one folder and stem."""
+        name = _bare(picture)
+        return [p for p in self._named.get(basename(name), ()) if _bare(p) == name]
 
     def twins(self, suffix: str, fits: Callable[[str], bool]) -> dict[str, str]:
-        """Annotation files that each belong to a picture of their stem; {} where no text of the first few fits."""
+        """Annotation files that each belong to a picture of their stem; {} where the text of none fits."""
         paired = {note: self.beside(note) for note in self.of_kind(suffix)}
-        if not any(fits(self.peek(note)) for note in islice((n for n, picture in paired.items() if picture), _FEW)):
+        if not any(fits(self.peek(note)) for note, picture in paired.items() if picture):
             return {}
         return {n: picture or splitext(n)[0] for n, picture in paired.items() if picture or fits(self.peek(n))}
 
@@ -180,9 +233,30 @@ class Folder:
             return "no file is named"
         if path.startswith(("/", "../")):
             return "outside the dataset's folder"
-        if any(path == link or path.startswith(link + "/") for link in self.links):
+        if self._linked(path):
             return "a link, which is not followed"
         return "no such picture, or several"
+
+    def _linked(self, path: str) -> bool:
+        return any(path == link or path.startswith(link + "/") for link in self.links)
+
+    def _like(self, name: str, note: str) -> str:
+        """The picture whose path ends most like a name from elsewhere, "" for none or several.
+
+        Of the two paths one has to be the end of the other, unless the name is a path of another machine. Then, in this
+        order: as they are; in any case, Unicode form, with or without %XX; with any suffix of a picture.
+        """
+        for spelled in (*_SPELLINGS, _bare):
+            wanted = _parts(spelled(name))
+            alike = {
+                path: shared
+                for path in self._named.get(wanted[-1], ())
+                if (shared := _shared_end(wanted, _parts(spelled(path)), bool(_ABSOLUTE.match(name))))
+            }
+            if alike:
+                most = max(alike.values())
+                return self._nearest([path for path, shared in alike.items() if shared == most], note)
+        return ""
 
     def _nearest(self, pictures: list[str], note: str) -> str:
         """Of several pictures the one whose folders resemble the annotation file's most; "" where that is not one."""
@@ -197,6 +271,37 @@ class Folder:
 
 def stem(path: str) -> str:
     return splitext(basename(path))[0]
+
+
+def folded(path: str) -> str:
+    """A path as it is compared with those of other machines: any case, Unicode form, with or without %XX."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", unquote(path)).casefold())
+
+
+def _bare_exact(path: str) -> str:
+    return splitext(path)[0] if path.lower().endswith(PICTURES) else path
+
+
+def _bare(path: str) -> str:
+    return folded(_bare_exact(path))
+
+
+_SPELLINGS = (str, folded, _bare_exact)
+
+
+def _parts(path: str) -> list[str]:
+    """The folders and the name of a path, without what leads out of the dataset."""
+    return [part for part in normpath(path).split("/") if part not in ("", ".", "..") and not part.endswith(":")] or [""]
+
+
+def _shared_end(wanted: list[str], there: list[str], absolute: bool) -> int:
+    """How many parts two paths share at their ends; 0 where they cannot mean one picture."""
+    pairs = zip(reversed(wanted), reversed(there))
+    shared = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(wanted), len(there)))
+    if shared in (len(wanted), len(there)):
+        return shared
+    splits = {split_named("/".join(parts[:-shared])) for parts in (wanted, there)} - {""} if shared else set()
+    return shared if absolute and len(splits) < 2 else 0
 
 
 def words(text: str) -> list[str]:
@@ -229,6 +334,33 @@ def bounds(corners: Corners) -> tuple[float, float, float, float]:
     return x1, y1, x2, y2
 
 
+def area(corners: Corners) -> float:
+    """Of the upright box around points."""
+    x1, y1, x2, y2 = bounds(corners)
+    return (x2 - x1) * (y2 - y1)
+
+
+def overlap(a: Corners, b: Corners) -> float:
+    """The area that the upright boxes around both share."""
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = bounds(a), bounds(b)
+    return max(0, min(ax2, bx2) - max(ax1, bx1)) * max(0, min(ay2, by2) - max(ay1, by1))
+
+
+def iou(a: Corners, b: Corners) -> float:
+    """Of the upright boxes around both; 0 where one is the whole picture, or both are nothing."""
+    if not a or not b:
+        return 0.0
+    both = overlap(a, b)
+    return both / ((area(a) + area(b) - both) or 1)
+
+
+def agreeing(corners: Corners, box: Corners) -> Corners:
+    """The corners. Raises ValueError where they say another place than the box does."""
+    if iou(corners, box) < AGREED:
+        raise ValueError("the plate's box and its corners lie apart")
+    return corners
+
+
 def points(values: list[float]) -> Corners:
     """x, y, x, y, ... as points."""
     return tuple(zip(values[::2], values[1::2]))
@@ -238,11 +370,12 @@ def _unreadable(fault: OSError) -> None:
     raise PlatemintError(f"{fault.filename}: cannot be read: {fault.strerror}; make it readable or remove it")
 
 
-def _size(path: Path) -> tuple[int, int]:
+def _shape(path: Path) -> tuple[int, int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a picture's oddities matter only to who decodes it
             with Image.open(path, formats=FORMATS) as picture:
-                return picture.size[:: -1 if picture.getexif().get(ORIENTATION, 1) >= 5 else 1]
+                orientation = picture.getexif().get(ORIENTATION, 1)
+                return *picture.size, orientation if orientation in range(1, 9) else 1
     except Exception:  # decoders meet hostile files with errors of every kind
         raise ValueError(f"not a picture ({', '.join(FORMATS)})") from None

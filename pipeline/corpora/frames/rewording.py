@@ -7,7 +7,7 @@ from collections.abc import Callable
 from posixpath import basename, dirname, join, splitext
 
 from pipeline.corpora.frames.checks import plate_text
-from pipeline.corpora.frames.records import Dataset, Frame, stem
+from pipeline.corpora.frames.records import PICTURES, Dataset, Frame, folded, stem
 from pipeline.plate import FOLD, SEPARATORS, characters
 
 # Shorter texts stand in many a name by chance: they count only between characters that are neither letter nor digit.
@@ -27,7 +27,7 @@ class Rewording:
             for frame in dataset.frames
         }
         self._own = {path: {_squeezed(old): new for old, new in texts.items()} for path, texts in self._texts.items()}
-        self._all = {_squeezed(old): "" for old in dataset.lost}
+        self._all = {_squeezed(old): "" for old in (*dataset.lost, *dataset.named)}
         self._all |= {old: new for texts in reversed(self._own.values()) for old, new in texts.items()}
         self._lengths = sorted({len(old) for old in self._all if old}, reverse=True)
         self.paths = self._new_paths(rename)
@@ -58,18 +58,24 @@ class Rewording:
         head, base = name[:cut], name[cut:]
         old, new = stem(picture), stem(self.paths[picture])
         if old != new:
-            base = new if base == old else new + splitext(base)[1]
+            suffix = splitext(base)[1]
+            base = new + (suffix if suffix.lower() in PICTURES else "")
         return self.swap(head) + base
 
     def note(self, note: str, picture: str) -> str:
         """The new path of an annotation file: one that has its picture's stem keeps having it."""
         base = basename(note)
-        same = picture and stem(note) == stem(picture)
-        base = stem(self.paths[picture]) + splitext(base)[1] if same else self.swap(base)
+        if not picture or folded(stem(note)) != folded(stem(picture)):
+            base = self.swap(base)
+        elif (new := stem(self.paths[picture])) != stem(picture):
+            base = new + splitext(base)[1]
         return join(self.swap(dirname(note)), base)
 
     def _new_paths(self, rename: Callable | None) -> dict[str, str]:
-        """A new path for each picture, no two alike even without their suffixes: annotation files share their stems."""
+        """A new path for each picture, no two alike even without their suffixes: annotation files share their stems.
+
+        Those that were alike without them stay so where they can: one annotation file may be about both.
+        """
         wanted = {}
         for old in self._texts:
             name, suffix = splitext(basename(old))
@@ -77,12 +83,13 @@ class Rewording:
             wanted[old] = join(self.swap(dirname(old)), name), suffix
         kept = {old for old, new in wanted.items() if old == "".join(new)}
         taken = {wanted[old][0].casefold() for old in kept}
+        shared: dict[tuple[str, str], str] = {}
         paths = {}
         for old, (new, suffix) in wanted.items():
-            number = 2
-            name = new
-            while old not in kept and name.casefold() in taken:
+            key, name, number = (splitext(old)[0], new), new, 2
+            while old not in kept and key not in shared and name.casefold() in taken:
                 name, number = f"{new}-{number}", number + 1
+            name = new if old in kept else shared.setdefault(key, name)
             taken.add(name.casefold())
             paths[old] = name + suffix
         return paths

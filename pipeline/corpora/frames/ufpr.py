@@ -1,7 +1,7 @@
 """UFPR-ALPR and RodoSol-ALPR: beside each picture a .txt of `key: value` lines.
 
 A plate is a line `plate: TEXT`, then `corners: x,y x,y x,y x,y`, or `position_plate: x y w h` in older releases; in
-UFPR a line `char N: x y w h` for each character follows. Several vehicles follow one another. Where a new text has
+UFPR a line `char N: x y w h` for each character follows, all within the plate. Several vehicles follow one another. Where a new text has
 another number of characters, the lines of its plate's characters are left out: nobody knows where the new ones stand.
 """
 
@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pipeline.corpora.frames.records import Folder, Mark, box, numbers, points
+from pipeline.corpora.frames.records import Corners, Folder, Mark, area, box, numbers, overlap, points
 from pipeline.corpora.frames.rewording import Rewording
 from pipeline.plate import characters
 
+WITHIN = 0.8  # least part of the characters' common box that lies in the plate's
 _LINE = re.compile(r"(?P<key>\s*(?P<word>[^:\s]+)[^:\n]*:[ \t]*)(?P<value>.*?)(?P<end>\s*)")
 _PLATE = re.compile(r"^\s*plate:", re.MULTILINE)
 _NO_VEHICLE = re.compile(r"\s*vehicles:\s*0\s*")
@@ -24,24 +25,20 @@ def find(folder: Folder) -> dict[str, str]:
 
 
 def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
-    """Raises ValueError for a line in another form and for a plate without place."""
+    """Raises ValueError for a line in another form, a plate without place, and characters outside of theirs."""
     if not _PLATE.search(text) and not _NO_VEHICLE.fullmatch(text):
         raise ValueError("the annotation has no line `plate: TEXT`")
-    label, row = None, ""
+    plates: list[dict[str, list[str]]] = []
     for number, line in enumerate(text.splitlines(), 1):
         match = _LINE.fullmatch(line)
         if not match and line.strip():
             raise ValueError(f"line {number} is not `key: value`")
         word = match["word"] if match else ""
         if word == "plate":
-            if label is not None:
-                break
-            label, row = match["value"], str(number)
-        elif label is not None and word in ("corners", "position_plate"):
-            yield Mark(picture, label, _corners(word, match["value"]), row)
-            label = None
-    if label is not None:
-        raise ValueError(f"line {row}: the plate has neither corners nor position_plate")
+            plates.append({"row": [str(number)]})
+        if plates and word:
+            plates[-1].setdefault(word, []).append(match["value"])
+    yield from (_mark(plate, picture) for plate in plates)
 
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
@@ -61,7 +58,19 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
     return "".join(lines)
 
 
-def _corners(word: str, value: str) -> tuple:
+def _mark(plate: dict[str, list[str]], picture: str) -> Mark:
+    """A mark from the values of each key from a plate's line to the next's."""
+    (row,), word = plate["row"], next((word for word in ("corners", "position_plate") if word in plate), "")
+    if not word:
+        raise ValueError(f"line {row}: the plate has neither corners nor position_plate")
+    corners = _corners(word, plate[word][0])
+    characters = tuple(point for value in plate.get("char", ()) for point in _corners("char", value))
+    if characters and overlap(corners, characters) < WITHIN * area(characters):
+        raise ValueError(f"line {row}: the plate and its characters lie apart")
+    return Mark(picture, plate["plate"][0], corners, row)
+
+
+def _corners(word: str, value: str) -> Corners:
     values = numbers(re.split(r"[,\s]+", value))
     if len(values) != (8 if word == "corners" else 4):
         raise ValueError(f"{word} has {len(values)} numbers")

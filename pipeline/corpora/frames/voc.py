@@ -1,8 +1,8 @@
 """Pascal VOC: for each picture an .xml of its stem, with an object for each thing in it; pixels count from 1.
 
-A plate is an object whose name speaks of plates or is itself a text with digits, or one with a text: in an element
+A plate is an object whose name is a class of plates or is itself a text with digits, or one with a text: in an element
 text, plate or plate_text, or in an attribute of that name (object/attributes/attribute/{name,value}). Four corners
-may stand in polygon/{x1,y1,...,x4,y4}, else bndbox counts. A rewritten file is the same XML, without its comments and
+may stand in polygon/{x1,y1,...,x4,y4}, else bndbox counts; both have to agree. A rewritten file is the same XML, without its comments and
 with empty elements as <a />.
 """
 
@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
-from pipeline.corpora.frames.records import PLATE, TEXT_KEYS, Corners, Folder, Mark, box, numbers, points, stem
+from pipeline.corpora.frames.records import PLATE, TEXT_KEYS, Corners, Folder, Mark, agreeing, box, folded, numbers, points, stem
 from pipeline.corpora.frames.rewording import Rewording
 from pipeline.plate import LONGEST, characters, normalise, unspellable
 
@@ -28,11 +28,17 @@ def find(folder: Folder) -> dict[str, str]:
 
 
 def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
-    """Raises ValueError for what is not XML, or declares a document type, and for a plate without place."""
-    for number, thing in enumerate(_parsed(text).iter("object"), 1):
+    """Raises ValueError for what is not XML, or declares a document type."""
+    root = _parsed(text)
+    declared = _declared(root)
+    for number, thing in enumerate(root.iter("object"), 1):
         place = _place(thing)
-        if place is not None or PLATE.search(thing.findtext("name", "")):
-            yield Mark(picture, None if place is None else place.text, _corners(thing), str(number))
+        mark = Mark(picture, None if place is None else place.text or "", row=str(number), declared=declared)
+        mark = mark._replace(kind="" if place is not None else thing.findtext("name", "").strip())
+        try:
+            yield mark._replace(corners=_corners(thing))
+        except ValueError as fault:
+            yield mark._replace(fault=str(fault))
 
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
@@ -74,23 +80,32 @@ def _is_text(name: str) -> bool:
     return fits and any(map(str.isdigit, characters(text)))
 
 
+def _declared(root: ElementTree.Element) -> tuple[float, ...]:
+    """Width and height of the picture, () where the file does not say both."""
+    try:
+        size = numbers([root.findtext("size/width", ""), root.findtext("size/height", "")])
+    except ValueError:
+        return ()
+    return tuple(size) if min(size) > 0 else ()
+
+
 def _corners(thing: ElementTree.Element) -> Corners:
-    """Raises ValueError where there is neither polygon nor bndbox, or they hold no numbers."""
+    """Raises ValueError where there is neither polygon nor bndbox, they hold no numbers, or say two places."""
     polygon, bounds = thing.find("polygon"), thing.find("bndbox")
-    if polygon is not None and all(polygon.find(tag) is not None for tag in CORNERS):
-        values = [polygon.findtext(tag) for tag in CORNERS]
-    elif bounds is not None:
-        values = [bounds.findtext(tag, "") for tag in ("xmin", "ymin", "xmax", "ymax")]
-    else:
+    corners = polygon is not None and all(polygon.find(tag) is not None for tag in CORNERS)
+    if not corners and bounds is None:
         raise ValueError("a plate has neither bndbox nor a polygon of four corners")
-    values = [value - 1 for value in numbers(values)]
-    return points(values) if len(values) == 8 else box(*values)
+    outline = points([value - 1 for value in numbers(map(polygon.findtext, CORNERS))]) if corners else ()
+    if bounds is None:
+        return outline
+    sides = [value - 1 for value in numbers(bounds.findtext(tag, "") for tag in ("xmin", "ymin", "xmax", "ymax"))]
+    return agreeing(outline, box(*sides)) if corners else box(*sides)
 
 
 def _renewed(element: ElementTree.Element, is_text: bool, picture: str, new: Rewording) -> str | None:
     text = element.text or ""
     if is_text:
         return new.text(picture, text)
-    if element.tag in _NAMES and stem(text.replace("\\", "/")) == stem(picture):
+    if element.tag in _NAMES and folded(stem(text.replace("\\", "/"))) == folded(stem(picture)):
         return new.reference(text, picture)
     return element.text if element.tag == "name" else new.other(text, picture)

@@ -1,24 +1,34 @@
 """YOLO: for images/x.jpg a labels/x.txt with a line for each object, relative to the picture's width and height.
 
 `class cx cy w h` is a box, `class x1 y1 ... x4 y4` four corners, more points an outline, of which the upright box
-counts. There are no texts. The classes named in data.yaml or classes.txt that speak of plates are plates; without such
-names, or with one class alone, all are.
+counts. Behind a box may stand key points, of two or three numbers each: four are the plate's corners. Behind a box or
+four corners, predictions have a confidence and the number of a track. There are no texts. data.yaml or classes.txt
+name the classes; without names, all are plates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import product
 from posixpath import basename
+from typing import NamedTuple
 
 import yaml
 
-from pipeline.corpora.frames.records import PLATE, Corners, Folder, Mark, bounds, box, numbers, points
+from pipeline.corpora.frames.records import AGREED, Corners, Folder, Mark, Refused, bounds, box, iou, numbers, points
 from pipeline.corpora.frames.rewording import Rewording
 from pipeline.plate import PlatemintError
 
 SETTINGS = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
 _SLACK = 0.01  # relative coordinates reach beyond 1 by rounding
+
+
+class Settings(NamedTuple):
+    """names: of classes, {} where no file says so. keypoints: how many a box has, and of how many numbers each."""
+
+    names: dict[int, str] = {}
+    keypoints: tuple[int, ...] = ()
 
 
 def find(folder: Folder) -> dict[str, str]:
@@ -27,16 +37,21 @@ def find(folder: Folder) -> dict[str, str]:
 
 
 def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
-    """Raises ValueError for a line in another form, PlatemintError for a broken data.yaml. No line is no object."""
+    """Raises Refused for a class that has no name among named ones, PlatemintError for a broken data.yaml."""
     if not picture:
-        _classes(folder)
+        _settings(folder)
         return
+    width, height = folder.size(picture) if picture in folder.pictures else (1, 1)
     for number, line in enumerate(text.splitlines(), 1):
         kind, *values = line.split() or [""]
-        if kind and not _is_line(kind, values):
-            raise ValueError(f"line {number} is not a class and the numbers of a box or an outline")
-        if kind and _is_plate(int(kind), folder):
-            yield Mark(picture, None, _corners(numbers(values), *folder.size(picture)), str(number))
+        if not kind:
+            continue
+        try:
+            corners = _corners(kind, values, _settings(folder).keypoints)
+        except ValueError as fault:
+            raise ValueError(f"line {number} is not a class and the numbers of a box or an outline: {fault}") from None
+        corners = tuple((x * width, y * height) for x, y in corners)
+        yield Mark(picture, None, corners, str(number), kind=_kind(int(kind), folder))
 
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
@@ -45,43 +60,92 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
 
 def _fits(text: str) -> bool:
     kind, *values = next((line.split() for line in text.splitlines() if line.strip()), [""])
-    return _is_line(kind, values) and all(-_SLACK <= value <= 1 + _SLACK for value in numbers(values))
-
-
-def _is_line(kind: str, values: list[str]) -> bool:
     try:
-        numbers(values)
+        return kind.isdecimal() and len(values) >= 4 and all(-_SLACK <= v <= 1 + _SLACK for v in numbers(values)[:4])
     except ValueError:
         return False
-    return kind.isdecimal() and (len(values) == 4 or (len(values) >= 6 and len(values) % 2 == 0))
 
 
-def _corners(values: list[float], width: int, height: int) -> Corners:
-    if len(values) == 4:
-        x, y, w, h = values
-        outline = box(x - w / 2, y - h / 2, x + w / 2, y + h / 2)
-    else:
-        outline = points(values)
-    outline = tuple((x * width, y * height) for x, y in outline)
-    return outline if len(outline) == 4 else box(*bounds(outline))
+def _corners(kind: str, texts: list[str], keypoints: tuple[int, ...]) -> Corners:
+    """A plate's corners in parts of its picture. Raises ValueError for numbers that have no one meaning."""
+    values = numbers(texts)
+    if not kind.isdecimal() or len(values) < 4:
+        raise ValueError("a class and at least four numbers are needed")
+    x, y, w, h = values[:4]
+    whole = box(x - w / 2, y - h / 2, x + w / 2, y + h / 2)
+    if _is_prediction(values[4:]):
+        return whole
+    if keypoints:
+        return _with_keypoints(whole, values[4:], *keypoints)
+    for each, more in product((2, 3), (0, 1, 2)):
+        count, rest = divmod(len(values) - 4 - more, each)
+        landmarks = _landmarks(values[4:], count, each)
+        if count >= 2 and not rest and _is_prediction(values[len(values) - more :]) and iou(landmarks, whole) >= AGREED:
+            return landmarks if len(landmarks) == count == 4 else whole
+    return _outline(values)
 
 
-def _is_plate(kind: int, folder: Folder) -> bool:
-    classes = _classes(folder)
-    plates = {number for number, name in classes.items() if PLATE.search(name)}
-    return len(classes) < 2 or not plates or kind in plates
+def _is_prediction(values: list[float]) -> bool:
+    """Whether these are nothing, a confidence, the number of a track, or both."""
+    if len(values) == 1:
+        return 0 <= values[0] <= 1 or values[0].is_integer()
+    return not values or (len(values) == 2 and 0 <= values[0] <= 1 and values[1].is_integer())
+
+
+def _with_keypoints(whole: Corners, values: list[float], count: int, each: int) -> Corners:
+    """The corners that key points are, else their box. Raises ValueError where they lie outside of it."""
+    landmarks = _landmarks(values, count, each)
+    if len(values) < count * each or not _is_prediction(values[count * each :]):
+        raise ValueError(f"data.yaml promises {count} key points of {each} numbers")
+    if landmarks and iou((*landmarks, *whole), whole) < AGREED:
+        raise ValueError("the key points lie outside of their box")
+    return landmarks if len(landmarks) == count == 4 and iou(landmarks, whole) >= AGREED else whole
+
+
+def _landmarks(values: list[float], count: int, each: int) -> Corners:
+    """The key points that are labelled: others are 0 or negative, or marked so by their third number."""
+    found = [values[i * each : (i + 1) * each] for i in range(count)]
+    return tuple((x, y) for x, y, *seen in found if x > 0 and y > 0 and seen != [0])
+
+
+def _outline(values: list[float]) -> Corners:
+    n = len(values)
+    if n == 9 or (n == 10 and values[9].is_integer()):
+        if not _is_prediction(values[8:]) or values[9:] in ([0], [1]):  # the fifth point of an outline at the edge?
+            raise ValueError("four corners are followed by what may be a confidence or not")
+        return points(values[:8])
+    if n < 8 or n % 2:
+        raise ValueError(f"{n} numbers are neither")
+    return points(values) if n == 8 else box(*bounds(points(values)))
+
+
+def _kind(number: int, folder: Folder) -> str:
+    names = _settings(folder).names
+    if str(number) in folder.classes or (folder.classes and not names):
+        return str(number)
+    if names and number not in names:
+        raise Refused(
+            f"{folder.root}: an annotation is of class {number}, but the classes that have names are "
+            f"{', '.join(map(str, sorted(names)))}; name all classes, or give the number of plates as --class"
+        )
+    return names.get(number, "")
 
 
 @lru_cache(maxsize=1)
-def _classes(folder: Folder) -> dict[int, str]:
-    """The name of each class; {} where no file says so. Raises PlatemintError for a file that cannot be parsed."""
+def _settings(folder: Folder) -> Settings:
+    """What a dataset's settings say. Raises PlatemintError for a file that cannot be parsed."""
     path = next((path for path in folder.files if basename(path) in SETTINGS), None)
     if path is None:
-        return {}
+        return Settings()
     try:
         text = folder.text(path)
-        names = yaml.safe_load(text)["names"] if path.endswith(("yaml", "yml")) else text.splitlines()
-        named = names.items() if isinstance(names, dict) else enumerate(names)
-        return {int(i): name if isinstance(name, str) else "" for i, name in named}
-    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+        said = yaml.safe_load(text) if path.endswith(("yaml", "yml")) else {"names": text.splitlines()}
+        named = said["names"].items() if isinstance(said["names"], dict) else enumerate(said["names"])
+        names = {int(i): str(name).strip() for i, name in named}
+        keypoints = tuple(map(int, said.get("kpt_shape") or ()))
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
         raise PlatemintError(f"{folder.root / path}: names: has no list of class names; add it") from None
+    if keypoints and (len(keypoints) != 2 or keypoints[1] not in (2, 3) or keypoints[0] < 1):
+        raise PlatemintError(f"{folder.root / path}: kpt_shape: is not a number of key points and 2 or 3")
+    folder.listed |= {*filter(None, names.values())}
+    return Settings(names, keypoints)

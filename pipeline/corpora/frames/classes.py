@@ -1,0 +1,37 @@
+"""Which classes of a dataset are plates: whose names speak of plates, else which have texts, else the only one in use.
+
+Or those that somebody names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from pipeline.corpora.frames.records import PLATE, Folder, Mark, Refused
+
+
+def of_plates(folder: Folder, marks: Collection[Mark], sure: bool) -> tuple[str, ...]:
+    """The classes in use that are plates. sure: `folder.classes` are, whether in use or not.
+
+    Raises Refused where there are classes and it is not clear which are plates, or where one is named that is not there.
+    """
+    used = {mark.kind for mark in marks if mark.kind}
+    chosen = {name for name in used if name.casefold() in folder.classes}
+    if sure:
+        return tuple(sorted(chosen))
+    known = used | folder.listed
+    if missing := folder.classes - {name.casefold() for name in known}:
+        raise Refused(f"{folder.root}: --class: there is no class {', '.join(sorted(missing))}; {_told(known)}")
+    if folder.classes:
+        return tuple(sorted(chosen))
+    plates = {name for name in used if PLATE.search(name)} or {mark.kind for mark in marks if mark.text is not None}
+    if not plates and (len(used) > 1 or (used and any(map(PLATE.search, known)))):
+        raise Refused(
+            f"{folder.root}: no annotation is of a class that speaks of plates; {_told(known)}; say which are plates "
+            "with --class NAME, once for each (recipe: source.classes)"
+        )
+    return tuple(sorted(plates or used))
+
+
+def _told(known: Iterable[str]) -> str:
+    return f"the classes are {', '.join(sorted(known))}" if known else "its format has no classes"
