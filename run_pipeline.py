@@ -331,13 +331,17 @@ def inspect(corpus, against, picture, target, as_json) -> None:
     import json
 
     from pipeline.inspect import inspect, table
+    from pipeline.plate import PlatemintError
     from pipeline.shares import read_target
 
     if picture and picture.suffix.lower() != ".png":
         raise click.BadParameter(f"{picture}: the picture is a PNG, its name ends in .png", param_hint="--picture")
     with _faults(WrongUse):
         target = read_target(target)
-    report = inspect(corpus, against, target)
+    try:
+        report = inspect(corpus, against, target)
+    except PlatemintError as fault:  # a corpus of no use; faults of the machine are others
+        raise WrongUse(str(fault)) from None
     if picture:
         from pipeline.heatmap import draw
         from pipeline.write import encode, replace

@@ -489,7 +489,8 @@ def made_with(recipe: AnonymizeRecipe) -> dict[str, str]:
 
 
 def _open_dataset(recipe: AnonymizeRecipe) -> Dataset:
-    dataset = open_dataset(recipe.source.path, recipe.source.format, classes=recipe.source.classes)
+    source = recipe.source
+    dataset = open_dataset(source.path, source.format, classes=source.classes, unreadable=source.unreadable)
     _refuse_overlap(dataset.root, recipe.folder)
     return dataset
 

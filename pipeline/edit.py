@@ -199,8 +199,8 @@ def edit_folder(input_dir: Path, input_text: Path, source_text: Path | None, nam
         raise PlatemintError(f"--out {out}: is the folder of the pictures, which would be overwritten; choose another")
     editor = Editor(Edit(checkpoint=name))
     reader = load_network(editor.options.reader, "reader", editor.options)
-    known = {file: text for _, file, text in gt.pairs(source_text)} if source_text else {}
-    wanted = {file: (normalise(known.get(file, "")), normalise(text)) for _, file, text in gt.pairs(input_text)}
+    known = {file: text for _, file, text in gt.pairs(source_text, folder)} if source_text else {}
+    wanted = {file: (normalise(known.get(file, "")), normalise(text)) for _, file, text in gt.pairs(input_text, folder)}
     aside, done, shown = {}, {}, []
     out.mkdir(parents=True, exist_ok=True)
     for some in batched(wanted.items(), editor.options.batch):

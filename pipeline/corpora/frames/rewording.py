@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from posixpath import basename, dirname, join, splitext
+from posixpath import basename, dirname, join, relpath, splitext
 
 from pipeline.corpora.frames.checks import plate_text
-from pipeline.corpora.frames.records import PICTURES, Dataset, Frame, folded, stem
+from pipeline.corpora.frames.records import ABSOLUTE, PICTURES, Dataset, Frame, folded, stem
 from pipeline.plate import FOLD, SEPARATORS, characters
 
 # Shorter texts stand in many a name by chance: they count only between characters that are neither letter nor digit.
@@ -34,7 +34,7 @@ class Rewording:
 
     def text(self, picture: str, raw: str) -> str:
         """The new text of a plate whose annotation says `raw`: as it is, where it stays or was never readable."""
-        old = plate_text(raw)
+        old = plate_text(raw, self.folder.unreadable)
         new = self._texts[picture].get(old, old)
         if new == old:
             return raw
@@ -52,8 +52,22 @@ class Rewording:
         """The same for a field of an annotation that is neither text nor name: coordinates stay."""
         return string if _NUMBERS.fullmatch(string) else self.swap(string, picture)
 
-    def reference(self, name: str, picture: str) -> str:
-        """How an annotation names a picture from now on that it names `name`: its suffix stays, even a wrong one."""
+    def anywhere(self, value: object, picture: str = "") -> object:
+        """The same for the strings in a JSON value."""
+        if isinstance(value, dict):
+            return {key: self.anywhere(item, picture) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.anywhere(item, picture) for item in value]
+        return self.other(value, picture) if isinstance(value, str) else value
+
+    def reference(self, name: str, picture: str, note: str = "") -> str:
+        """How an annotation names a picture from now on that it names `name`: its suffix stays, even a wrong one.
+
+        note: the annotation file, where names count from its folder; then a path from a machine's root becomes one
+        from there, since it would still mean the old picture.
+        """
+        if note and ABSOLUTE.match(name):
+            return relpath(self.paths[picture], dirname(self.note(note, "")) or ".")
         cut = max(name.rfind("/"), name.rfind("\\")) + 1
         head, base = name[:cut], name[cut:]
         old, new = stem(picture), stem(self.paths[picture])
