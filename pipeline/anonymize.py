@@ -575,7 +575,8 @@ def made_with(recipe: AnonymizeRecipe) -> dict[str, str]:
 
 def _open_dataset(recipe: AnonymizeRecipe) -> Dataset:
     found = recipe.detector.finds != "list"
-    dataset = open_dataset(recipe.source.path, recipe.source.format, classes=recipe.source.classes, bare=found)
+    source = recipe.source
+    dataset = open_dataset(source.path, source.format, False, source.classes, source.unreadable, found)
     if dataset.format == BARE and not found:
         raise PlatemintError(
             f"{dataset.root}: format: {BARE} have no annotations, so that a detector has to find the plates: "

@@ -35,8 +35,8 @@ def edit_folder(input_dir: Path, input_text: Path, source_text: Path | None, nam
         raise PlatemintError(f"--out {out}: is the folder of the pictures, which would be overwritten; choose another")
     options = Edit(checkpoint=name)
     editor, judge = Editor(options), Filter(Limits(), options)
-    known = {file: text for _, file, text in gt.pairs(source_text)} if source_text else {}
-    wanted = {file: (normalise(known.get(file, "")), normalise(text)) for _, file, text in gt.pairs(input_text)}
+    known = {file: text for _, file, text in gt.pairs(source_text, folder)} if source_text else {}
+    wanted = {file: (normalise(known.get(file, "")), normalise(text)) for _, file, text in gt.pairs(input_text, folder)}
     with lock.held(out):
         return _edited(wanted, folder, editor, judge, out)
 

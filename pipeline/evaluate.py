@@ -23,6 +23,7 @@ from models.reader import decode
 from models.spg import region
 from pipeline import write
 from pipeline.corpora import Corpus, read_corpus, table
+from pipeline.corpora.labels import read_text
 from pipeline.draw import draw_targets
 from pipeline.edit import QUALITY, autocast, batched, choose_device, contact_sheet, load_network, network_input
 from pipeline.filter import likelihood
@@ -345,13 +346,11 @@ def _plate_figures(plate: Plate) -> dict[str, dict[str, float]]:
 def kinds_of(source: Path) -> dict[Path, str]:
     """{picture: its kind} as a corpus's table of labels says in a column of KINDS; {} where it does not."""
     files = [source] if source.is_file() else sorted(source.iterdir())
-    for file in files:
-        if file.suffix.lower() in table.SUFFIXES and table.fits(file):
-            rows = [row for _, row in table.rows(file)]
-            path = next(name for name in table.PATH if name in rows[0])
-            for column in KINDS:
-                if 1 < len({row.get(column) for row in rows}) <= MOST_KINDS:
-                    return {file.parent.absolute() / str(row[path]): str(row.get(column) or "") for row in rows}
+    for file in filter(table.fits, files):
+        rows = {str(row.number): row.fields for row in table.parse(file.name, read_text(file)).rows() if row.fields}
+        for column in KINDS:
+            if 1 < len({row.get(column) for row in rows.values()}) <= MOST_KINDS:
+                return {label.path: str(rows[label.row].get(column) or "") for label in read_corpus(file).labels}
     return {}
 
 

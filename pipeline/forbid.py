@@ -28,8 +28,8 @@ def forbidden_texts(path: str) -> frozenset[str]:
 def _texts(place: Path) -> list[str]:
     suffix = place.suffix.lower()
     if place.is_file() and suffix in table.SUFFIXES and not table.fits(place):
-        rows = [row for _, row in table.rows(place)]
-        return [str(row[name] or "") for row in rows for name in table.TEXT if name in row]
+        rows = table.sound_rows(place)
+        return [str(row.fields.get(table.columns_of(tuple(row.fields)).text) or "") for row in rows]
     if place.is_file() and suffix not in table.SUFFIXES and place.name not in gt.NAMES:
         return lines(place)
     return [label.text for label in read_corpus(place).labels]

@@ -38,7 +38,7 @@ def inspect(path: str | Path, against: str | Path | None = None, target: Target 
     target: a table of shares (see `pipeline.shares`), or its file. It is named in `target`. `balance` compares with
     it, digits, letters and provinces together: see `_balance`; `characters` are those it looks for, in order.
     against: another corpus or run, in `against` all the above of it, both judged by the same characters.
-    Raises PlatemintError where nothing can be read.
+    Raises PlatemintError where nothing can be read, or a corpus has not one picture with a label.
     """
     target = target if isinstance(target, Target) else read_target(target)
     columns, report = _report(Path(path), target)
@@ -199,8 +199,17 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 
 def _read_corpus(path: Path) -> tuple[dict[str, list[str]], list[str]]:
-    """Columns text, layout and split, and the reasons for what is set aside."""
+    """Columns text, layout and split, and the reasons for what is set aside, pictures that are not there among it."""
     corpus = read_corpus(path)
+    for label in corpus.labels:
+        if not label.path.is_file():
+            corpus.put_aside(label.name, label.row, "no such file")
+    corpus.labels = [label for label in corpus.labels if label.path.is_file()]
+    if not corpus.labels:
+        first = corpus.set_aside[0] if corpus.set_aside else {"path": "", "reason": "no labels"}
+        raise PlatemintError(
+            f"{path}: not one plate: {len(corpus.set_aside):,} set aside, the first: {first['path']}: {first['reason']}"
+        )
     columns = {"text": [label.text for label in corpus.labels], "split": [label.split for label in corpus.labels]}
     return columns | {"layout": []}, [item["reason"] for item in corpus.set_aside]
 

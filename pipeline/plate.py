@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -17,6 +18,14 @@ READABLE = DIGITS + LETTERS + PROVINCES  # what a reader reads: labels leave sep
 ALPHABET = READABLE + SEPARATORS  # what the generator can write
 LONGEST = 12  # characters in a text, separators included: as much as the generator can write
 TELLING = 4  # characters, separators left out: a shorter text stands in any longer one by chance
+
+# What people write where a plate cannot be read, or annotation tools where nobody wrote anything. NULL and NA are not
+# among them: plates read so.
+UNREADABLE = (
+    "UNREADABLE", "NOT READABLE", "UNKNOWN", "ILLEGIBLE", "OCCLUDED", "OBSCURED", "BLURRED", "BLURRY", "UNCLEAR",
+    "NO PLATE", "NO TEXT", "NONE", "N/A", "NAN", "EMPTY", "BLANK", "INVALID", "MISSING", "UNDEFINED",
+    "PLATE", "LICENSE PLATE", "LICENCE PLATE", "NUMBER PLATE",
+)  # fmt: skip
 
 # People label these pairs inconsistently (US plates print O and write 0), so readings compare folded.
 FOLD = str.maketrans("OIQ", "010")
@@ -79,6 +88,21 @@ def unspellable(text: str) -> str:
 def characters(text: str) -> str:
     """The text without separators: what a reader is expected to read."""
     return "".join(c for c in text if c not in SEPARATORS)
+
+
+def says_unreadable(text: str, words: Iterable[str]) -> bool:
+    """Whether a normalised text is none of a plate's: one of the words, or nothing but marks, such as ### or XXXX.
+
+    words: in any case, with any separators.
+    """
+    plain = characters(text)
+    marks_only = {c for c in plain if c.isalnum()} <= ({"X"} if len(plain) > 2 else set())
+    return marks_only or plain in _plainly(tuple(words))
+
+
+@lru_cache
+def _plainly(words: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(characters(normalise(word)) for word in words)
 
 
 def behind_province(text: str) -> str:

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.plate import PlatemintError
+from pipeline.plate import UNREADABLE, PlatemintError
 
 _PLAINLY = {  # pydantic's own words, where they are not a user's
     "int_type": "must be a whole number",
@@ -40,6 +40,13 @@ Shares = Annotated[
     Field(strict=False),
     BeforeValidator(lambda given: tuple((str(k), v) for k, v in given.items()) if isinstance(given, dict) else given),
     PlainSerializer(dict),
+]
+
+
+# One field in every recipe that reads labels: what is no text for training is none for anonymize, and the other way round.
+Unreadable = Annotated[
+    Names,
+    Field(description="Labels that say a plate cannot be read, and are no text; nor is one mark repeated (XXXX, ###)."),
 ]
 
 
@@ -63,6 +70,7 @@ class Source(Strict):
     )
     layouts: Names = Field((), description="Layouts to render; empty takes all: variety is what rendering is for.")
     split: str = Field("", description="Use only this split of the corpus; empty uses all, each kept apart.")
+    unreadable: Unreadable = UNREADABLE
     val_share: Share = Field(0.0, description="Share of rendered plates in split val; 0, a later split is as easy.")
 
     @model_validator(mode="after")
@@ -181,6 +189,7 @@ class GenerateRecipe(Strict):
 class Dataset(Strict):
     path: str = Field("", description="Folder of the annotated dataset.")
     format: str = Field("", description="Its format, where several fit: coco, voc, yolo, ccpd, ufpr, openalpr, ...")
+    unreadable: Unreadable = UNREADABLE
     classes: Names = Field((), description="Classes of plates, by name or number; empty: those that speak of plates.")
 
 
@@ -249,6 +258,7 @@ class TrainRecipe(Strict):
     layouts: Names = Field((), description="Layouts to render, loosened; empty takes all.")
     wild: Share = Field(0.5, description="Share of made-up layouts: the way to plates never seen.")
     source: str = Field("", description="Corpus of labelled crops to learn too; only its split train is used.")
+    unreadable: Unreadable = UNREADABLE
     real_share: Share = Field(0.3, description="Share of the reader's examples taken from that corpus.")
     real: int = Field(4, ge=1, le=4096, description="Crops of that corpus the generator edits there and back a step.")
     steps: int = Field(6000, ge=1, description="Optimiser steps.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from PIL import Image, ImageOps
 
 from pipeline.balance import spread
 from pipeline.corpora import Corpus, Label, read_corpus
+from pipeline.corpora.labels import standard_split
 from pipeline.grammar import letters_in_use, of_layout, pattern, positions_like, read_grammar
 from pipeline.plate import Failure, Plate, PlatemintError, characters, normalise
 from pipeline.recipe import GenerateRecipe, nearest
@@ -191,7 +193,7 @@ def _decode(data: bytes) -> np.ndarray:
 def _open_corpus(recipe: GenerateRecipe) -> CorpusSources:
     from pipeline.render import load_layouts
 
-    corpus = read_corpus(recipe.source.path)
+    corpus = read_corpus(recipe.source.path, recipe.source.unreadable)
     texts = frozenset(label.text for label in corpus.labels)
     layout = next(iter(load_layouts([recipe.source.layout]).values())) if recipe.source.layout else None
     rules = of_layout(layout) if layout else read_grammar(recipe.source.grammar) if recipe.source.grammar else None
@@ -302,7 +304,7 @@ def split_apart(labels: list[Label], among: list[Label], aside: Corpus) -> list[
 
 
 def _of_split(labels: list[Label], recipe: GenerateRecipe) -> list[Label]:
-    wanted, there = recipe.source.split, sorted({label.split for label in labels})
+    wanted, there = standard_split(recipe.source.split), sorted({label.split for label in labels})
     if wanted and labels and wanted not in there:
         hint = nearest(wanted, there)
         raise PlatemintError(f"{recipe.source.path}: source.split: no split {wanted}{hint}; it has {', '.join(there)}")
@@ -311,7 +313,7 @@ def _of_split(labels: list[Label], recipe: GenerateRecipe) -> list[Label]:
 
 def usable_photos(corpus: Corpus, labels: list[Label]) -> list[tuple[Label, Photo]]:
     """The labels whose picture can be used, each with its picture; the others are set aside in the corpus."""
-    root = corpus.root.resolve()
+    root = corpus.root.absolute()
     with warnings.catch_warnings(), ThreadPool() as pool:
         warnings.simplefilter("ignore")  # a picture's oddities matter only where it cannot be decoded
         checked = pool.map(lambda label: _check(label, root), labels)
@@ -329,8 +331,9 @@ def usable_photos(corpus: Corpus, labels: list[Label]) -> list[tuple[Label, Phot
 def _check(label: Label, root: Path) -> tuple[str, tuple[float, float, float], str]:
     """Source id and style of a label's picture, and the reason it cannot be used ("" for none)."""
     try:
-        if not label.path.resolve().is_relative_to(root):
-            return "", (0, 0, 0), "outside the corpus folder"
+        within = Path(os.path.normpath(label.path)).is_relative_to(root)  # else a label names it so, and may
+        if within and not label.path.resolve().is_relative_to(root.resolve()):
+            return "", (0, 0, 0), "a link out of the corpus folder"
         image, source = read_picture(label.path)
         return source, style_of(image), ""
     except (OSError, RuntimeError, ValueError) as fault:  # links in a circle are either of the first two

@@ -110,14 +110,11 @@ def read_target(path: str | Path) -> Target:
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Line number and fields of each row. Raises PlatemintError where it is not such a table."""
-    rows = list(table.rows(path))
+    rows = [(row.number, row.fields) for row in table.sound_rows(path)]
     names = tuple(name for name in rows[0][1] if name) if rows else ()
     if sorted(names) not in (sorted(COLUMNS), sorted(COLUMNS[1:])):
         known = f"{','.join(COLUMNS)} or {','.join(COLUMNS[1:])}"
         raise PlatemintError(f"{path}, line 1: needs the columns {known}, and rows below")
-    for number, row in rows:
-        if None in row or None in row.values():
-            raise PlatemintError(f"{path}, line {number}: has not the {len(names)} fields {','.join(names)}")
     return rows
 
 

@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.corpora import read_corpus
-from pipeline.plate import DIGITS, LETTERS, PROVINCES, PlatemintError, normalise
+from pipeline.corpora import filenames, read_corpus
+from pipeline.plate import DIGITS, LETTERS, PROVINCES, UNREADABLE, PlatemintError, normalise, says_unreadable
 
 SHARED = Path(__file__).parents[2] / "shared" / "plates"
 AWKWARD = ["NULL", "NA", "00123", "1E5", "TRUE", "京A12345", "RGF·7863", "AB 123 CD"]
 
-plates = st.text(DIGITS + LETTERS + PROVINCES, min_size=1, max_size=12)
+plates = st.text(DIGITS + LETTERS + PROVINCES, min_size=1, max_size=12).filter(
+    lambda text: not says_unreadable(text, UNREADABLE)
+)
 
 
 def write(path, text):
@@ -68,7 +70,7 @@ def test_names_with_a_text_in_front(tmp_path):
         ("AB-123", "train"),
         ("京A12345", "val"),
     }
-    assert reasons(corpus) == {("nameless.jpg", ""): "no label"}
+    assert reasons(corpus) == {("nameless.jpg", ""): filenames.NOT_A_TEXT}
 
 
 def test_the_spg_form_has_source_texts_in_gt2(tmp_path):
@@ -112,7 +114,13 @@ def test_what_cannot_be_used_is_set_aside_with_row_and_reason(tmp_path):
 def test_a_row_short_of_fields_is_set_aside(tmp_path):
     write(tmp_path / "labels.csv", "path,text\nx.jpg\ny.jpg,ABC123,more,fields\n")
     corpus = read_corpus(tmp_path)
-    assert texts(corpus) == ["ABC123"] and reasons(corpus) == {("x.jpg", "2"): "no label"}
+    fault = "the row has not as many fields as the header: "
+    assert reasons(corpus) == {("x.jpg", "2"): f"{fault}1, not 2", ("y.jpg", "3"): f"{fault}4, not 2"}
+    write(tmp_path / "labels.csv", "path,text,split,note\nx.jpg,AB12\ny.jpg,ABC123,val,,,\n")
+    assert [(label.text, label.split) for label in read_corpus(tmp_path).labels] == [
+        ("AB12", "train"),
+        ("ABC123", "val"),
+    ]
 
 
 def test_names_in_another_encoding_are_noted_in_characters_a_file_can_hold(tmp_path):
@@ -142,12 +150,12 @@ def test_a_folder_without_one_corpus_is_refused(tmp_path, files, said):
 @pytest.mark.parametrize(
     "name, data, said",
     [
-        ("labels.csv", b"name,label\n1.jpg,A\n", "needs the columns path and text"),
+        ("labels.csv", b"Bild,Kennzeichen\n1.jpg,A\n", "needs the columns path and text.* it has: Bild, Kennzeichen"),
         ("labels.csv", b"", "needs the columns path and text"),
         ("labels.csv", b"path,text\n1.jpg,\xff\xfe\n", "not UTF-8"),
-        ("labels.jsonl", b'{"path": "1.jpg", "text": "A"}\n{oops\n', "line 2: not a JSON object"),
-        ("labels.jsonl", b"[1]\n", "line 1: not a JSON object"),
-        ("gt.txt", b"\xff\xfe1", "not UTF-8"),
+        ("labels.jsonl", b"[1]\n", "needs the columns path and text"),
+        ("gt.txt", b"\xff\xfe1", "not UTF-16-LE"),
+        ("gt.txt", b"1.jpg \xff", "not UTF-8"),
         ("labels.xml", b"<a/>", "not a file of labels"),
     ],
 )

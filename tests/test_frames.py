@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.corpora.filenames import NOT_A_TEXT
 from pipeline.corpora.frames import BARE, FORMATS, Dataset, open_dataset, records, rewrite
 from pipeline.plate import PROVINCES, SEPARATORS, PlatemintError, characters
 
@@ -364,7 +365,7 @@ def beside(good: str, bad: str | bytes, suffix: str = ".txt") -> dict:
         ({"a.csv": "path,text\n1.jpg,A,B\n2.jpg,A\n"}, "not as many fields"),
         ({"a.csv": "path,text\n1.jpg,A1\n1.jpg,A2\n2.jpg,A\n"}, "different texts"),
         ({"a.csv": "path,text,split\n1.jpg,A,../../etc\n2.jpg,A,val\n"}, "split"),
-        ({"a.csv": CORNERS + "1.jpg,A,0,0,a,0,9,9,0,9\n"}, "a corner is not a number"),
+        ({"a.csv": CORNERS + "1.jpg,A,0,0,a,0,9,9,0,9\n"}, "not the numbers of a place"),
         ({"a.csv": CORNERS + "1.jpg,A,0,0,9,9,0,0,9,9\n"}, "less than a pixel"),
         ({"a.jsonl": '{"path": "2.jpg", "text": "A"}\n{"path": "1.jpg", "text": 7}\n'}, "not text"),
         ({"a.json": json.dumps(COCO | {"images": [{"id": 1, "file_name": "2.jpg"}, {"id": 2, "file_name": "1.jpg"}],
@@ -439,9 +440,9 @@ def test_annotations_without_a_picture_are_set_aside(tmp_path):
 def test_lines_of_lists_that_name_no_picture_are_left_out(tmp_path):
     files = {"a/AB123_x.jpg": None, "b/1.jpg": None, "val.txt": "a/AB123_x.jpg\r\nb/2.jpg\n\n./b/1.jpg 1\n"}
     dataset = open_dataset(make(tmp_path, files))
-    assert reasons(dataset) == [("val.txt", "the line names no picture of the dataset")]
-    assert {frame.split for frame in dataset.frames} == {"val"} and len(dataset.unannotated) == 1
-    assert rewrite(dataset, other)["val.txt"] == ("val.txt", b"a/BC234_x.jpg\r\n\n./b/1.jpg 1\n")
+    assert reasons(dataset) == [("val.txt", "the line names no picture of the dataset"), ("b/1.jpg", NOT_A_TEXT)]
+    assert {frame.split for frame in dataset.frames} == {"val"} and not dataset.unannotated
+    assert rewrite(dataset, other)["val.txt"] == ("val.txt", b"a/BC234_x.jpg\r\n\n")
 
 
 def test_no_two_pictures_get_one_name(tmp_path):
@@ -468,10 +469,15 @@ def test_names_lose_a_text_in_every_spelling_and_keep_what_is_none(tmp_path):
 
 
 def test_a_picture_has_its_own_new_text_in_its_name_where_one_text_gets_several(tmp_path):
-    names = ["AB123_1.jpg", "AB123_2.jpg", "AB123/x_.jpg", "ab123/bare.jpg"]
+    names = ["AB123_1.jpg", "AB123_2.jpg", "AB123/AB123_x.jpg", "ab123/ab123.jpg"]
     dataset = open_dataset(make(tmp_path, dict.fromkeys(names)))
     becomes = rewrite(dataset, lambda frame, text: "ZZ" + frame.path[6] * 3 if text == "AB123" else text)
-    assert [becomes[name][0] for name in names] == ["ZZ111_1.jpg", "ZZ222_2.jpg", "ZZ111/x_.jpg", "zz111/bare.jpg"]
+    assert [becomes[name][0] for name in names] == [
+        "ZZ111_1.jpg",
+        "ZZ222_2.jpg",
+        "ZZAAA/ZZAAA_x.jpg",
+        "zzaaa/zzaaa.jpg",
+    ]
 
 
 def test_lines_of_characters_go_where_the_new_text_has_another_length(tmp_path):

@@ -401,7 +401,7 @@ def test_texts_to_forbid_come_in_any_form(tmp_path, name, data):
     [
         ("none.txt", None, "no such file"),
         ("empty.txt", "\n \n", "holds no text"),
-        ("other.csv", "plate\nAB12\n", "holds no text"),
+        ("other.csv", "seen\nAB12\n", "holds no text"),
         ("empty.csv", "", "holds no text"),
     ],
 )

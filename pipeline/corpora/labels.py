@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from posixpath import basename
 
-from pipeline.plate import LONGEST, PlatemintError, characters, normalise, unspellable
+from pipeline.plate import (
+    LONGEST,
+    UNREADABLE,
+    PlatemintError,
+    characters,
+    normalise,
+    says_unreadable,
+    unspellable,
+)
 
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 SPLIT = re.compile(r"\w{1,50}")  # splits name files
+_SPLITS = {
+    "train": re.compile(r"train(ing)?(set)?"),
+    "val": re.compile(r"(val(id(ation)?)?|dev(elopment)?)(set)?"),
+    "test": re.compile(r"(test(ing)?|eval(uation)?)(set)?"),
+}
+_MARKS = {  # at a file's beginning; that of UTF-32 begins with that of UTF-16
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One labelled picture. path: absolute. text: normalised (see `pipeline.plate.normalise`). split: "train", ...
+    """One labelled picture. path: absolute. text: normalised (see `pipeline.plate.normalise`). split: "train", ...,
+    "" where nothing names one.
 
     name, row: how the corpus names the picture, and the line in its label file ("" without one).
     """
@@ -27,22 +54,25 @@ class Label:
 
 @dataclass
 class Corpus:
-    """Labels of a folder of pictures. root: no picture outside of it is opened.
+    """Labels of a folder of pictures. root: no link is followed out of it.
 
-    set_aside: what cannot be used, as {"path": name, "row": row, "reason": why}.
+    unreadable: words that stand where a text should (see `says_unreadable`). set_aside: what cannot be used, as
+    {"path": name, "row": row, "reason": why}.
     """
 
     root: Path
+    unreadable: Collection[str] = UNREADABLE
     labels: list[Label] = field(default_factory=list)
     set_aside: list[dict[str, str]] = field(default_factory=list)
 
     def add(self, name: str, text: object, split: str = "", row: int | str = "", folder: Path | None = None) -> None:
-        """Takes in one picture (name relative to `folder` or else to the root), or sets it aside. No split is train."""
-        reason, text = _check(name, text, split)
+        """Takes in one picture (name absolute, or relative to `folder` or else to the root), or sets it aside."""
+        reason, text = _check(name, text, split, self.unreadable)
         if reason:
             self.put_aside(name, str(row), reason)
         else:
-            self.labels.append(Label((folder or self.root).absolute() / name, text, split or "train", name, str(row)))
+            path = (folder or self.root).absolute() / name
+            self.labels.append(Label(path, text, standard_split(split), name, str(row)))
 
     def put_aside(self, name: str, row: str, reason: str) -> None:
         """Notes why a picture is not used."""
@@ -55,17 +85,66 @@ def unused(name: str, row: str, reason: str) -> dict[str, str]:
     return {key: text.encode(errors="backslashreplace").decode() for key, text in fields.items()}
 
 
-def lines(path: Path) -> list[str]:
-    """The lines of a label file. Raises PlatemintError where it cannot be read as UTF-8."""
+def is_picture(path: str) -> bool:
+    """Whether a file's name is a picture's; ._x beside x is what macOS keeps about it."""
+    return path.lower().endswith(PICTURES) and not basename(path).startswith("._")
+
+
+def words(text: str) -> list[str]:
+    """The words of a path: labels/Subset_AC is labels, Subset, AC."""
+    return [word for word in re.split(r"[\W_]+", text) if word]
+
+
+@lru_cache(maxsize=4096)
+def split_named(text: str) -> str:
+    """The split that a path or word speaks of: train, val or test, "" for none. val2017 is val."""
+    found = (
+        split
+        for word in words(text.lower())
+        for split in _SPLITS
+        if _SPLITS[split].fullmatch(word.rstrip("0123456789"))
+    )
+    return next(found, "")
+
+
+@lru_cache(maxsize=4096)
+def standard_split(name: str) -> str:
+    """train, val or test for a split that is called so in other words, such as Validation; any other name as it is."""
+    return next((split for split, spelled in _SPLITS.items() if spelled.fullmatch(name.lower())), name)
+
+
+def decoded(data: bytes, errors: str = "strict") -> str:
+    """The text of a file, in UTF-8 unless a mark at its beginning says UTF-16 or 32. Raises UnicodeDecodeError."""
+    mark, encoding = marked(data)
+    return data[len(mark) :].decode(encoding, errors)
+
+
+def marked(data: bytes) -> tuple[bytes, str]:
+    """The mark at the beginning of a file, b"" for none, and its encoding."""
+    return next((item for item in _MARKS.items() if data.startswith(item[0])), (b"", "utf-8"))
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text with their ends: other characters that may end one, such as U+2028, stand in labels."""
+    return io.StringIO(text, newline="").readlines()
+
+
+def read_text(path: Path) -> str:
+    """A label file. Raises PlatemintError where it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return decoded(path.read_bytes())
     except UnicodeDecodeError as fault:
-        raise PlatemintError(f"{path}: not UTF-8 (byte {fault.start}); save the labels as UTF-8") from None
+        raise PlatemintError(f"{path}: not {fault.encoding.upper()} (byte {fault.start}); save it as UTF-8") from None
     except OSError as fault:
         raise PlatemintError(f"{path}: cannot be read: {fault.strerror}") from None
 
 
-def _check(name: str, text: object, split: str) -> tuple[str, str]:
+def lines(path: Path) -> list[str]:
+    """The lines of a label file without their ends. Raises PlatemintError where it cannot be read."""
+    return [line.rstrip("\r\n") for line in lines_of(read_text(path))]
+
+
+def _check(name: str, text: object, split: str, unreadable: Collection[str]) -> tuple[str, str]:
     """The reason why a label cannot be used ("" for none), and its normalised text."""
     if not name or "\0" in name:
         return "no file is named", ""
@@ -76,6 +155,8 @@ def _check(name: str, text: object, split: str) -> tuple[str, str]:
     text = normalise(text)
     if not characters(text):
         return "no label", ""
+    if says_unreadable(text, unreadable):
+        return "the label says that the plate is unreadable", ""
     if unspellable(text):
         return f"the label holds {unspellable(text)}, which platemint cannot write", ""
     if len(text) > LONGEST:

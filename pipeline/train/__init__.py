@@ -201,7 +201,7 @@ def _crops(recipe: TrainRecipe, say) -> list[tuple[np.ndarray, str]]:
     from pipeline.train.crops import learnable_crops
 
     reader = checkpoint.load(recipe.reader, "reader") if recipe.reader else None
-    return [(crop.image, crop.text) for crop in learnable_crops(recipe.source, reader=reader, say=say)]
+    return [(crop.image, crop.text) for crop in learnable_crops(recipe.source, "train", reader, say, recipe.unreadable)]
 
 
 def train(recipe: TrainRecipe, resume: bool = False, say=print) -> Path:

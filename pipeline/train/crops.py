@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from pipeline.corpora import Corpus, Label, read_corpus
 from pipeline.edit import autocast, batched, choose_device, network_input, resize
 from pipeline.filter import likelihood
 from pipeline.grammar import pattern, positions_like
-from pipeline.plate import DIGITS, PlatemintError, canonical
+from pipeline.plate import DIGITS, UNREADABLE, PlatemintError, canonical
 from pipeline.recipe import Edit
 from pipeline.sample import read_picture, split_apart, usable_photos
 
@@ -62,13 +62,19 @@ class Crop:
     name: str
 
 
-def learnable_crops(path: str, split: str = "train", reader: Reader | None = None, say: Say = print) -> list[Crop]:
+def learnable_crops(
+    path: str,
+    split: str = "train",
+    reader: Reader | None = None,
+    say: Say = print,
+    unreadable: Collection[str] = UNREADABLE,
+) -> list[Crop]:
     """The crops of a corpus's split to learn from, in the corpus's order. What is left out or doubtful, `say` is told.
 
     reader: reads every crop to find labels that stand on the wrong picture. Raises PlatemintError, with the figure and
     the remedy, where too few crops, texts or spellable labels are left, or too many labels are wrong.
     """
-    corpus = read_corpus(path)
+    corpus = read_corpus(path, unreadable)
     _judge_labels(path, corpus, say)
     crops = _crops_of(path, corpus, split, say)
     _refuse_few(path, crops, split, corpus)

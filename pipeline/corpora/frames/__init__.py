@@ -44,7 +44,8 @@ from pipeline.corpora.frames import (
 from pipeline.corpora.frames.classes import of_plates
 from pipeline.corpora.frames.records import PLATE, Dataset, Folder, Frame, Mark, Refused, Spot, split_named
 from pipeline.corpora.frames.rewording import Rewording
-from pipeline.plate import PlatemintError
+from pipeline.corpora.labels import marked
+from pipeline.plate import UNREADABLE, PlatemintError
 
 __all__ = ["FORMATS", "NAMED_BY", "Dataset", "Frame", "Spot", "open_dataset", "rewrite"]
 
@@ -73,21 +74,25 @@ NAMED_BY = {  # what says which picture an annotation is about
     "pictures": "the files in other forms, or put the pictures into a folder of their own",
 } | dict.fromkeys(["openalpr", "ufpr", "aolp", "yolo", "voc"], _STEM)
 LAST = "names"  # fits many a folder that is of another format as well
-BOM = b"\xef\xbb\xbf"
 
 
 def open_dataset(
-    root: str | Path, format: str = "", sure: bool = False, classes: Iterable[str] = (), bare: bool = False
+    root: str | Path,
+    format: str = "",
+    sure: bool = False,
+    classes: Iterable[str] = (),
+    unreadable: Iterable[str] = UNREADABLE,
+    bare: bool = False,
 ) -> Dataset:
     """The frames of a dataset's folder, by path. format: a name in `FORMATS`, "" for the one that fits.
 
     sure: it is of this format even where nothing in it shows that or any other, all its plates being gone. classes: the
-    classes of plates, by name or number; none: those that speak of plates, or the only one in use.
-    bare: pictures without annotations will do.
+    classes of plates, by name or number; none: those that speak of plates, or the only one in use. unreadable: words
+    that stand where a text should (see `pipeline.plate.says_unreadable`). bare: pictures without annotations will do.
     Raises PlatemintError where no format fits or several do, where it is not clear which classes are plates, and for an
     annotation file about several pictures that cannot be read; whatever else cannot be used is in `set_aside`.
     """
-    folder = Folder(root, classes)
+    folder = Folder(root, classes, unreadable)
     found, notes = _recognised(folder, format, sure, bare)
     dataset = Dataset(folder, found, notes, lists.find(folder, notes))
     dataset.unknown = sorted({*folder.files} - folder.pictures - {*notes} - {*dataset.lists})
@@ -151,7 +156,8 @@ def _recognised(folder: Folder, format: str, sure: bool, bare: bool) -> tuple[st
     if not fits and bare and folder.pictures:
         return BARE, {}
     if not fits:
-        raise PlatemintError(f"{folder.root}: no annotations found; looked for the formats {', '.join(wanted)}")
+        told = table.not_understood(folder)
+        raise PlatemintError(f"{folder.root}: no annotations found; looked for the formats {', '.join(wanted)}{told}")
     if len(fits) > 1:
         raise PlatemintError(
             f"{folder.root}: looks like several formats ({', '.join(fits)}); say which with format=, or give the "
@@ -192,7 +198,7 @@ def _marks(dataset: Dataset) -> Iterator[Mark]:
         for path in sharing:
             try:
                 marks = list(module.read(note, folder.text(note), path, folder))
-                if len(sharing) > 1 and any(checks.plate_text(mark.text) for mark in marks):
+                if len(sharing) > 1 and any(checks.plate_text(mark.text, folder.unreadable) for mark in marks):
                     raise ValueError("pictures share its annotation file, which holds texts; give each one of its own")
             except Refused:
                 raise
@@ -216,12 +222,12 @@ def _listed(dataset: Dataset) -> dict[str, str]:
 
 
 def _encoded(dataset: Dataset, note: str, text: str) -> bytes:
-    """An annotation file's bytes, with the mark at their beginning that it had."""
-    path, mark = dataset.root / note, b""
+    """An annotation file's bytes, in its encoding and with the mark at their beginning that it had; UTF-8 for a new one."""
+    path, mark, encoding = dataset.root / note, b"", "utf-8"
     if path.is_file():
         with open(path, "rb") as file:
-            mark = BOM if file.read(len(BOM)) == BOM else b""
-    return mark + text.encode()
+            mark, encoding = marked(file.read(4))
+    return mark + text.encode(encoding)
 
 
 def _refuse_collisions(becomes: dict[str, tuple[str, bytes | None]]) -> None:

@@ -9,9 +9,8 @@ from itertools import combinations
 from posixpath import dirname
 
 from pipeline.corpora.frames.records import Corners, Dataset, Folder, Frame, Mark, Spot, area, bounds, iou, split_named
-from pipeline.plate import characters, normalise
+from pipeline.plate import normalise, says_unreadable
 
-UNREADABLE = {"UNREADABLE", "UNKNOWN", "ILLEGIBLE", "OCCLUDED"}
 SAME_PLATE = 0.9  # IoU of two boxes
 INSIDE = 0.8  # least part of a plate that lies in its picture: boxes overhang where an edge cuts a plate off
 ON_END = 1.5  # so many times as high as wide, a plate stands on end: plates of two rows are about square
@@ -20,10 +19,10 @@ _LEAST_AREA = 1.0  # square pixels
 WITHHELD = "no annotation, while others found no picture"
 
 
-def plate_text(raw: str | None) -> str:
+def plate_text(raw: str | None, unreadable: Sequence[str]) -> str:
     """A text as the annotation has it, normalised; "" for none and for words and marks that say unreadable."""
     text = normalise(raw or "")
-    return text if any(map(str.isalnum, text)) and characters(text) not in UNREADABLE else ""
+    return "" if says_unreadable(text, unreadable) else text
 
 
 def collect(dataset: Dataset, marks: Iterable[Mark], listed: dict[str, str]) -> None:
@@ -48,7 +47,7 @@ def collect(dataset: Dataset, marks: Iterable[Mark], listed: dict[str, str]) -> 
             _refuse_rivals(spots)
         except ValueError as fault:
             dataset.put_aside(path, row, str(fault))
-            dataset.lost += [plate_text(mark.text) for mark in found]
+            dataset.lost += [plate_text(mark.text, dataset.folder.unreadable) for mark in found if not mark.empty]
         else:
             dataset.frames.append(Frame(path, tuple(dict.fromkeys(spots)), split or "train"))
 
@@ -64,7 +63,7 @@ def _leave_over(dataset: Dataset, mark: Mark) -> None:
     dataset.put_aside(mark.picture, mark.row, mark.fault or dataset.folder.absence(mark.picture))
     if not mark.empty:
         dataset.left_over += 1
-        dataset.lost.append(plate_text(mark.text))
+        dataset.lost.append(plate_text(mark.text, dataset.folder.unreadable))
 
 
 def _contested(dataset: Dataset) -> set[str]:
@@ -80,7 +79,7 @@ def _spot(folder: Folder, mark: Mark, stored: bool) -> Spot:
     corners = mark.corners
     if corners:
         corners = _in_order(_clipped(_upright(folder, mark, stored), folder.size(mark.picture)))
-    return Spot(plate_text(mark.text), corners, mark.corners, labelled=mark.text is not None)
+    return Spot(plate_text(mark.text, folder.unreadable), corners, mark.corners, labelled=mark.text is not None)
 
 
 def _clipped(corners: Corners, size: tuple[int, int]) -> Corners:

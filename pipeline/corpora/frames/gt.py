@@ -6,46 +6,48 @@ import re
 from collections.abc import Iterator
 from posixpath import basename, dirname, join
 
-from pipeline.corpora import gt
+from pipeline.corpora import gt, table
 from pipeline.corpora.frames.records import Folder, Mark
 from pipeline.corpora.frames.rewording import Rewording
+from pipeline.corpora.labels import lines_of
 
 SOURCES, TARGETS = gt.NAMES
 NAMES = re.compile(r"gt2?\.txt|rec_gt.*\.txt")
 
 
 def find(folder: Folder) -> dict[str, str]:
-    return {note: "" for note in folder.of_kind(".txt") if NAMES.fullmatch(basename(note))}
+    notes = [note for note in folder.of_kind(".txt") if NAMES.fullmatch(basename(note))]
+    return {note: "" for note in notes if not table.is_headed(note, folder.peek(note))}
 
 
 def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
     """The texts that pictures have; beside a gt2.txt, gt.txt holds others, which they shall get."""
     if not _of_targets(note, folder):
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(lines_of(text), 1):
             if line.strip():
-                name, _, label = _parts(line)
+                name, _, label = _parts(line, note, folder)
                 yield Mark(_picture(name, note, folder), label, row=str(number))
 
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
-    return "".join(_renewed(line, note, new) if line.strip() else line for line in text.splitlines(keepends=True))
+    return "".join(_renewed(line, note, new) if line.strip() else line for line in lines_of(text))
 
 
 def _renewed(line: str, note: str, new: Rewording) -> str:
     """A line about a frame with its new text and name, "" for any other line."""
     body = line.strip()
-    name, between, label = _parts(line)
+    name, between, label = _parts(line, note, new.folder)
     picture = _picture(name, note, new.folder)
     if picture not in new.paths:
         return ""
     label = new.swap(label) if _of_targets(note, new.folder) else new.text(picture, label)
     if label and not between:
         between = "\t" if "\t" in line else " "
-    return line.replace(body, new.reference(name, picture) + between + label)
+    return line.replace(body, new.reference(name, picture, note) + between + label)
 
 
-def _parts(line: str) -> tuple[str, str, str]:
-    return line.strip().partition("\t" if "\t" in line else " ")
+def _parts(line: str, note: str, folder: Folder) -> tuple[str, str, str]:
+    return gt.parts(line, lambda name: _picture(name, note, folder) in folder.pictures)
 
 
 def _picture(name: str, note: str, folder: Folder) -> str:

@@ -1,30 +1,28 @@
-"""Crops whose names begin with their text: ABC1234_anything.jpg."""
+"""Crops named after their plates: ABC1234.jpg, ABC1234_anything.jpg. Other pictures beside them are set aside."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.corpora.frames.records import Folder, Mark, stem
-from pipeline.corpora.frames.rewording import Rewording
+from pipeline.corpora.filenames import NOT_A_TEXT, are_texts, is_text, parts
+from pipeline.corpora.frames.records import Folder, Mark
+from pipeline.corpora.frames.rewording import NO_TEXT, Rewording
+from pipeline.plate import normalise, says_unreadable
 
 
 def fits(folder: Folder) -> bool:
-    """Whether a name has a digit before its underscore: the least that tells texts from words."""
-    return any(any(map(str.isdigit, _text(picture))) for picture in folder.pictures)
+    return are_texts(folder.pictures, (*folder.unreadable, NO_TEXT))
 
 
 def read_names(folder: Folder) -> Iterator[Mark]:
     for picture in folder.pictures:
-        if _text(picture):
-            yield Mark(picture, _text(picture))
+        text = parts(picture)[0]
+        named = is_text(text) or says_unreadable(normalise(text), (*folder.unreadable, NO_TEXT))
+        yield Mark(picture, text) if named else Mark(picture, fault=NOT_A_TEXT)
 
 
 def rename(name: str, picture: str, new: Rewording) -> str:
     """The new stem of a picture's name."""
-    text, underscore, rest = name.partition("_")
-    return new.text(picture, text) + underscore + new.swap(rest, picture) if underscore else new.swap(name, picture)
-
-
-def _text(picture: str) -> str:
-    text, underscore, _ = stem(picture).partition("_")
-    return text if underscore else ""
+    text, rest = parts(picture)
+    text, rest = new.text(picture, text), new.swap(rest, picture)
+    return text + rest if text else NO_TEXT + (rest or "_")  # then a number behind it is no part of the text

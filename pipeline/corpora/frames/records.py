@@ -15,19 +15,17 @@ from posixpath import basename, dirname, join, normpath, splitext
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from pipeline.corpora.labels import unused
-from pipeline.plate import PlatemintError
+from pipeline.corpora.labels import PICTURES, decoded, is_picture, read_text, split_named, unused, words
+from pipeline.plate import UNREADABLE, PlatemintError
 from pipeline.sample import open_image
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 TEXT_KEYS = ("text", "plate", "plate_text")  # attributes that hold a plate's text
 PLATE = re.compile(r"plate|licen[cs]e|matricula|placa|\blp\b", re.IGNORECASE)  # in names of classes: these are plates
 MOST_PIXELS = 64_000_000  # of a frame
 ORIENTATION = 0x0112  # EXIF; 5 to 8 lie on their side
 AGREED = 0.6  # IoU from which on a plate's box and its corners say the same: boxes are drawn with some margin
 _PEEK = 4096  # bytes that show what a file is
-_ABSOLUTE = re.compile(r"/|[A-Za-z]+:")
-_SPLIT = re.compile(r"(train|val|test)(?:ing|id|idation)?\d*")
+ABSOLUTE = re.compile(r"/|[A-Za-z]+:")
 
 Corners = tuple[tuple[float, float], ...]
 
@@ -140,13 +138,14 @@ class Folder:
 
     classes: names or numbers of the classes that are plates, in lower case; empty: those that speak of plates. listed:
     the names of classes that annotation files list, whether in use or not. claims: by which names annotation files mean
-    pictures, {(annotation file, picture): names}.
+    pictures, {(annotation file, picture): names}. unreadable: words that stand where a text should.
     """
 
-    def __init__(self, root: str | Path, classes: Iterable[str] = ()):
+    def __init__(self, root: str | Path, classes: Iterable[str] = (), unreadable: Iterable[str] = UNREADABLE):
         """Raises PlatemintError where there is no such folder or a part of it cannot be read."""
         self.root = Path(root)
         self.classes = frozenset(name.casefold() for name in classes)
+        self.unreadable = tuple(unreadable)
         self.listed: set[str] = set()
         self.claims: dict[tuple[str, str], set[str]] = {}
         self.files: list[str] = []
@@ -159,7 +158,7 @@ class Folder:
                     self.links.append(path.relative_to(self.root).as_posix())
                 elif path.is_file():
                     self.files.append(path.relative_to(self.root).as_posix())
-        self.pictures = {path for path in self.files if path.lower().endswith(PICTURES)}
+        self.pictures = {path for path in self.files if is_picture(path)}
         self._named: dict[str, list[str]] = {}
         for path in sorted(self.pictures):
             for name in dict.fromkeys(basename(spelled(path)) for spelled in (*_SPELLINGS, _bare)):
@@ -171,22 +170,18 @@ class Folder:
         return name.casefold() in self.classes if self.classes else bool(PLATE.search(name))
 
     def of_kind(self, *suffixes: str) -> list[str]:
-        return [path for path in self.files if path.lower().endswith(suffixes)]
+        named = (path for path in self.files if path.lower().endswith(suffixes))
+        return [path for path in named if not basename(path).startswith("._")]  # what macOS keeps about a file
 
     def text(self, path: str) -> str:
-        """A file's text with its line ends as they are. Raises PlatemintError where it cannot be read as UTF-8."""
-        try:
-            return (self.root / path).read_bytes().decode("utf-8-sig")
-        except UnicodeDecodeError as fault:
-            raise PlatemintError(f"{self.root / path}: not UTF-8 (byte {fault.start}); save it as UTF-8") from None
-        except OSError as fault:
-            raise PlatemintError(f"{self.root / path}: cannot be read: {fault.strerror}") from None
+        """A file's text with its line ends as they are. Raises PlatemintError where it cannot be read."""
+        return read_text(self.root / path)
 
-    def peek(self, path: str) -> str:
+    def peek(self, path: str, most: int = _PEEK) -> str:
         """The first lines of a file, to tell what it is; "" where it cannot be read."""
         try:
             with open(self.root / path, "rb") as file:
-                return file.read(_PEEK).decode("utf-8-sig", errors="replace")
+                return decoded(file.read(most), "replace")
         except OSError:
             return ""
 
@@ -201,17 +196,18 @@ class Folder:
             self._shapes[picture] = _shape(self.root / picture)
         return self._shapes[picture]
 
-    def find(self, name: str, note: str) -> str:
-        """The picture that an annotation file means by a name: below its own folder or one above, or like it (`_like`).
+    def find(self, name: str, note: str, any_suffix: bool = True) -> str:
+        """The picture that an annotation file means by a name: below its own folder or one above, or like it (see `_like`).
 
-        Where there is none, or several: the path it would have beside the annotation file.
+        Where there is none, or several: the path it would have beside the annotation file. any_suffix: a picture that
+        is called so but for its suffix will do.
         """
         name, place = name.replace("\\", "/"), dirname(note)
         expected = normpath(join(place, name)) if name else ""
         while (path := normpath(join(place, name))) not in self.pictures and place:
             place = dirname(place)
         if path not in self.pictures:
-            path = self._like(name, note) if name and not self._linked(expected) else ""
+            path = self._like(name, note, any_suffix) if name and not self._linked(expected) else ""
         if path:
             self.claims.setdefault((note, path), set()).add(normpath(name))
         return path or expected
@@ -258,18 +254,18 @@ class Folder:
     def _linked(self, path: str) -> bool:
         return any(path == link or path.startswith(link + "/") for link in self.links)
 
-    def _like(self, name: str, note: str) -> str:
+    def _like(self, name: str, note: str, any_suffix: bool) -> str:
         """The picture whose path ends most like a name from elsewhere, "" for none or several.
 
         Of the two paths one has to be the end of the other, unless the name is a path of another machine. Then, in this
         order: as they are; in any case, Unicode form, with or without %XX; with any suffix of a picture.
         """
-        for spelled in (*_SPELLINGS, _bare):
+        for spelled in (*_SPELLINGS, _bare) if any_suffix else _EXACT:
             wanted = _parts(spelled(name))
             alike = {
                 path: shared
                 for path in self._named.get(wanted[-1], ())
-                if (shared := _shared_end(wanted, _parts(spelled(path)), bool(_ABSOLUTE.match(name))))
+                if (shared := _shared_end(wanted, _parts(spelled(path)), bool(ABSOLUTE.match(name))))
             }
             if alike:
                 most = max(alike.values())
@@ -304,7 +300,8 @@ def _bare(path: str) -> str:
     return folded(_bare_exact(path))
 
 
-_SPELLINGS = (str, folded, _bare_exact)
+_EXACT = (str, folded)
+_SPELLINGS = (*_EXACT, _bare_exact)
 
 
 def _parts(path: str) -> list[str]:
@@ -321,16 +318,6 @@ def _shared_end(wanted: list[str], there: list[str], absolute: bool) -> int:
         return shared
     splits = {split_named("/".join(parts[:-shared])) for parts in (wanted, there)} - {""} if shared else set()
     return shared if absolute and len(splits) < 2 else 0
-
-
-def words(text: str) -> list[str]:
-    """The words of a path: labels/Subset_AC is labels, Subset, AC."""
-    return [word for word in re.split(r"[\W_]+", text) if word]
-
-
-def split_named(text: str) -> str:
-    """The split that a path or word speaks of: train, val or test, "" for none."""
-    return next((match[1] for word in words(text) if (match := _SPLIT.fullmatch(word.lower()))), "")
 
 
 def numbers(texts: Iterable[object]) -> list[float]:

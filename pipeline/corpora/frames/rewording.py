@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from posixpath import basename, dirname, join, splitext
+from posixpath import basename, dirname, join, relpath, splitext
 
 from pipeline.corpora.frames.checks import plate_text
-from pipeline.corpora.frames.records import PICTURES, Corners, Dataset, Frame, folded, stem
+from pipeline.corpora.frames.records import ABSOLUTE, PICTURES, Corners, Dataset, Frame, folded, stem
 from pipeline.plate import FOLD, SEPARATORS, characters
 
 # Shorter texts stand in many a name by chance: they count only between characters that are neither letter nor digit.
@@ -41,7 +41,7 @@ class Rewording:
 
         drawn: the plate's corners as the annotation has them: where it says nothing, the plate may have been read.
         """
-        old = plate_text(raw)
+        old = plate_text(raw, self.folder.unreadable)
         new = self._texts[picture].get(old, old) if old else self._read[picture].get(drawn, "")
         if new == old:
             return raw
@@ -59,8 +59,22 @@ class Rewording:
         """The same for a field of an annotation that is neither text nor name: coordinates stay."""
         return string if _NUMBERS.fullmatch(string) else self.swap(string, picture)
 
-    def reference(self, name: str, picture: str) -> str:
-        """How an annotation names a picture from now on that it names `name`: its suffix stays, even a wrong one."""
+    def anywhere(self, value: object, picture: str = "") -> object:
+        """The same for the strings in a JSON value."""
+        if isinstance(value, dict):
+            return {key: self.anywhere(item, picture) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.anywhere(item, picture) for item in value]
+        return self.other(value, picture) if isinstance(value, str) else value
+
+    def reference(self, name: str, picture: str, note: str = "") -> str:
+        """How an annotation names a picture from now on that it names `name`: its suffix stays, even a wrong one.
+
+        note: the annotation file, where names count from its folder; then a path from a machine's root becomes one
+        from there, since it would still mean the old picture.
+        """
+        if note and ABSOLUTE.match(name):
+            return relpath(self.paths[picture], dirname(self.note(note, "")) or ".")
         cut = max(name.rfind("/"), name.rfind("\\")) + 1
         head, base = name[:cut], name[cut:]
         old, new = stem(picture), stem(self.paths[picture])

@@ -1,7 +1,9 @@
-"""CSV and JSONL with a picture's name and its text in each row: crops, or frames with the plate's four corners.
+"""CSV and JSONL with a picture's name in each row, and its text: crops, or frames with a plate's place in a row.
 
 platemint's own path,text; fast-plate-ocr's image_path,plate_text; OpenALPR's seg_and_ocr, whose rows name,state,text
-have no header; file,text,x1,y1,...,x4,y4 with the corners in any order. Rows that change are written with the quotes
+have no header; file,text,x1,y1,...,x4,y4 with the corners in any order; boxes as two corners or as corner and size, in
+columns or in one. A field bbox of four numbers is x, y, width, height, as in COCO (xyxy says that it is two corners).
+Rows of one picture are plates of it; tables with places need no texts. Rows that change are written with the quotes
 they need; every other byte stays.
 """
 
@@ -10,158 +12,220 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 
 from pipeline.corpora import table
-from pipeline.corpora.frames.records import PICTURES, Corners, Folder, Mark, numbers, points
+from pipeline.corpora.frames.records import Corners, Folder, Mark, Refused, bounds, box, numbers, points
 from pipeline.corpora.frames.rewording import Rewording
-from pipeline.corpora.labels import SPLIT
+from pipeline.corpora.labels import SPLIT, standard_split
+from pipeline.corpora.table import Columns, Row, columns_of
 
-NAME = (*table.PATH, "file")
-CORNERS = tuple(f"{axis}{i}" for i in range(1, 5) for axis in "xy")
-SEGMENTED = ["path", "state", "text"]  # of seg_and_ocr
+_FIRST = 1 << 20  # bytes that hold a header or a first row
 
 
 def find(folder: Folder) -> dict[str, str]:
-    """The tables that have the columns."""
-    return {note: "" for note in folder.of_kind(*table.SUFFIXES) if all(_columns(note, folder.peek(note)))}
+    """The tables that name pictures, and plates in them or their places."""
+    tables = [note for note in folder.of_kind(*table.SUFFIXES) if _is_ours(_first(note, folder))]
+    return dict.fromkeys(tables + [n for n in folder.of_kind(*table.HEADED) if table.is_headed(n, folder.peek(n))], "")
 
 
 def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
-    name, plate = _columns(note, text)
-    for number, _, row in _rows(note, text):
-        if row is not None:
-            fields = {"picture": folder.find(str(row.get(name) or ""), note), "row": str(number)}
-            try:
-                yield Mark(**fields, **_content(row, plate))
-            except ValueError as fault:
-                yield Mark(**fields, fault=str(fault))
+    """Raises Refused for a column that looks like a plate's place and is not understood."""
+    rows = [row for row in table.parse(note, text).rows() if row.fields is not None]
+    for row in rows:
+        if obscure := table.obscure_fields(row):
+            raise Refused(
+                f"{folder.root / note}, line {row.number}: {', '.join(obscure)}: looks like a plate's place, and is not "
+                "understood; known are xmin,ymin,xmax,ymax, x1,y1,x2,y2, x,y,w,h, x1,y1,...,x4,y4, bbox and corners: "
+                "give it one of these names if it is that, or take it out"
+            )
+    placed = any(columns_of(tuple(row.fields)).places for row in rows)
+    marks = [_mark(row, note, folder, placed) for row in rows]
+    _refuse_ends(marks, rows, note, folder)
+    yield from marks
 
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
-    columns, delimiter = _columns(note, text), _delimiter(text)
-    return "".join(
-        line if row is None else _renewed(line, row, columns, delimiter, note, new)
-        for _, line, row in _rows(note, text)
+    parsed = table.parse(note, text)
+    return "".join(row.raw if row.fields is None else _renewed(row, parsed, note, new) for row in parsed.rows())
+
+
+def not_understood(folder: Folder) -> str:
+    """What tables lack that are none of this format's, for a message. It quotes nothing that may be a plate."""
+    tables = {note: _first(note, folder).columns for note in folder.of_kind(*table.SUFFIXES)}
+    quoted = (
+        f"; {note}: needs the columns path and text, or path and xmin,ymin,xmax,ymax"
+        + (f"; it has: {', '.join(names)}" if all(re.fullmatch(r"[^\d.]+", name) for name in names) else "")
+        for note, names in tables.items()
     )
+    return "".join([*quoted][:3])
 
 
 def room(note: str, text: str, picture: str, folder: Folder) -> set[str]:
-    """Those that the rows of a table with corners name."""
-    name, _ = _columns(note, text)
-    rows = [row for _, _, row in _rows(note, text) if row and set(CORNERS) <= row.keys()]
-    return {folder.find(str(row.get(name) or ""), note) for row in rows}
+    """Those that the rows of a table with places name."""
+    rows = [row for row in table.parse(note, text).rows() if row.fields and columns_of(tuple(row.fields)).places]
+    return {_picture_of(row, note, folder) for row in rows}
 
 
 def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -> str:
     """A row for each plate, with the name and the split that another row of its picture has."""
-    name, plate = _columns(note, text)
-    lines, rows = [], {}
-    for _, line, row in _rows(note, text):
-        lines.append(line)
-        if row and (picture := folder.find(str(row.get(name) or ""), note)) in found:
-            rows.setdefault(picture, (line, row))
-    end = next((line[len(line.rstrip("\r\n")) :] for line in lines), "") or "\n"
-    if lines and not lines[-1].endswith("\n"):
+    parsed = table.parse(note, text)
+    rows = [*parsed.rows()]
+    first: dict[str, Row] = {}
+    for row in rows:
+        if row.fields and (picture := _picture_of(row, note, folder)) in found:
+            first.setdefault(picture, row)
+    lines = [row.raw for row in rows]
+    end = next((_end(line) for line in lines), "") or "\n"
+    if lines and not _end(lines[-1]):
         lines[-1] += end
-    for picture, (line, row) in rows.items():
-        for corners in found[picture]:
-            values = [int(v) if float(v).is_integer() else v for point in corners for v in point]
-            kept = {name: row[name], "split": row.get("split"), plate: "", **dict(zip(CORNERS, values))}
-            fields = {key: kept.get(key, "") for key in row}
-            lines.append(_dumped(note, line.rstrip("\r\n") + end, fields, _delimiter(text)))
+    for picture, row in first.items():
+        added = (_dumped(row.raw.rstrip("\r\n") + end, _added(row, at), parsed) for at in found[picture])
+        lines += added
     return "".join(lines)
 
 
-def _content(row: dict, plate: str) -> dict:
-    """The fields of a mark. Raises ValueError for a broken row."""
-    if not row:
-        raise ValueError("not a JSON object in one line")
-    if None in row:
-        raise ValueError("the row has not as many fields as the header")
-    if not isinstance(row.get(plate), str | None):
-        raise ValueError("the label is not text")
-    if row.get("split") and not SPLIT.fullmatch(str(row["split"])):
-        raise ValueError("the split is not a word")
-    corners = ()
-    if set(CORNERS) <= row.keys():
-        try:
-            corners = points(numbers(row[c] for c in CORNERS))
-        except (TypeError, ValueError):
-            raise ValueError("a corner is not a number") from None
-    return {"text": row.get(plate), "split": str(row.get("split") or ""), "corners": corners}
+def _added(row: Row, corners: Corners) -> dict:
+    """The fields of a row about another plate of a row's picture."""
+    columns = columns_of(tuple(row.fields))
+    (x1, y1), (x2, y2) = bounds(corners)[:2], bounds(corners)[2:]
+    values = {
+        table.CORNERS: [v for point in corners for v in point],
+        table.ENDS: [x1, y1, x2, y2],
+        table.SIDES: [x1, y1, x2 - x1, y2 - y1],
+    }[columns.form]
+    values = [int(v) if float(v).is_integer() else v for v in values]
+    place = dict(zip(columns.places, values if len(columns.places) > 1 else [values]))
+    kept = {name: row.fields[name] for name in (columns.path, columns.split, columns.kind, *columns.size) if name}
+    return dict.fromkeys(row.fields, "") | kept | place
 
 
-def _renewed(line: str, row: dict, columns: list[str], delimiter: str, note: str, new: Rewording) -> str:
+def _picture_of(row: Row, note: str, folder: Folder) -> str:
+    return folder.find(str(row.fields.get(columns_of(tuple(row.fields)).path) or ""), note)
+
+
+def _end(line: str) -> str:
+    return line[len(line.rstrip("\r\n")) :]
+
+
+def _first(note: str, folder: Folder) -> table.Table:
+    return table.parse(note, folder.peek(note, _FIRST))
+
+
+def _is_ours(parsed: table.Table) -> bool:
+    columns = columns_of(parsed.columns)
+    return bool(columns.path and (columns.text or columns.places or columns.obscure))
+
+
+def _mark(row: Row, note: str, folder: Folder, placed: bool) -> Mark:
+    """placed: rows of the table say where a plate is."""
+    columns = columns_of(tuple(row.fields))
+    name, text, split, kind = (
+        row.fields.get(column) for column in (columns.path, columns.text, columns.split, columns.kind)
+    )
+    mark = Mark(folder.find(str(name or ""), note), None if text is None else str(text), row=str(row.number))
+    try:
+        if row.fault:
+            raise ValueError(row.fault)
+        if text is not None and not isinstance(text, str):
+            raise ValueError("the label is not text")
+        if split and not SPLIT.fullmatch(str(split)):
+            raise ValueError("the split is not a word")
+        mark = mark._replace(split=standard_split(str(split or "")))
+        return _placed(mark, row, columns, str(kind or "")) if placed else mark
+    except ValueError as fault:
+        return mark._replace(fault=str(fault))
+
+
+def _placed(mark: Mark, row: Row, columns: Columns, kind: str) -> Mark:
+    """A mark with its place. Raises ValueError where that is none."""
+    values = [row.fields[name] for name in columns.places]
+    if all(value in (None, "", []) for value in values):
+        if mark.text:
+            raise ValueError("the row has a text and no place of its plate")
+        return mark._replace(empty=True)
+    try:
+        corners = _corners(columns.form, numbers(_listed(values)))
+        declared = tuple(numbers(row.fields[name] for name in columns.size))
+    except (TypeError, ValueError):
+        raise ValueError(f"{', '.join((*columns.places, *columns.size))}: not the numbers of a place") from None
+    if declared and min(declared) <= 0:
+        raise ValueError("the declared width and height are not above 0")
+    return mark._replace(corners=corners, declared=declared, kind=kind, text=mark.text or (None if kind else ""))
+
+
+def _drawn(row: Row, columns: Columns) -> Corners:
+    """The corners of a row's plate as the row has them, () where it says none."""
+    try:
+        return _corners(columns.form, numbers(_listed([row.fields[name] for name in columns.places])))
+    except (TypeError, ValueError):
+        return ()
+
+
+def _listed(values: list) -> list:
+    """The numbers of a place, of a column each or all in one: in lists, or as text."""
+    if len(values) == 1 and isinstance(values[0], str):
+        return re.split(r"[\s,;]+", re.sub(r"[\[\](){}]", " ", values[0]).strip(" ,;"))
+    return [item for value in values for item in (_listed(value) if isinstance(value, list) else [value])]
+
+
+def _corners(form: str, values: list[float]) -> Corners:
+    if form == table.CORNERS:
+        if len(values) != 8:
+            raise ValueError
+        return points(values)
+    x, y, right, bottom = values
+    return box(x, y, right, bottom) if form == table.ENDS else box(x, y, x + right, y + bottom)
+
+
+def _refuse_ends(marks: list[Mark], rows: list[Row], note: str, folder: Folder) -> None:
+    """Raises Refused where one column of four numbers is plainly not x, y, width, height but two corners."""
+    sides = [
+        (mark, bounds(mark.corners))
+        for mark, row in zip(marks, rows)
+        if mark.corners and not mark.fault and mark.picture in folder.pictures and _is_bbox(row)
+    ]
+    sizes = {mark.picture: mark.declared or _size(mark.picture, folder) for mark, _ in sides}
+    beyond = any(x2 > sizes[mark.picture][0] + 1 or y2 > sizes[mark.picture][1] + 1 for mark, (_, _, x2, y2) in sides)
+    if beyond and all(x2 - x1 > x1 and y2 - y1 > y1 for _, (x1, y1, x2, y2) in sides):
+        raise Refused(
+            f"{folder.root / note}: bbox: as x, y, width, height it reaches out of its picture; if it is x, y, x, y call "
+            "it xyxy"
+        )
+
+
+def _is_bbox(row: Row) -> bool:
+    columns = columns_of(tuple(row.fields))
+    return columns.form == table.SIDES and len(columns.places) == 1
+
+
+def _size(picture: str, folder: Folder) -> tuple[float, float]:
+    try:
+        return folder.size(picture)
+    except ValueError:
+        return float("inf"), float("inf")
+
+
+def _renewed(row: Row, parsed: table.Table, note: str, new: Rewording) -> str:
     """A row about a frame with its new text and names, "" for any other row."""
-    name, plate = columns
-    picture = new.folder.find(str(row.get(name) or ""), note)
+    columns = columns_of(tuple(row.fields))
+    name = str(row.fields.get(columns.path) or "")
+    picture = new.folder.find(name, note)
     if picture not in new.paths:
         return ""
-    fields = {key: new.other(value, picture) if isinstance(value, str) else value for key, value in row.items()}
-    fields[name] = new.reference(row[name], picture)
-    if isinstance(row.get(plate), str):
-        fields[plate] = new.text(picture, row[plate], _content(row, plate)["corners"])
-    return line if fields == row else _dumped(note, line, fields, delimiter)
+    fields = {key: new.anywhere(value, picture) for key, value in row.fields.items()}
+    fields[columns.path] = new.reference(name, picture, note)
+    if columns.text and isinstance(text := row.fields.get(columns.text), str):
+        fields[columns.text] = new.text(picture, text, _drawn(row, columns))
+    return row.raw if fields == row.fields else _dumped(row.raw, fields, parsed)
 
 
-def _dumped(note: str, line: str, fields: dict, delimiter: str) -> str:
-    end = line[len(line.rstrip("\r\n")) :]
-    if _is_jsonl(note):
-        return json.dumps(fields, ensure_ascii=line.isascii()) + end
+def _dumped(raw: str, fields: dict, parsed: table.Table) -> str:
+    end = raw[len(raw.rstrip("\r\n")) :]
+    if parsed.jsonl:
+        return json.dumps(fields, ensure_ascii=raw.isascii()) + end
     sink = io.StringIO()
-    quoting = csv.QUOTE_ALL if line.startswith('"') else csv.QUOTE_MINIMAL
-    csv.writer(sink, delimiter=delimiter, quoting=quoting, lineterminator=end).writerow(fields.values())
-    return sink.getvalue()
-
-
-def _rows(note: str, text: str) -> Iterator[tuple[int, str, dict | None]]:
-    """Line number, line and its fields by name: None for a header or blank line, {} where it cannot be parsed."""
-    lines, delimiter = text.splitlines(keepends=True), _delimiter(text)
-    header = [] if _is_jsonl(note) or not lines else _header(lines[0], delimiter)
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or (number == 1 and header and header is not SEGMENTED):
-            yield number, line, None
-        else:
-            yield number, line, _object(line) if _is_jsonl(note) else _fields(header, line, delimiter)
-
-
-def _columns(note: str, text: str) -> list[str | None]:
-    """The names of the columns for the picture's name and the plate's text, None for one that is missing."""
-    first = text.partition("\n")[0]
-    there = _object(first) if _is_jsonl(note) else _header(first, _delimiter(text))
-    return [next((c for c in names if c in there), None) for names in (NAME, table.TEXT)]
-
-
-def _header(line: str, delimiter: str) -> list[str]:
-    cells = _cells(line, delimiter)
-    return SEGMENTED if len(cells) == len(SEGMENTED) and cells[0].lower().endswith(PICTURES) else cells
-
-
-def _fields(header: list[str], line: str, delimiter: str) -> dict:
-    """A row's cells by name; with the key None where there are too many or too few."""
-    cells = _cells(line, delimiter)
-    return dict(zip(header, cells)) | ({None: ""} if len(cells) != len(header) else {})
-
-
-def _cells(line: str, delimiter: str) -> list[str]:
-    try:
-        return next(csv.reader([line], delimiter=delimiter), [])
-    except csv.Error:  # a NUL, or a cell longer than any name
-        return []
-
-
-def _delimiter(text: str) -> str:
-    return max(",;\t", key=text.partition("\n")[0].count)
-
-
-def _object(line: str) -> dict:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return row if isinstance(row, dict) else {}
-
-
-def _is_jsonl(note: str) -> bool:
-    return note.lower().endswith(".jsonl")
+    quoting = csv.QUOTE_ALL if raw.startswith('"') else csv.QUOTE_MINIMAL
+    csv.writer(sink, delimiter=parsed.delimiter, quoting=quoting).writerow(fields.values())
+    return sink.getvalue().removesuffix("\r\n") + end  # with another line end it would not quote these two
