@@ -413,9 +413,15 @@ def region(B_s: Tensor, B_t: Tensor) -> Tensor:
     return ((both - 0.06) * 6).clamp(0, 1)
 
 
-def cells(slots: Tensor, text: Tensor, height: int, width: int) -> Tensor:
-    """What of a plate its characters' cells take up, (B, 1, height, width) in 0..1, exactly 0 outside."""
-    inside = ((1.2 - slot_grid(slots, height, width).abs()) / 0.15 + 0.5).clamp(0, 1).prod(-1)
+STROKES_END = 1.6  # times half a slot: no stroke of its character is further off
+
+
+def cells(slots: Tensor, text: Tensor, height: int, width: int, reach: float = 1.2) -> Tensor:
+    """What of a plate its characters' cells take up, (B, 1, height, width) in 0..1, exactly 0 outside.
+
+    reach: of a cell, in half widths and half heights of its slot.
+    """
+    inside = ((reach - slot_grid(slots, height, width).abs()) / 0.15 + 0.5).clamp(0, 1).prod(-1)
     return (inside * (text > 0)[:, :, None, None]).amax(1, keepdim=True)
 
 
@@ -558,6 +564,8 @@ class SPG(nn.Module):
         assert (height, width) == (self.config.height, self.config.width), source.shape
         s_logits, t_logits, s_slots, t_slots, pointer = self.masks(source, source_text, target_text, private, places)
         B_s, B_t = s_logits.sigmoid(), t_logits.sigmoid()
+        if private:  # an emblem as high as a character is none, and stays
+            B_s = B_s * cells(s_slots, source_text, height, width, STROKES_END)
         S, T_ = (B_s, B_t) if attached else (B_s.detach(), B_t.detach())
         filled = Fill(source, S)
         ink = Ink(source, filled, S)

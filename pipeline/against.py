@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from posixpath import dirname, join, splitext
 from typing import TextIO
@@ -23,10 +24,13 @@ from pipeline.corpora.frames import BARE, LAST, Dataset, Frame, Spot, open_datas
 from pipeline.corpora.frames.checks import SAME_PLATE
 from pipeline.corpora.frames.pictures import numbered
 from pipeline.corpora.frames.records import Corners, box, iou
+from pipeline.filter import Filter
 from pipeline.given_up import ASIDE, PICTURE
 from pipeline.picture import Picture, differing, open_picture, shown
-from pipeline.plate import PlatemintError, Readings
+from pipeline.plate import Plate, PlatemintError, Readings, canonical, characters, same_reading
 from pipeline.progress import Count
+from pipeline.recipe import Edit, Limits
+from pipeline.residue import UNTOUCHED, untouched
 from pipeline.run import read_json
 from pipeline.scan import Hit, Scan, scan
 from pipeline.segments import UNKNOWN, metadata_of
@@ -50,7 +54,8 @@ class Report:
     """What was found. faults: one line each, naming file and remedy or place; empty if all is well.
 
     compared: pictures held against the corpus's own outside of their plates. lossy: of these, JPEG files; mean and
-    largest: how far their pixels there are from the corpus's, 0..255, as encoding anew makes them.
+    largest: how far their pixels there are from the corpus's, 0..255, as encoding anew makes them. characters: of the
+    corpus's plates, looked for where they stood.
     """
 
     faults: list[str] = field(default_factory=list)
@@ -58,6 +63,7 @@ class Report:
     pictures: int = 0
     plates: int = 0
     compared: int = 0
+    characters: int = 0
     lossy: int = 0
     values: int = 0
     total: int = 0
@@ -73,7 +79,8 @@ class Report:
         jpeg = f" ({self.lossy:,} JPEG: mean difference {self.mean:.2f}, largest {self.largest})" if self.lossy else ""
         return (
             f"{self.files:,} files, {self.pictures:,} pictures, {self.plates:,} plates; "
-            f"{self.compared:,} pictures compared outside of plates{jpeg}: {found}"
+            f"{self.compared:,} pictures compared outside of plates{jpeg}; {self.characters:,} characters of the corpus's "
+            f"plates looked for where they stood: {found}"
         )
 
 
@@ -90,7 +97,7 @@ def verify_against(
 
     Raises PlatemintError where either folder is not there or the corpus cannot be read.
     """
-    source = open_dataset(corpus, format, classes=classes, bare=True)
+    source = open_dataset(corpus, format, classes=classes, bare=_took_finds(Path(folder)))
     check = _Check(Path(folder), source)
     found = scan(folder, check.real)
     found.hits = [hit for hit in found.hits if not _is_ours(hit, Path(folder))]
@@ -194,7 +201,9 @@ class _Check:
         if (old.format, old.pixels.shape) != (new.format, new.pixels.shape):
             return self.fault(frame.path, f"is a file of another kind or size than the corpus's, {twin.path}")
         found = [Spot("", corners) for corners in self.found(frame)]
-        free = plates(views_of([*twin.spots, *found], old.pixels), old.pixels.shape[:2])
+        views = views_of([*twin.spots, *found], old.pixels)
+        self.in_view(frame, twin, [(view.cut(old.pixels), view.cut(new.pixels)) for view in views])
+        free = plates(views, old.pixels.shape[:2])
         wrong = differing(new.pixels, old.pixels)
         if new.format == "JPEG":
             free = _blocks(free)
@@ -205,6 +214,30 @@ class _Check:
         if wrong.any():
             y, x = np.argwhere(wrong)[0].tolist()
             self.fault(frame.path, f"differs outside of its plates, in {wrong.sum():,} pixels, the first at {x}, {y}")
+
+    def in_view(self, frame: Frame, twin: Frame, cuts: list[tuple[np.ndarray, np.ndarray]]) -> None:
+        """No character stands where it stood on a plate that our reader reads in the corpus's picture.
+
+        cuts: of each plate, as it was and as it is. A character that kept its strokes' colour is none by chance only
+        where the new text is read without a fault. A reading may hold no more than the new text.
+        """
+        labels = {spot.corners: spot.text for spot in frame.spots}
+        asked = [(*cut, spot.text, labels.get(spot.corners, "")) for spot, cut in zip(twin.spots, cuts) if spot.text]
+        readings = self.reader.read([before for before, *_ in asked]) if asked else []
+        asked = [plate for plate, (reading, _) in zip(asked, readings) if same_reading(reading, plate[2])]
+        now = self.reader.read([after for _, after, *_ in asked]) if asked else []
+        where = self.reader.standing([Plate(before, text) for before, _, text, _ in asked])
+        for (before, after, old, new), (reading, _), standing in zip(asked, now, where):
+            self.report.characters += len(characters(old))
+            left = _added(reading, new, old)
+            if standing and not same_reading(reading, new):
+                left += sum(untouched(before, after, standing) > UNTOUCHED)
+            if left:
+                self.fault(frame.path, f"{left} characters of the plate {old} are still in view")
+
+    @cached_property
+    def reader(self) -> Filter:
+        return Filter(Limits(), Edit())
 
     def _measure(self, difference: np.ndarray) -> None:
         report = self.report
@@ -289,6 +322,16 @@ class _Check:
         }
 
 
+def _added(reading: str, new: str, old: str) -> int:
+    """How many characters of the old text are read between those of the new one."""
+    rest, kept = [*canonical(reading)], canonical(new)
+    for character in kept:
+        if character not in rest:
+            return 0  # read otherwise, not more
+        rest.remove(character)
+    return sum(character in canonical(old) for character in rest) if kept else 0
+
+
 def _flat(audit: dict) -> dict[str, object]:
     """{"plates": {"replaced": 3}, "identity": "none"} as {"plates.replaced": 3, "identity": "none"}."""
     sections = {f"{name}.{key}": v for name, part in audit.items() if isinstance(part, dict) for key, v in part.items()}
@@ -328,6 +371,14 @@ def _finds(folder: Path) -> list[dict]:
         ]
     except (AttributeError, KeyError, TypeError, PlatemintError):
         return []
+
+
+def _took_finds(folder: Path) -> bool:
+    """Whether a detector's finds were dealt with, by the audit: then pictures without annotations were a dataset."""
+    try:
+        return "settled" in read_json(folder / AUDIT).get("detector", {})
+    except (AttributeError, TypeError, PlatemintError):
+        return False
 
 
 def _path(frame: Frame, source: Dataset) -> str:

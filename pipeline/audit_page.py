@@ -73,7 +73,7 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "detector.plates_uncovered": "of these, plates that no annotation covers",
     "source_characters.looked_for": "characters of replaced plates looked for",
     "source_characters.in_view": "of these still in view",
-    "source_characters.not_placed": "characters of replaced plates that nobody can read in the photograph",
+    "source_characters.not_placed": "characters of replaced plates too hard to read for that",
     "source_texts.searched": "texts searched",
     "source_texts.too_short_to_search": "texts too short to be searched",
     "source_texts.found": "times one was found",

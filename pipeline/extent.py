@@ -16,7 +16,7 @@ ROUNDS = 3  # each may find strokes that cross the border of the one before
 CLEAR = 0.35  # of the strongest strokes' contrast: fainter marks are no strokes
 FAINT = 10.0  # of 255: nor are these
 TALL, WIDE = 0.3, 1.1  # of the plate's height: no character is lower, none is wider
-MIDDLE = 0.3  # of the plate's height: as near to its middle line is the middle of a character of its row
+MIDDLE = 0.4  # of the plate's height: as near to its middle line is the middle of a character of its row
 NEAR = 0.3  # of the plate's height: as near stands the next character of a row
 ALIKE = 0.2  # of their height: as much do characters of a row differ in height
 

@@ -185,12 +185,16 @@ def _row_in_view(
 
 
 def _own(clear: np.ndarray) -> np.ndarray:
-    """Of the pieces of strokes around a character those that are its own: in the middle, not a frame's or a slogan's."""
-    count, pieces, _, centres = cv2.connectedComponentsWithStats(clear.astype(np.uint8))
-    away = np.abs(centres / (np.array(clear.shape[::-1]) - 1).clip(1) - 0.5)
-    central = (away < MIDDLE).all(1)
+    """Of the strokes around a character its own: those in the middle, and pieces centred there.
+
+    Not a frame's or a slogan's, unless they touch it: then it is the middle alone.
+    """
+    _, pieces, _, centres = cv2.connectedComponentsWithStats(clear.astype(np.uint8))
+    height, width = clear.shape
+    central = (np.abs(centres / np.maximum((width - 1, height - 1), 1) - 0.5) < MIDDLE).all(1)
     central[0] = False  # what is no stroke
-    return central[pieces] if count > 1 else np.zeros_like(clear)
+    x, y = (np.abs((np.arange(side) + 0.5) / side - 0.5) < part for side, part in zip((width, height), MIDDLE))
+    return central[pieces] | (clear & y[:, None] & x)
 
 
 def _columns(places: np.ndarray) -> np.ndarray:

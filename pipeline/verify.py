@@ -282,7 +282,7 @@ class _Verifier:
 
     def leftovers(self) -> None:
         """Files that do not belong to the run: those in data/ would be read as part of the dataset."""
-        ours = {shard[kind] for shard in self.plan["shards"] for kind in ("data", "dropped", "commit")}
+        ours = {shard.get(kind) for shard in self.plan["shards"] for kind in ("data", "dropped", "commit")}
         for path in sorted(self.folder.rglob("*")):
             name = path.relative_to(self.folder).as_posix()
             if path.is_dir() or name in ours:

@@ -276,13 +276,15 @@ def test_what_is_not_proven_gone_does_not_leave(tmp_path, stages, doubt):
 
 
 class Blind(Stamps):
-    """Reads nothing from any photograph. mask: what it makes of masks."""
+    """Is sure of nothing that it reads from a photograph. mask: what it makes of masks."""
 
-    mask = 0.9
+    mask, reads = 0.9, "ABC"
 
     def scored(self, plates):
         scores = {"stability": 0.9, "slots": 0.9, "mask_reader": self.mask, "reader": 0.0, "residue": 0.0}
-        return [stand_ins.replace(plate, reading="", scores=scores) for plate in plates]
+        return [
+            stand_ins.replace(p, reading=self.reads if p.text == p.original_text else "", scores=scores) for p in plates
+        ]
 
 
 class Blinder(Blind):
@@ -293,11 +295,16 @@ class BlindToIdleness(Blind, Leaves):
     pass
 
 
+class Elsewhere(Blind):
+    reads = "SUNTRUP"  # something else stands where the plate is annotated
+
+
 def test_where_the_photograph_is_unreadable_the_mask_has_to_prove_the_text(tmp_path):
     corpus = dataset(tmp_path / "in", {"a": ["ABC1234"]})
     assert anonymized(corpus, tmp_path / "1", Blind)["plates"]["replaced"] == 1
     assert anonymized(corpus, tmp_path / "2", Blinder)["plates"]["redacted"] == 1
     assert anonymized(corpus, tmp_path / "3", BlindToIdleness)["plates"]["redacted"] == 1
+    assert anonymized(corpus, tmp_path / "4", Elsewhere)["reasons"] == {"not read where it is annotated": 1}
 
 
 def test_texts_that_cannot_be_written_and_overlapping_plates_are_given_up(tmp_path):

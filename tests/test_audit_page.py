@@ -16,6 +16,7 @@ AUDIT = {
     "pictures": {"written": 900, "withheld": 0, "set_aside": 7, "without_annotation": 11},
     "files_not_copied": 13,
     "pixels": {"pixels": 1_000_000, "changed": 2_000, "outside": 0},
+    "source_characters": {"looked_for": 8638, "in_view": 0, "not_placed": 21},
     "source_texts": {"searched": 1100, "too_short_to_search": 4, "found": 0, "files": 1801, "bytes": 123_456_789},
     "identity": "none",
     "not_covered": ["vehicles may still identify"],
@@ -63,7 +64,7 @@ def test_it_is_one_file_that_runs_nothing_and_names_nothing():
     assert "url(" not in shown() and "ABC1234" not in shown() and "XYZ9876" not in shown()
 
 
-@pytest.mark.parametrize("section, name", [("source_texts", "found"), ("pixels", "outside")])
+@pytest.mark.parametrize("section, name", [("source_texts", "found"), ("source_characters", "in_view"), ("pixels", "outside")])
 def test_what_must_not_be_passed_on_says_so(section, name):
     text = shown(AUDIT | {section: AUDIT[section] | {name: 21}})
     assert "Not to be passed on" in text and "21" in text

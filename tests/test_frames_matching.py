@@ -142,7 +142,7 @@ def test_the_names_of_what_shares_an_annotation_change_alike(tmp_path):
         {"1.xml": VOC, "gone.xml": VOC},
         {"1.txt": YOLO_BOX, "bare.xml": "<shape>1 2 3 4</shape>"},  # beside a picture, in a form that is not known
         {"1.txt": YOLO_BOX, "BARE.json": '{"x": [[220, 30, 120.5, 30]]}'},
-        {"1.txt": YOLO_BOX, "notes.csv": "name;xmin;ymin\nc:\\bare.jpg;3;4\n"},
+        {"1.txt": YOLO_BOX, "notes.txt": "name;xmin;ymin\nc:\\bare.jpg;3;4\n"},
         {"1.txt": YOLO_BOX, "notes.json": '{"shapes": ["bare.JPG"'},
     ],
 )

@@ -137,7 +137,7 @@ def coco(root, text: str):
     return root
 
 
-@pytest.mark.parametrize("text", ["1280", "PLATE", "IMAGES", "ATTRIBUTES", "WIDTH"])
+@pytest.mark.parametrize("text", ["1280", "CATEGORIES", "IMAGES", "ATTRIBUTES", "WIDTH"])
 def test_a_dataset_with_such_a_plate_is_finished_and_verified(tmp_path, text):
     corpus, out = coco(tmp_path / "in", text), tmp_path / f"out of {text}"
     audit = anonymized(corpus, out)["source_texts"]

@@ -521,7 +521,7 @@ def test_where_nothing_is_found_the_annotations_are_empty(call, tmp_path, model)
 
 
 def test_pictures_alone_need_a_detector_and_say_so(call, tmp_path, model):
-    corpus, out = bare(tmp_path / "in"), tmp_path / "out"
+    corpus, out = frames(tmp_path / "in", {"front": [], "rear": []}), tmp_path / "out"
     for args in ([], ["--detector", model], ["--format", "pictures"], ["--format", "pictures", "--detector", model]):
         result = call(corpus, "--out", out, *args)
         assert result.exit_code == 2 and not out.exists(), args

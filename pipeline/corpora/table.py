@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from pipeline.corpora.labels import Corpus, decoded, is_picture, lines_of, read_text
+from pipeline.corpora.labels import Corpus, decoded, is_picture, lines_of, read_text, split_named
 from pipeline.plate import UNREADABLE, PlatemintError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -309,8 +309,10 @@ def _object(line: str) -> dict | None:
 def _unnamed(cells: list[str]) -> tuple[str, ...]:
     """Names for the columns of a table without a header, () where it is not plain which is which.
 
-    A picture's name beside a text, or OpenALPR's name, state, text.
+    A picture's name beside a text, or OpenALPR's name, state, text. Beside a split's name it is a list of that split.
     """
+    if len(cells) == 2 and any(map(split_named, filter(lambda cell: not is_picture(cell), cells))):
+        return ()
     named = [is_picture(cell) for cell in cells]
     known = {(True, False): ("path", "text"), (False, True): ("text", "path"), (True, False, False): SEGMENTED}
     return known.get(tuple(named), ())

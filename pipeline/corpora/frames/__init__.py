@@ -146,7 +146,7 @@ def _recognised(folder: Folder, format: str, sure: bool, bare: bool) -> tuple[st
         raise PlatemintError(f"format: there is no {format}; choose one of {', '.join(FORMATS)}")
     wanted = [format] if format else [name for name in FORMATS if name != BARE]
     fits = {name: found for name in wanted if (found := _found(FORMATS[name], folder)) is not None}
-    if len(fits) > 1:
+    if len(fits) > 1 or (bare and not format):  # who has a detector's finds dealt with has no crops
         fits.pop(LAST, None)
     for name in [*fits]:
         for other in getattr(FORMATS[name], "INCLUDES", ()):

@@ -43,7 +43,7 @@ def collect(dataset: Dataset, marks: Iterable[Mark], listed: dict[str, str]) -> 
                 raise ValueError("one annotation file means this picture by several names")
             for mark in found:
                 row = mark.row
-                spots.append(_spot(dataset.folder, mark, stored))
+                spots += [] if mark.empty else [_spot(dataset.folder, mark, stored)]
             _refuse_rivals(spots)
         except ValueError as fault:
             dataset.put_aside(path, row, str(fault))

@@ -1,0 +1,105 @@
+"""Characters of old plates: looked for where they stood, on plates with emblems, and in edits that leave some standing."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.edit import Editor, unlike
+from pipeline.filter import Filter
+from pipeline.plate import Plate, canonical
+from pipeline.recipe import Edit, Limits
+from pipeline.residue import LIMIT, UNTOUCHED, in_view, spread, untouched
+
+PLATES = ("ABK4572", "KTR8241", "ZEN3658", "HM624RB")
+
+
+def plate(text: str, emblem: int = -1, light: bool = False) -> np.ndarray:
+    """A plate, uint8 (96, 400, 3). emblem: the number of characters before a round mark as high as they are, -1 for none."""
+    image = np.full((96, 400, 3), 235, np.uint8)
+    x = 20
+    for i, character in enumerate(text):
+        if i == emblem:
+            cv2.circle(image, (x + 18, 48), 17, (190, 60, 50), -1)
+            cv2.circle(image, (x + 18, 48), 8, (240, 220, 90), -1)
+            x += 48
+        cv2.putText(image, character, (x, 72), cv2.FONT_HERSHEY_DUPLEX, 1.9, (25, 25, 25), 4, cv2.LINE_AA)
+        x += 48
+    return 255 - image if light else image
+
+
+@pytest.fixture(scope="module")
+def filter():
+    return Filter(Limits(), Edit())
+
+
+@pytest.fixture(scope="module")
+def editor():
+    return Editor(Edit(), private=True)
+
+
+@pytest.mark.parametrize("light", [False, True])
+@pytest.mark.parametrize("emblem", [0, 1, 2, 3])
+def test_the_reader_finds_characters_beside_an_emblem(filter, emblem, light):
+    image = plate("ABK4572", emblem, light)
+    (standing,) = filter.standing([Plate(image, "ABK-4572")])
+    at = [(20 + 48 * (i + (i >= emblem)) + 16) / 400 for i in range(7)]
+    assert np.abs(standing.places - at).max() < 0.5 * 48 / 400
+    assert not standing.lower.any() and np.isfinite(standing.known).sum() >= 6
+
+
+@pytest.mark.parametrize("text", PLATES)
+@pytest.mark.parametrize("emblem", [-1, 0, 2])
+def test_characters_that_stay_are_in_view_and_painted_ones_are_not(filter, text, emblem):
+    image = plate(text, emblem)
+    (standing,) = filter.standing([Plate(image, text)])
+    nothing = np.zeros(image.shape[:2], np.uint8)
+    assert (in_view(image, image, nothing, standing) > 0.9).all()
+    assert (untouched(image, image, standing) > UNTOUCHED).all()
+    for left in range(len(text)):
+        result = np.full_like(image, 235)
+        x = int(400 * standing.places[left])
+        result[:, max(0, x - 22) : x + 23] = image[:, max(0, x - 22) : x + 23]
+        shares = in_view(image, result, nothing, standing)
+        assert shares[left] > LIMIT and (np.delete(shares, left) < LIMIT).all()
+        half = cv2.addWeighted(result, 0.5, np.full_like(image, 235), 0.5, 0)  # half painted over
+        assert in_view(image, half, nothing, standing)[left] > LIMIT
+
+
+def test_new_strokes_over_old_ones_are_not_held_against_an_edit(filter):
+    image, result = plate("ABK4572"), plate("ZEN3658")
+    (standing,) = filter.standing([Plate(image, "ABK4572")])
+    mask = np.where(result[..., 0] < 128, 255, 0).astype(np.uint8)
+    assert (in_view(image, result, mask, standing) < LIMIT).all()
+    assert (in_view(image, result, 0 * mask, standing) > LIMIT).any()
+
+
+@pytest.mark.parametrize("emblem", [0, 1, 3])
+def test_edits_keep_emblems_and_leave_no_character(filter, editor, emblem):
+    for text in PLATES:
+        source = Plate(plate(text, emblem), text, target=unlike(text))
+        (standing,) = filter.standing([source])
+        (edit,) = editor([replace(source, places=spread(standing.known, text))])
+        shares = in_view(source.image, edit.image, edit.target_mask, standing)
+        assert (shares < LIMIT).all(), (text, shares)
+        x = 20 + 48 * emblem
+        kept = np.abs(edit.image[31:65, x + 8 : x + 28].astype(int) - source.image[31:65, x + 8 : x + 28]).mean()
+        assert kept < 25
+
+
+def test_an_edit_whose_row_is_off_by_a_character_is_caught(filter, editor):
+    caught = 0
+    for text in PLATES:
+        source = Plate(plate(text, 0), text, target=unlike(text))
+        (standing,) = filter.standing([source])
+        wrong = standing.places - 48 / 400  # on the emblem
+        (edit,) = editor([replace(source, places=wrong.astype(np.float32))])
+        caught += (in_view(source.image, edit.image, edit.target_mask, standing) > LIMIT).any()
+    assert caught == len(PLATES)
+
+
+def test_places_leave_separators_out():
+    places = spread(np.float32([0.1, 0.2, 0.3]), "A-B C")
+    assert np.isnan(places[[1, 3]]).all() and places[[0, 2, 4]].tolist() == np.float32([0.1, 0.2, 0.3]).tolist()
+    assert canonical("A-B C") == "ABC"
