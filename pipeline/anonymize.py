@@ -205,7 +205,7 @@ class Anonymizer:
             case.standing = standing
         for attempt in range(ATTEMPTS):
             tried = [(case, text) for case in open_ if (text := self._text(case, attempt))]
-            plates = self._edited([_to_edit(case, text, attempt) for case, text in tried])
+            plates = self._edited([_to_edit(case, text) for case, text in tried])
             seen = [case.edited(plate) for (case, _), plate in zip(tried, plates)]
             reasons = self._faults([c for c, _ in tried], seen)
             for (case, text), plate, edit, reason in zip(tried, plates, seen, reasons):
@@ -335,10 +335,8 @@ def remaining(case: Case, plate: Plate) -> int:
     return int((in_view(case.source, plate.image, plate.target_mask, case.standing) > residue.LIMIT).sum())
 
 
-def _to_edit(case: Case, text: str, attempt: int) -> Plate:
-    """The plate with what it shall say. Every second attempt the generator finds the characters by itself."""
-    told = case.standing is not None and attempt % 2 == 0
-    places = spread(case.standing.known, case.spot.text) if told else None
+def _to_edit(case: Case, text: str) -> Plate:
+    places = None if case.standing is None else spread(case.standing.known, case.spot.text)
     return Plate(case.source, case.spot.text, target=text, places=places)
 
 

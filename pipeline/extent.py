@@ -12,6 +12,7 @@ from pipeline.strokes import strokes
 
 HEIGHT = 48  # pixels to which a plate is brought
 BESIDE, ABOVE = 34, 14  # pixels of that around it that are looked at
+EDGE = 3  # pixels: how far a stroke fades out
 ROUNDS = 3  # each may find strokes that cross the border of the one before
 CLEAR = 0.35  # of the strongest strokes' contrast: fainter marks are no strokes
 FAINT = 10.0  # of 255: nor are these
@@ -75,10 +76,10 @@ def _beyond(boxes: np.ndarray, x1: int, x2: int) -> tuple[int, int]:
     left, right = x1, x2
     for box, next_ in sorted(zip(boxes.tolist(), alike), key=lambda pair: -pair[0][2]):
         if box[0] < left and (box[2] > left + 1 or (next_ and box[2] > left - NEAR * HEIGHT)):
-            left = box[0] - 1
+            left = box[0] - EDGE
     for box, next_ in sorted(zip(boxes.tolist(), alike), key=lambda pair: pair[0][0]):
         if box[2] > right and (box[0] < right - 1 or (next_ and box[0] < right + NEAR * HEIGHT)):
-            right = box[2] + 1
+            right = box[2] + EDGE
     return left, right
 
 
@@ -86,7 +87,7 @@ def _above(boxes: np.ndarray, y1: int, y2: int, x1: int, x2: int) -> tuple[int, 
     """How high and low characters reach that cross the upper or lower side, two of them at least."""
     inside = boxes[(boxes[:, 2] > x1) & (boxes[:, 0] < x2)]
     over, under = inside[inside[:, 1] < y1 - 1, 1], inside[inside[:, 3] > y2 + 1, 3]
-    return (int(over.min()) - 1 if len(over) > 1 else y1), (int(under.max()) + 1 if len(under) > 1 else y2)
+    return (int(over.min()) - EDGE if len(over) > 1 else y1), (int(under.max()) + EDGE if len(under) > 1 else y2)
 
 
 def _moved(corners: np.ndarray, left: float, top: float, right: float, bottom: float) -> np.ndarray:

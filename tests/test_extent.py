@@ -9,7 +9,7 @@ from pipeline.extent import whole
 from pipeline.view import views_of
 
 LEFT, TOP, RIGHT, BOTTOM = 150, 120, 450, 190  # of the plate in the frame
-FIRST, LAST, HIGHEST, LOWEST = 173, 424, 143, 174  # where its characters begin and end
+FIRST, LAST, HIGHEST, LOWEST = 177, 426, 145, 171  # where its characters begin and end
 
 
 def frame(light: bool = False, angle: float = 0.0) -> np.ndarray:
