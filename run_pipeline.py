@@ -248,7 +248,9 @@ def anonymize(
         found = audit["source_texts"]["found"], audit["source_characters"]["in_view"], audit["pixels"]["outside"]
         click.echo(
             "NOT TO BE PASSED ON: {:,} times a text of the dataset stands in the output, {:,} characters of its plates are "
-            "in view, {:,} pixels changed outside of plates. `verify OUTPUT --against DATASET` says where; then run it again.".format(*found),
+            "in view, {:,} pixels changed outside of plates. `verify OUTPUT --against DATASET` says where; then run it again.".format(
+                *found
+            ),
             err=True,
         )
         sys.exit(1)

@@ -60,9 +60,7 @@ def standing(reader: Reader, pictures: list[np.ndarray], texts: list[str], devic
     wider, _ = _aligned(reader, [_padded(picture) for picture in pictures], codes, device, dtype)
     first, second = (seen % steps) / steps, (wider % steps) / steps * (1 + left + right) - left
     counts = (codes > 0).sum(1).tolist()
-    return [
-        _standing(first[i, :n], second[i, :n], seen[i, :n] >= steps, looked_at[i]) for i, n in enumerate(counts)
-    ]
+    return [_standing(first[i, :n], second[i, :n], seen[i, :n] >= steps, looked_at[i]) for i, n in enumerate(counts)]
 
 
 def in_view(source: np.ndarray, result: np.ndarray, new: np.ndarray, standing: Standing) -> np.ndarray:

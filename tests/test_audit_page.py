@@ -64,7 +64,9 @@ def test_it_is_one_file_that_runs_nothing_and_names_nothing():
     assert "url(" not in shown() and "ABC1234" not in shown() and "XYZ9876" not in shown()
 
 
-@pytest.mark.parametrize("section, name", [("source_texts", "found"), ("source_characters", "in_view"), ("pixels", "outside")])
+@pytest.mark.parametrize(
+    "section, name", [("source_texts", "found"), ("source_characters", "in_view"), ("pixels", "outside")]
+)
 def test_what_must_not_be_passed_on_says_so(section, name):
     text = shown(AUDIT | {section: AUDIT[section] | {name: 21}})
     assert "Not to be passed on" in text and "21" in text

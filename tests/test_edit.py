@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from pipeline.edit import Editor, contact_sheet, finish, unlike
 from pipeline.edit_folder import edit_folder
-from pipeline.plate import SEPARATORS, Plate, PlatemintError
 from pipeline.filter import Filter
+from pipeline.plate import SEPARATORS, Plate, PlatemintError
 from pipeline.recipe import Edit, Limits
 from pipeline.render import load_layouts, random_text, render_plate
 from pipeline.sample import read_picture

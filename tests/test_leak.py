@@ -10,7 +10,6 @@ from PIL import Image
 from stand_ins import Agrees
 
 import run_pipeline
-
 from pipeline import anonymize, leak
 from pipeline.edit import load_network, resize
 from pipeline.leak import Attack, Leak, Specimen, agreement
