@@ -31,7 +31,9 @@ HEIGHT, WIDTH = 96, 320  # pixels at which pictures are compared
 HALF = 0.45  # of the distance of neighbours: half the width of what is a character's own
 TAIL = 0.12  # of what the reader looks at lies above the row, and below it
 MIDDLE = (0.36, 0.28)  # of a character's width and the row's height: what is further off is a frame's, or a slogan's
-FAINT, ALIKE = 0.08, 0.6  # share in view from which on strokes may be told by their shape, and the likeness that tells
+FAINT, ALIKE = 0.05, 0.6  # share in view from which on strokes may be told by their shape, and the likeness that tells
+BARE = 0.3  # of its strokes: where new ones cover more, a shape is not to be told
+ROW = 0.38  # of its height: as far from its middle line a character reaches
 CLEAR = 0.35  # of the strongest strokes' contrast: fainter marks are no strokes
 NEW = 60  # of 255: where the new characters' mask is higher they are drawn
 
@@ -181,9 +183,10 @@ def _row_in_view(
         low, high = (round(WIDTH * (place + side * half)) for side in (-1, 1))
         around = np.s_[band[0] : band[1], max(0, low) : max(1, high)]
         own = _own(clear[around])
-        share = (kept[around] * (own & ~drawn[around])).sum() / max(1.0, (old[around] * own).sum())
+        free = own & ~drawn[around]
+        share, bare = ((layer[around] * free).sum() / max(1.0, (old[around] * own).sum()) for layer in (kept, old))
         near = cv2.dilate(own.astype(np.uint8), np.ones((9, 9))).astype(bool) & ~drawn[around]
-        likeness = _likeness(old[around][near], new[around][near]) if share > FAINT else 0.0
+        likeness = _likeness(old[around][near], new[around][near]) if share > FAINT and bare > BARE else 0.0
         shares.append(max(share, likeness) if likeness > ALIKE else share)
     return shares
 
@@ -204,8 +207,9 @@ def _own(clear: np.ndarray) -> np.ndarray:
     height, width = clear.shape
     central = (np.abs(centres / np.maximum((width - 1, height - 1), 1) - 0.5) < MIDDLE).all(1)
     central[0] = False  # what is no stroke
-    x, y = (np.abs((np.arange(side) + 0.5) / side - 0.5) < part for side, part in zip((width, height), MIDDLE))
-    return central[pieces] | (clear & y[:, None] & x)
+    across, up = (np.abs((np.arange(side) + 0.5) / side - 0.5) for side in (width, height))
+    inner = (across < MIDDLE[0]) & (up < MIDDLE[1])[:, None]
+    return (central[pieces] & (up < ROW)[:, None]) | (clear & inner)
 
 
 def _columns(places: np.ndarray) -> np.ndarray:
