@@ -231,7 +231,7 @@ class _Check:
             self.report.characters += len(characters(old))
             left = _added(reading, new, old)
             if standing and not same_reading(reading, new):
-                left += sum(untouched(before, after, standing) > UNTOUCHED)
+                left += (_others(old, new) & (untouched(before, after, standing) > UNTOUCHED)).sum()
             if left:
                 self.fault(frame.path, f"{left} characters of the plate {old} are still in view")
 
@@ -320,6 +320,12 @@ class _Check:
             "source_texts.files": self.scan.files - len(own),
             "source_texts.bytes": self.scan.bytes - sum(path.stat().st_size for path in own),
         }
+
+
+def _others(old: str, new: str) -> np.ndarray:
+    """Which characters of the old text the new one does not have in the same place, bool (n,)."""
+    old, new = canonical(old), canonical(new)
+    return np.array([len(old) != len(new) or a != b for a, b in zip(old, new.ljust(len(old)))], bool)
 
 
 def _added(reading: str, new: str, old: str) -> int:

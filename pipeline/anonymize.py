@@ -200,8 +200,7 @@ class Anonymizer:
             if not case.legible and not _resembles(case.reading, case.spot.text):
                 self.give_up(case, "not read where it is annotated")
         open_ = [case for case in open_ if not case.fate]
-        legible = [case for case in open_ if case.legible]
-        for case, standing in zip(legible, self.filter.standing([_as_is(case) for case in legible])):
+        for case, standing in zip(open_, self.filter.standing([_as_is(case) for case in open_])):
             case.standing = standing
         for attempt in range(ATTEMPTS):
             tried = [(case, text) for case in open_ if (text := self._text(case, attempt))]
