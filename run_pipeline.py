@@ -373,7 +373,6 @@ def inspect(corpus, against, picture, target, as_json) -> None:
     import json
 
     from pipeline.inspect import inspect, table
-    from pipeline.plate import PlatemintError
     from pipeline.shares import read_target
 
     if picture and picture.suffix.lower() != ".png":

@@ -16,6 +16,8 @@ from torch import Tensor
 GAPS = 2  # in a row, at most: as in AB 123 CD
 GAP = 0.06  # of the distance of neighbours: by so much a row has to fit worse without a gap for there to be one
 WIDER = 1.1  # times the least distance of neighbours, that a gap is at least
+FEW, EMBLEM = 4, 1.7  # of so few characters gaps are told from narrow ones only where they are as wide as an emblem
+OFF = 0.6  # of half a slot: what stands further off its place on an even row is not covered there
 
 
 def even(slots: Tensor, text: Tensor, height: int, width: int) -> Tensor:
@@ -38,11 +40,23 @@ def even(slots: Tensor, text: Tensor, height: int, width: int) -> Tensor:
     off = ((fitted - centre[:, None]) ** 2 * there[:, None, :, None]).sum((2, 3)) / (n.clamp(min=1) * pitch**2)[:, None]
     apart = _steps(fitted, right[:, None]).masked_fill(~there[:, None, 1:], torch.inf)
     least = apart.masked_fill(gaps, torch.inf).amin(2, keepdim=True)
-    narrow = (gaps & (apart < WIDER * least)).any(2)
+    wider = torch.where(n > FEW, WIDER, EMBLEM)[:, None, None]
+    narrow = (gaps & (apart < wider * least)).any(2)
     cost = (off + GAP**2 * gaps.sum(2)).masked_fill(narrow | (second != lower[:, None]), torch.inf)
     row, best = torch.arange(len(n), device=n.device), cost.argmin(1)
     alike = [_times(axes[row, best], places[:, :, k]) for k in (1, 2)]
     return torch.stack([fitted[row, best], *alike], 2) / size
+
+
+def covering(own: Tensor, row: Tensor) -> Tensor:
+    """The slots whose cells cover a plate's characters, (B, 2 N, 3, 2): an even row's, and those off it once more.
+
+    own: where characters stand, row: where on an even row, (B, N, 3, 2) both. What stands off it is covered by a cell
+    like all others, so that of its own shape nothing is told.
+    """
+    off = (own[:, :, 0, :1] - row[:, :, 0, :1]).abs() > OFF * row[:, :, 1, :1].abs()
+    centre = torch.where(off, own[:, :, 0], row[:, :, 0])
+    return torch.cat([row, torch.cat([centre[:, :, None], row[:, :, 1:]], 2)], 1)
 
 
 def _steps(centres: Tensor, right: Tensor) -> Tensor:
@@ -72,7 +86,7 @@ def _rows(longest: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def _kinds(n: int) -> list[tuple[tuple[int, ...], int]]:
     """Characters in front of which there is a gap, and the one that begins a second row, 0 for none."""
-    few = min(GAPS, max(0, n - 4))  # more, and each character would have its own place again
+    few = min(GAPS, max(n > 2, n - 4))  # more, and each character would have its own place again
     gaps = [some for count in range(few + 1) for some in combinations(range(1, n), count)]
     return [(some, 0) for some in gaps] + [((), first) for first in range(1, n)]
 

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.cells import even, smooth
+from models.cells import covering, even, smooth
 
 
 @dataclass(frozen=True)
@@ -413,6 +413,7 @@ def region(B_s: Tensor, B_t: Tensor) -> Tensor:
     return ((both - 0.06) * 6).clamp(0, 1)
 
 
+BORDER = 5  # pixels of the network: around a stroke, and as wide as it, lies a rim that has its shape
 STROKES_END = 1.6  # times half a slot: no stroke of its character is further off
 
 
@@ -570,14 +571,15 @@ class SPG(nn.Module):
         filled = Fill(source, S)
         ink = Ink(source, filled, S)
         if private:
-            s_slots = even(s_slots, source_text, height, width)
-            cell = cells(s_slots, source_text, height, width)
+            s_slots = covering(s_slots, even(s_slots, source_text, height, width))
+            cell = cells(s_slots, source_text.repeat(1, 2), height, width)
             filled, ink = smooth(filled, cell, height / 3), smooth(ink, torch.ones_like(S), height / 3)
         composite = torch.lerp(filled, ink, T_)
         style = self.E_s(source, S)
         correction = self.G_t(composite, filled, S, T_, style).float()
         if private:
-            O_t = repaint(source, erasure(cell, S), T_, filled, ink, correction)
+            B_s = F.max_pool2d(B_s, BORDER, 1, BORDER // 2)
+            O_t = repaint(source, erasure(cell, B_s), T_, filled, ink, correction)
         else:
             O_t = torch.lerp(source, (composite + correction).clamp(0, 1), region(S, T_))
         return Edit(s_logits, t_logits, B_s, B_t, s_slots, t_slots, pointer, filled, ink, correction, O_t)

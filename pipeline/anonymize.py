@@ -205,6 +205,7 @@ class Anonymizer:
         for attempt in range(ATTEMPTS):
             tried = [(case, text) for case in open_ if (text := self._text(case, attempt))]
             plates = self._edited([_to_edit(case, text) for case, text in tried])
+            plates = [_mended(case, plate) for (case, _), plate in zip(tried, plates)]
             seen = [case.edited(plate) for (case, _), plate in zip(tried, plates)]
             reasons = self._faults([c for c, _ in tried], seen)
             for (case, text), plate, edit, reason in zip(tried, plates, seen, reasons):
@@ -332,6 +333,14 @@ def remaining(case: Case, plate: Plate) -> int:
     if case.standing is None:
         return 0
     return int((in_view(case.source, plate.image, plate.target_mask, case.standing) > residue.LIMIT).sum())
+
+
+def _mended(case: Case, plate: Plate) -> Plate:
+    """An edit with what is still in view of old characters painted over."""
+    if case.standing is None:
+        return plate
+    image, where = residue.erased(case.source, plate.image, plate.target_mask, case.standing)
+    return replace(plate, image=image, source_mask=np.where(where, np.uint8(255), plate.source_mask))
 
 
 def _to_edit(case: Case, text: str) -> Plate:

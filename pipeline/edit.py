@@ -138,7 +138,7 @@ def finish(plate: Plate, layers: np.ndarray, slots: np.ndarray, cell_slots: Tens
     """The plate with its edit composed at the photograph's own resolution.
 
     layers: float32 (h, w, 8 or 11) at the network's size: B_s, B_t, ink, correction and, with cell_slots, the filled
-    plate. slots: of the target. cell_slots: of the source, float32 (N, 3, 2), where whole cells are painted anew.
+    plate. slots: of the target. cell_slots: of the source, float32 (2 N, 3, 2), where whole cells are painted anew.
     """
     height, width = plate.image.shape[:2]
     layers = np.concatenate([layers[..., :1], _sharp(layers[..., 1:2]), layers[..., 2:]], 2)
@@ -152,7 +152,7 @@ def finish(plate: Plate, layers: np.ndarray, slots: np.ndarray, cell_slots: Tens
     if cell_slots is None:
         image = compose(source, B_s, B_t, ink, correction)
     else:
-        there = torch.arange(len(cell_slots))[None] < len(plate.text)
+        there = (torch.arange(len(cell_slots) // 2) < len(plate.text)).repeat(2)[None]
         B_s = erasure(cells(cell_slots[None], there, height, width), B_s)
         image = repaint(source, B_s, B_t, *filled, ink, correction)
     return replace(

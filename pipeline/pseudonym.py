@@ -26,7 +26,7 @@ from pipeline.grammar import letters_in_use, pattern, positions_like
 from pipeline.plate import TELLING, PlatemintError, behind_province, canonical, characters, spell_like
 from pipeline.sample import Group
 
-ATTEMPTS = 4  # texts an occurrence has: one, and three more for a plate that could not be edited
+ATTEMPTS = 6  # texts an occurrence has: one, and more for a plate that could not be edited
 LOOKS = 2000  # texts of a pattern looked at, or all it has, to tell how many are free
 TRIES = 1000  # random texts until a pattern counts as used up
 FREE = 0.99  # of a pattern's texts, for exact balance: whatever the others are, most of each character's are left

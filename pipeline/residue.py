@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from models.reader import Reader, align
-from models.spg import encode_texts
+from models.spg import encode_texts, push_pull
 from pipeline.edit import autocast, network_input
 from pipeline.plate import READABLE, characters
 from pipeline.strokes import strokes
 
-LIMIT = 0.3  # of a character's strokes: more in view and it may be told; of 496 good edits 95 % are below 0.25 at once
+LIMIT = 0.15  # of a character's strokes: more in view and it may be told; of 514 edits, mended, 508 are below 0.13
 SAME = 0.12  # of the strokes' contrast: what has changed by less is as it was
 UNTOUCHED = 0.85  # of a character's strokes: as much of the same colour, and it was left standing
 # A reader may know a character without looking at it, and then says it anywhere: 皖 of a corpus that has no other. Only
@@ -29,13 +29,33 @@ AGREE = 0.35  # of the distance of neighbours: so far apart the two looks may pl
 
 HEIGHT, WIDTH = 96, 320  # pixels at which pictures are compared
 HALF = 0.45  # of the distance of neighbours: half the width of what is a character's own
+CORE, BETWEEN = 0.3, 0.4  # of it: nearer to a character's middle it is, further off is what lies between two
 TAIL = 0.12  # of what the reader looks at lies above the row, and below it
-MIDDLE = (0.36, 0.28)  # of a character's width and the row's height: what is further off is a frame's, or a slogan's
-FAINT, ALIKE = 0.05, 0.6  # share in view from which on strokes may be told by their shape, and the likeness that tells
+MIDDLE = (0.36, 0.37)  # of a character's width and height: what is further off is a frame's, or a slogan's
+LOWEST, HIGHEST, ALIKE_HIGH = 0.4, 1.5, 0.2  # of that band: so high a character is, and so much it differs from others
+BEYOND = (0.2, 0.1)  # of a character's height and width: so far around it strokes are painted over with its own
+FAINT, ALIKE = (
+    0.05,
+    0.6,
+)  # share in view from which on strokes are painted over, or told by their shape, and the likeness
 BARE = 0.3  # of its strokes: where new ones cover more, a shape is not to be told
-ROW = 0.38  # of its height: as far from its middle line a character reaches
+ROW = 0.38  # of the band: as far from its middle a character reaches
 CLEAR = 0.35  # of the strongest strokes' contrast: fainter marks are no strokes
+THICK = 19  # pixels: strokes of which the top-hat has the border alone are closed
+RIM = 7  # pixels: three on each side of a stroke have its shape
 NEW = 60  # of 255: where the new characters' mask is higher they are drawn
+
+
+@dataclass(frozen=True)
+class Remains:
+    """What a result still shows of a character: the share of its strokes, and all strokes around it in the source.
+
+    around: the part of a (HEIGHT, WIDTH) picture. strokes: bool, of that part, with those of what touches the character.
+    """
+
+    share: float
+    around: tuple[slice, slice]
+    strokes: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -72,13 +92,29 @@ def in_view(source: np.ndarray, result: np.ndarray, new: np.ndarray, standing: S
 
     source, result: uint8 (h, w, 3). new: uint8 (h, w), the mask of the new characters, whose strokes are not counted.
     """
-    shares = np.zeros(len(standing.places))
-    drawn = cv2.dilate(cv2.resize(new, (WIDTH, HEIGHT)), np.ones((5, 5))) > NEW
-    before, after = _gray(source), _gray(result)
-    for row in {*standing.lower.tolist()}:
-        at = standing.lower == row
-        shares[at] = _row_in_view(before, after, drawn, standing.places[at], _band(standing, row))
-    return shares
+    return np.array([some.share for some in _remains(source, result, new, standing)])
+
+
+def erased(
+    source: np.ndarray, result: np.ndarray, new: np.ndarray, standing: Standing
+) -> tuple[np.ndarray, np.ndarray]:
+    """The result, uint8 (h, w, 3), with what is still in view of source characters painted over from around it, and where
+    that is, bool (h, w). It may take a piece of a frame that touches a character; what cannot be told apart is gone.
+
+    source, result, new, standing: as `in_view` takes them.
+    """
+    where = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for some in _remains(source, result, new, standing):
+        where[some.around] |= some.strokes & (some.share > FAINT)
+    if not where.any():
+        return result, np.zeros(result.shape[:2], bool)
+    height, width = result.shape[:2]
+    where = cv2.dilate(cv2.morphologyEx(where, cv2.MORPH_CLOSE, np.ones((THICK, THICK))), np.ones((RIM, RIM)))
+    new = cv2.dilate(cv2.resize(new, (WIDTH, HEIGHT)), np.ones((3, 3))) > NEW
+    where, new = (cv2.resize(layer.astype(np.uint8), (width, height)) > 0 for layer in (where & ~new, new))
+    pixels, known = (torch.from_numpy(layer).float() for layer in (result, ~(where | new)))
+    filled = push_pull(pixels.permute(2, 0, 1)[None], known[None, None])[0].permute(1, 2, 0)
+    return np.where(where[..., None], filled.round().byte().numpy(), result), where
 
 
 def untouched(source: np.ndarray, result: np.ndarray, standing: Standing) -> np.ndarray:
@@ -92,14 +128,14 @@ def untouched(source: np.ndarray, result: np.ndarray, standing: Standing) -> np.
     for row in {*standing.lower.tolist()}:
         at, band = standing.lower == row, _band(standing, row)
         changed = np.abs(after - before) > SAME * _contrast(before, standing.places[at], band)
-        shares[at] = _row_in_view(before, before, changed, standing.places[at], band)
+        shares[at] = [some.share for some in _row_in_view(before, before, changed, standing.places[at], band)]
     return shares
 
 
 def _contrast(picture: np.ndarray, places: np.ndarray, band: tuple[int, int]) -> float:
     """Of the clearest strokes of a row, in grey levels."""
     columns = _columns(places)
-    (found,) = strokes([picture], band, columns)
+    (found,) = strokes([picture], band, *_in_and_between(places))
     return float(np.quantile(found[band[0] : band[1], columns], 0.95))
 
 
@@ -171,24 +207,63 @@ def _band(standing: Standing, lower: bool) -> tuple[int, int]:
     return int(low), int(high) + 1
 
 
+def _remains(source: np.ndarray, result: np.ndarray, new: np.ndarray, standing: Standing) -> list[Remains]:
+    """Of each source character, in order."""
+    drawn = cv2.dilate(cv2.resize(new, (WIDTH, HEIGHT)), np.ones((5, 5))) > NEW
+    before, after = _gray(source), _gray(result)
+    found: list[Remains] = []
+    for row in sorted({*standing.lower.tolist()}):  # a second row's characters follow the first's
+        places = standing.places[standing.lower == row]
+        found += _row_in_view(before, after, drawn, places, _band(standing, row))
+    return found
+
+
 def _row_in_view(
     before: np.ndarray, after: np.ndarray, drawn: np.ndarray, places: np.ndarray, band: tuple[int, int]
-) -> list[float]:
-    """The share in view of each character of a row."""
+) -> list[Remains]:
+    """Of each character of a row."""
     columns = _columns(places)
-    old, new = strokes([before, after], band, columns)
+    old, new = strokes([before, after], band, *_in_and_between(places))
     kept, clear = np.minimum(old, new), old > CLEAR * np.quantile(old[band[0] : band[1], columns], 0.95)
-    half, shares = HALF * _pitch(places), []
-    for place in places:
-        low, high = (round(WIDTH * (place + side * half)) for side in (-1, 1))
-        around = np.s_[band[0] : band[1], max(0, low) : max(1, high)]
-        own = _own(clear[around])
-        free = own & ~drawn[around]
-        share, bare = ((layer[around] * free).sum() / max(1.0, (old[around] * own).sum()) for layer in (kept, old))
-        near = cv2.dilate(own.astype(np.uint8), np.ones((9, 9))).astype(bool) & ~drawn[around]
-        likeness = _likeness(old[around][near], new[around][near]) if share > FAINT and bare > BARE else 0.0
-        shares.append(max(share, likeness) if likeness > ALIKE else share)
-    return shares
+    found = []
+    for cell in _cells(clear, places, band):
+        own = _own(clear[cell])
+        free = own & ~drawn[cell]
+        share, bare = ((layer[cell] * free).sum() / max(1.0, (old[cell] * own).sum()) for layer in (kept, old))
+        near = cv2.dilate(own.astype(np.uint8), np.ones((9, 9))).astype(bool) & ~drawn[cell]
+        likeness = _likeness(old[cell][near], new[cell][near]) if share > FAINT and bare > BARE else 0.0
+        all_ = _grown(cell)
+        found.append(Remains(max(share, likeness) if likeness > ALIKE else share, all_, clear[all_]))
+    return found
+
+
+def _cells(clear: np.ndarray, places: np.ndarray, band: tuple[int, int]) -> list[tuple[slice, slice]]:
+    """Where each character of a row stands: as high as the strokes that stand alone, else the middle of the band."""
+    height, half = band[1] - band[0], HALF * _pitch(places)
+    _, _, stats, centres = cv2.connectedComponentsWithStats(clear.astype(np.uint8))
+    near = np.abs(centres[:, :1] / WIDTH - places) < CORE * _pitch(places)
+    high = (LOWEST * height < stats[:, 3]) & (stats[:, 3] < HIGHEST * height) & (stats[:, 2] < WIDTH * 3 * half)
+    whole = np.flatnonzero(near.any(1) & high & (centres[:, 1] > band[0]) & (centres[:, 1] < band[1]))
+    whole = whole[np.abs(stats[whole, 3] / np.median(stats[whole, 3]) - 1) < ALIKE_HIGH] if len(whole) else whole
+    middles, size = np.full(len(places), sum(band) / 2), ROW * height
+    if len(whole) > max(1, len(places) // 3):
+        slope = 1 if np.ptp(centres[whole, 0]) > WIDTH / 4 else 0
+        line = np.polyfit(centres[whole, 0] / WIDTH, stats[whole, 1] + stats[whole, 3] / 2, slope)
+        middles, size = np.polyval(line, places), np.median(stats[whole, 3]) / 2 + 1
+    return [
+        np.s_[
+            max(0, round(middle - size)) : max(1, round(middle + size)),
+            max(0, round(WIDTH * (place - half))) : max(1, round(WIDTH * (place + half))),
+        ]
+        for place, middle in zip(places, middles)
+    ]
+
+
+def _grown(cell: tuple[slice, slice]) -> tuple[slice, slice]:
+    """A cell and what is close to it, where strokes of its character may go on."""
+    rows, columns = cell
+    up, aside = (round(part * (side.stop - side.start)) for part, side in zip(BEYOND, cell))
+    return np.s_[max(0, rows.start - up) : rows.stop + up, max(0, columns.start - aside) : columns.stop + aside]
 
 
 def _likeness(old: np.ndarray, new: np.ndarray) -> float:
@@ -209,7 +284,14 @@ def _own(clear: np.ndarray) -> np.ndarray:
     central[0] = False  # what is no stroke
     across, up = (np.abs((np.arange(side) + 0.5) / side - 0.5) for side in (width, height))
     inner = (across < MIDDLE[0]) & (up < MIDDLE[1])[:, None]
-    return (central[pieces] & (up < ROW)[:, None]) | (clear & inner)
+    return central[pieces] | (clear & inner)
+
+
+def _in_and_between(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The columns in the middle of characters, and those between them, bool (WIDTH,) both."""
+    x = (np.arange(WIDTH) + 0.5) / WIDTH
+    away = np.abs(x[:, None] - places).min(1) / _pitch(places)
+    return away < CORE, (away > BETWEEN) & (x > places.min()) & (x < places.max())
 
 
 def _columns(places: np.ndarray) -> np.ndarray:

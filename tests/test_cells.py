@@ -4,21 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from models.cells import even, smooth
+from models.cells import covering, even, smooth
 from models.spg import cells, erasure, repaint
 
 HEIGHT, WIDTH, LONGEST = 48, 160, 12
 SIZE = torch.tensor([WIDTH, HEIGHT])
 
 
-def row(n: int, gaps=(), first=(20.0, 22.0), step=(16.0, 0.5), second=0) -> torch.Tensor:
-    """Slots of characters evenly spaced, with half a step more before those in gaps, in pixels: (n, 3, 2)."""
+def row(n: int, gaps=(), first=(20.0, 22.0), step=(16.0, 0.5), second=0, gap=1.5) -> torch.Tensor:
+    """Slots of characters evenly spaced, before those in gaps by so many steps, in pixels: (n, 3, 2)."""
     slots, at = [], np.array(first)
     for i in range(n):
         if i and i == second:
             at = np.array(first) + (3, 20)
         elif i:
-            at = at + np.array(step) * (1.5 if i in gaps else 1)
+            at = at + np.array(step) * (gap if i in gaps else 1)
         slots.append([at, (6, 0.2), (-0.3, 9)])
     return torch.tensor(np.array(slots), dtype=torch.float32)
 
@@ -42,6 +42,8 @@ REGULAR = {
     "two gaps": row(7, gaps=(2, 5)),
     "tilted": row(6, gaps=(3,), step=(15, -3)),
     "two rows": row(7, second=2),
+    "an emblem between few": row(4, gaps=(1,), gap=2.8),
+    "an emblem between three": row(3, gaps=(2,), gap=2.5),
     "one": row(1),
     "two": row(2),
     "longest": row(LONGEST, step=(11, 0)),
@@ -77,6 +79,27 @@ def test_a_narrow_neighbour_is_no_gap():
     (there,) = evened(own)
     steps = there[1:, 0, 0] - there[:-1, 0, 0]
     assert steps.min() > 0.999 * steps.median()
+
+
+def test_of_few_characters_a_gap_is_no_place_of_their_own():
+    """As wide as one may stand apart by its shape alone, it is spread over the row."""
+    (there,) = evened(row(4, gaps=(1,), gap=1.3))
+    steps = there[1:, 0, 0] - there[:-1, 0, 0]
+    torch.testing.assert_close(steps, steps[:1].expand_as(steps), atol=1e-3, rtol=0)
+
+
+def test_what_stands_off_its_row_is_covered_by_a_cell_like_all_others():
+    own = row(5)
+    own[4, 0, 0] += 9
+    own[4, 1] *= 0.5
+    own[3, 0, 0] += 1
+    slots, text = stacked(own)
+    regular, _ = stacked(row(5))
+    both = covering(slots, regular)[0] * SIZE
+    torch.testing.assert_close(both[:LONGEST], regular[0] * SIZE)
+    torch.testing.assert_close(both[LONGEST : LONGEST + 4], row(5)[:4])  # near enough
+    torch.testing.assert_close(both[LONGEST + 4, 0], own[4, 0])
+    torch.testing.assert_close(both[LONGEST + 4, 1:], row(5)[4, 1:])  # of its own shape nothing is told
 
 
 def test_a_plate_does_not_depend_on_its_batch_nor_on_what_is_beyond_its_text():

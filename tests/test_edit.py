@@ -47,7 +47,7 @@ def test_edits_keep_size_and_take_the_target(editor):
         assert len(b.slots) == len(b.text)
 
 
-CELL = torch.tensor([[[0.5, 0.5], [0.05, 0], [0, 0.3]]])
+CELL = torch.tensor([[[0.5, 0.5], [0.05, 0], [0, 0.3]]]).repeat(2, 1, 1)  # on its row, and as it stands
 
 
 @pytest.mark.parametrize("cell", [None, CELL], ids=["strokes", "private"])

@@ -10,7 +10,7 @@ from pipeline.edit import Editor, unlike
 from pipeline.filter import Filter
 from pipeline.plate import Plate, canonical
 from pipeline.recipe import Edit, Limits
-from pipeline.residue import LIMIT, UNTOUCHED, in_view, spread, untouched
+from pipeline.residue import LIMIT, UNTOUCHED, erased, in_view, spread, untouched
 
 PLATES = ("ABK4572", "KTR8241", "ZEN3658", "HM624RB")
 
@@ -74,6 +74,42 @@ def test_new_strokes_over_old_ones_are_not_held_against_an_edit(filter):
     mask = np.where(result[..., 0] < 128, 255, 0).astype(np.uint8)
     assert (in_view(image, result, mask, standing) < LIMIT).all()
     assert (in_view(image, result, 0 * mask, standing) > LIMIT).any()
+
+
+@pytest.mark.parametrize("light", [False, True])
+def test_what_is_left_standing_is_painted_over_and_nothing_else(filter, light):
+    text, other = "ABK4572", "ZEN3658"
+    image, result, nowhere = plate(text, light=light), plate(other, light=light), np.zeros((96, 400), np.uint8)
+    mask = np.where((result[..., 0] > 128) == light, 255, 0).astype(np.uint8)
+    (standing,) = filter.standing([Plate(image, text)])
+    for left in range(len(text)):
+        column = np.s_[:, 18 + 48 * left : 62 + 48 * left]
+        kept, new = result.copy(), mask.copy()
+        kept[column], new[column] = image[column], 0  # neither erased nor written upon
+        assert in_view(image, kept, new, standing)[left] > LIMIT
+        mended, where = erased(image, kept, new, standing)
+        assert (in_view(image, mended, new, standing) < 0.05).all()
+        assert where[column].any() and not (where & (new > 127)).any()
+        assert np.array_equal(mended[~where], kept[~where])
+        around = np.median(plate("", light=light)[..., 0])
+        assert np.abs(mended[column].astype(int) - around).mean() < 6  # of 210 between strokes and plate
+    clean, where = erased(image, result, mask, standing)
+    assert clean is result and not where.any()
+    assert np.array_equal(erased(image, image, nowhere, standing)[1].shape, image.shape[:2])
+
+
+@pytest.mark.parametrize("text", PLATES)
+@pytest.mark.parametrize("light", [False, True])
+def test_a_frame_around_a_plate_is_not_taken_for_its_strokes(filter, text, light):
+    """A plate in a frame of its strokes' colour is, between frame and strokes, a stroke of the other colour."""
+    image = cv2.copyMakeBorder(plate(text)[20:84, :380], 14, 10, 12, 12, cv2.BORDER_CONSTANT, value=(20, 20, 20))
+    image = 255 - image if light else image
+    (standing,) = filter.standing([Plate(image, text)])
+    blank = np.where((image[..., :1] > 128) == light, image[16, 16], image)  # characters and frame are gone
+    (half,) = [cv2.addWeighted(blank, 0.5, image, 0.5, 0)]
+    nothing = np.zeros(image.shape[:2], np.uint8)
+    assert (in_view(image, half, nothing, standing) > LIMIT).all()
+    assert (in_view(image, blank, nothing, standing) < LIMIT).all()
 
 
 @pytest.mark.parametrize("emblem", [0, 1, 3])
