@@ -58,7 +58,7 @@ class Verbs(click.Group):
 @contextmanager
 def _faults():
     """A user's fault is exit code 2, what else stops a run exit code 1; each is one message."""
-    from pipeline.plate import Failure, PlatemintError
+    from platemint.pipeline.plate import Failure, PlatemintError
 
     try:
         yield
@@ -76,7 +76,7 @@ def _faults():
 @contextmanager
 def _unquoted():
     """Errors that no user's fault explains, without their messages: these may quote plates, or name pictures."""
-    from pipeline.plate import PlatemintError
+    from platemint.pipeline.plate import PlatemintError
 
     try:
         yield
@@ -131,7 +131,7 @@ def generate(recipe, sets, source, count, out, seed, forbid, accept_versions, dr
 
     RECIPE is a YAML file, or the name of one that ships; left out, every field has its default.
     """
-    from pipeline.shard import Stages
+    from platemint.pipeline.shard import Stages
 
     given = {"source.path": source, "count": count, "out": out, "seed": seed, "draw.forbid": forbid}
     stages = Stages(_load(recipe, sets, given))
@@ -160,8 +160,8 @@ def rebalance(corpus, out, count, until, split, merge, forbid, recipe, sets, see
     folder of labelled plates, or its file of labels. Evenness is the mean entropy of its positions' characters, over that
     of the evenest spread of as many plates.
     """
-    from pipeline.rebalance import propose
-    from pipeline.shard import Stages
+    from platemint.pipeline.rebalance import propose
+    from platemint.pipeline.shard import Stages
 
     if count and until is not None:
         raise click.UsageError("--count and --until: give one of them")
@@ -226,8 +226,8 @@ def anonymize(
     """
     import json
 
-    from pipeline.anonymize import Anonymizer, anonymize, may_leave
-    from pipeline.corpora.frames import NAMED_BY
+    from platemint.pipeline.anonymize import Anonymizer, anonymize, may_leave
+    from platemint.pipeline.corpora.frames import NAMED_BY
 
     given = {"source.path": corpus, "source.format": form, "out": out, "key_file": key_file, "on_doubt": on_doubt}
     given |= {"detector.path": detector, "list_file": list_file}
@@ -274,14 +274,14 @@ def _left_to_do(audit: dict, named_by: str) -> Iterator[str]:
 
 
 def _load(recipe, sets, given: dict, task: str = "generate"):
-    from pipeline.recipe import load_recipe
+    from platemint.pipeline.recipe import load_recipe
 
     return load_recipe(recipe, sets, task, {k: v for k, v in given.items() if v is not None})
 
 
 def _mint(stages, dry_run: bool, accept_versions: bool) -> None:
     """Carries a recipe out, or shows what it would do, and ends the program."""
-    from pipeline import run
+    from platemint.pipeline import run
 
     plan = run.plan(stages)
     stages.ready()  # or says why not, before anything is shown or written
@@ -304,8 +304,8 @@ def _mint(stages, dry_run: bool, accept_versions: bool) -> None:
 
 
 def _preview(stages, plan) -> None:
-    from pipeline import run
-    from pipeline.recipe import dump
+    from platemint.pipeline import run
+    from platemint.pipeline.recipe import dump
 
     click.echo(dump(stages.recipe))
     click.echo("quotas: position / characters: plates for each")
@@ -328,10 +328,10 @@ def train(recipe, sets, source, resume) -> None:
 
     RECIPE is a YAML file, or the name of one that ships; left out, every field has its default.
     """
-    from pipeline.recipe import load_recipe
+    from platemint.pipeline.recipe import load_recipe
 
     resolved = load_recipe(recipe, sets, "train", {"source": source} if source else {})
-    from pipeline.train import train
+    from platemint.pipeline.train import train
 
     click.echo(train(resolved, resume, say=click.echo))
 
@@ -347,8 +347,8 @@ def edit(input_dir, input_text, source_text, checkpoint, out) -> None:
 
     Beside the results, scores.csv holds the scores of each and says which is under `generate`'s default thresholds.
     """
-    from pipeline.edit_folder import edit_folder
-    from pipeline.recipe import Edit
+    from platemint.pipeline.edit_folder import edit_folder
+    from platemint.pipeline.recipe import Edit
 
     click.echo(edit_folder(input_dir, input_text, source_text, checkpoint or Edit().checkpoint, out))
 
@@ -372,16 +372,16 @@ def inspect(corpus, against, picture, target, as_json) -> None:
     """
     import json
 
-    from pipeline.inspect import inspect, table
-    from pipeline.shares import read_target
+    from platemint.pipeline.inspect import inspect, table
+    from platemint.pipeline.shares import read_target
 
     if picture and picture.suffix.lower() != ".png":
         raise click.BadParameter(f"{picture}: the picture is a PNG, its name ends in .png", param_hint="--picture")
     target = read_target(target)
     report = inspect(corpus, against, target)
     if picture:
-        from pipeline.heatmap import draw
-        from pipeline.write import encode, replace
+        from platemint.pipeline.heatmap import draw
+        from platemint.pipeline.write import encode, replace
 
         replace(picture, encode(draw(report), "png", 0))
     click.echo(json.dumps(report, ensure_ascii=False, indent=1) if as_json else table(report))
@@ -394,7 +394,7 @@ def grammar(spec) -> None:
 
     SPEC is faker:LOCALE, the name or file of a layout, or a corpus, whose labels' patterns are read off.
     """
-    from pipeline.grammar import read_grammar, table
+    from platemint.pipeline.grammar import read_grammar, table
 
     click.echo(table(read_grammar(spec)))
 
@@ -412,8 +412,8 @@ def verify(run, against, form, classes) -> None:
     name or byte, no metadata, nothing changed outside of plates, figures as audit.json has them; faults name real texts
     and are not for passing on. Exit code 1 on any fault.
     """
-    from pipeline.against import verify_against
-    from pipeline.verify import verify
+    from platemint.pipeline.against import verify_against
+    from platemint.pipeline.verify import verify
 
     if (form or classes) and not against:
         raise click.UsageError("--format and --class: are about the CORPUS of --against")
@@ -443,8 +443,8 @@ def edits(checkpoint, reader, source, split, count, seed, out) -> None:
     Pairs are rendered from layouts and fonts outside of training, and compared with the true target. Real plates are
     read before and after. Every figure stands beside that of a copy of the source.
     """
-    from pipeline.evaluate import Edits, as_text, evaluate
-    from pipeline.recipe import Edit
+    from platemint.pipeline.evaluate import Edits, as_text, evaluate
+    from platemint.pipeline.recipe import Edit
 
     given = {"checkpoint": checkpoint, "reader": reader}
     measured = Edits(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed)
@@ -468,8 +468,8 @@ def leak(source, checkpoint, reader, split, count, steps, seed, as_json) -> None
     """
     import json
 
-    from pipeline.leak import Leak, as_text, evaluate
-    from pipeline.recipe import Edit
+    from platemint.pipeline.leak import Leak, as_text, evaluate
+    from platemint.pipeline.recipe import Edit
 
     given = {"checkpoint": checkpoint, "reader": reader}
     measured = Leak(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed)

@@ -1,3 +1,6 @@
-from setuptools import setup
+"""The package `platemint` is this folder: its packages stand at the top of the repository."""
 
-setup()
+from setuptools import find_packages, setup
+
+inside = find_packages(include=["pipeline*", "models*", "recipes*"])
+setup(packages=["platemint", *(f"platemint.{name}" for name in inside)], package_dir={"platemint": "."})

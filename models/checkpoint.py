@@ -17,8 +17,8 @@ class CheckpointError(Exception):
 
 
 def _kinds() -> dict:
-    from models.reader import Reader, ReaderConfig
-    from models.spg import SPG, SPGConfig
+    from platemint.models.reader import Reader, ReaderConfig
+    from platemint.models.spg import SPG, SPGConfig
 
     return {"spg": (SPG, SPGConfig), "reader": (Reader, ReaderConfig)}
 

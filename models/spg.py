@@ -21,9 +21,8 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
+from platemint.models.cells import covering, even, smooth
 from torch import Tensor, nn
-
-from models.cells import covering, even, smooth
 
 
 @dataclass(frozen=True)

@@ -21,18 +21,17 @@ from typing import TextIO
 
 import cv2
 import numpy as np
-
-from pipeline import lock, residue, write
-from pipeline.audit_page import not_covered, page, settings
-from pipeline.corpora.frames import BARE, Dataset, Frame, Spot, open_dataset, rewrite
-from pipeline.corpora.frames.checks import WITHHELD
-from pipeline.detector import Detector, look
-from pipeline.edit import Editor, batched
-from pipeline.filter import Filter
-from pipeline.given_up import PICTURE, GivenUp, place_of
-from pipeline.metrics import within_one
-from pipeline.picture import Picture, differing, open_picture, shown
-from pipeline.plate import (
+from platemint.pipeline import lock, residue, write
+from platemint.pipeline.audit_page import not_covered, page, settings
+from platemint.pipeline.corpora.frames import BARE, Dataset, Frame, Spot, open_dataset, rewrite
+from platemint.pipeline.corpora.frames.checks import WITHHELD
+from platemint.pipeline.detector import Detector, look
+from platemint.pipeline.edit import Editor, batched
+from platemint.pipeline.filter import Filter
+from platemint.pipeline.given_up import PICTURE, GivenUp, place_of
+from platemint.pipeline.metrics import within_one
+from platemint.pipeline.picture import Picture, differing, open_picture, shown
+from platemint.pipeline.plate import (
     LONGEST,
     TELLING,
     Failure,
@@ -44,15 +43,15 @@ from pipeline.plate import (
     same_reading,
     unspellable,
 )
-from pipeline.progress import Count
-from pipeline.pseudonym import ATTEMPTS, Drawn, Forbidden, Keyed, read_key
-from pipeline.read_plates import Unknown, completed, is_wanted
-from pipeline.recipe import AnonymizeRecipe, GenerateRecipe
-from pipeline.residue import Standing, in_view, spread
-from pipeline.run import versions
-from pipeline.scan import Scan, scan
-from pipeline.shard import Stages
-from pipeline.view import Box, View, overlapping, views_of
+from platemint.pipeline.progress import Count
+from platemint.pipeline.pseudonym import ATTEMPTS, Drawn, Forbidden, Keyed, read_key
+from platemint.pipeline.read_plates import Unknown, completed, is_wanted
+from platemint.pipeline.recipe import AnonymizeRecipe, GenerateRecipe
+from platemint.pipeline.residue import Standing, in_view, spread
+from platemint.pipeline.run import versions
+from platemint.pipeline.scan import Scan, scan
+from platemint.pipeline.shard import Stages
+from platemint.pipeline.view import Box, View, overlapping, views_of
 
 FRAMES = 16  # pictures in memory at once, at most
 PIXELS = 64_000_000  # of these together, from which on no other one is opened

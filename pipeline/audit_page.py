@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
-from pipeline.recipe import AnonymizeRecipe
-from pipeline.run import versions
+from platemint.pipeline.recipe import AnonymizeRecipe
+from platemint.pipeline.run import versions
 
 TITLES = {
     "plates": "Plates",

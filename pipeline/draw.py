@@ -20,13 +20,12 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from pipeline.balance import count_table, deck, largest_remainder, lattice, spread, whole
-from pipeline.plate import PlatemintError, characters
-from pipeline.quotas import Deck, Wish, group_weights
+from platemint.pipeline.balance import count_table, deck, largest_remainder, lattice, spread, whole
+from platemint.pipeline.plate import PlatemintError, characters
+from platemint.pipeline.quotas import Deck, Wish, group_weights
 
 if TYPE_CHECKING:
-    from pipeline.sample import Group
+    from platemint.pipeline.sample import Group
 
 STAGE = int.from_bytes(b"draw")  # keeps these random numbers apart from other stages' of the same seed
 TRADES = 1_000_000  # most that are tried before mending is given up (some seconds), beside PER_FAULT

@@ -9,12 +9,11 @@ from itertools import islice
 import cv2
 import numpy as np
 import torch
+from platemint.models import checkpoint
+from platemint.models.spg import SPG, cells, compose, encode_texts, erasure, repaint
+from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, Plate, PlatemintError
+from platemint.pipeline.recipe import Edit, TrainRecipe
 from torch import Tensor
-
-from models import checkpoint
-from models.spg import SPG, cells, compose, encode_texts, erasure, repaint
-from pipeline.plate import DIGITS, LETTERS, PROVINCES, Plate, PlatemintError
-from pipeline.recipe import Edit, TrainRecipe
 
 QUALITY = 95  # of pictures for people
 # Strokes that the network is not sure of come out soft. Unsharp masking of B_t settles them: of 300 real crops strangers

@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-
-from models.reader import decode
-from pipeline import lock, write
-from pipeline.corpora import gt
-from pipeline.edit import QUALITY, Editor, autocast, batched, contact_sheet, network_input
-from pipeline.filter import Filter
-from pipeline.plate import Plate, PlatemintError, characters, normalise, spell_like
-from pipeline.recipe import Edit, Limits
-from pipeline.sample import read_picture
+from platemint.models.reader import decode
+from platemint.pipeline import lock, write
+from platemint.pipeline.corpora import gt
+from platemint.pipeline.edit import QUALITY, Editor, autocast, batched, contact_sheet, network_input
+from platemint.pipeline.filter import Filter
+from platemint.pipeline.plate import Plate, PlatemintError, characters, normalise, spell_like
+from platemint.pipeline.recipe import Edit, Limits
+from platemint.pipeline.sample import read_picture
 
 FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}  # that are written, by the name's ending
 SHEET, LABELS, SCORES = "sheet.png", "gt.txt", "scores.csv"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from pipeline.plate import Failure
+from platemint.pipeline.plate import Failure
 
 Shard = TypeVar("Shard")
 Commit = TypeVar("Commit")

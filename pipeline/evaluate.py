@@ -17,17 +17,23 @@ from typing import TextIO
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
-
-from models.reader import decode
-from models.spg import region
-from pipeline import write
-from pipeline.corpora import Corpus, read_corpus, table
-from pipeline.corpora.labels import read_text
-from pipeline.draw import draw_targets
-from pipeline.edit import QUALITY, autocast, batched, choose_device, contact_sheet, load_network, network_input
-from pipeline.filter import likelihood
-from pipeline.metrics import (
+from platemint.models.reader import decode
+from platemint.models.spg import region
+from platemint.pipeline import write
+from platemint.pipeline.corpora import Corpus, read_corpus, table
+from platemint.pipeline.corpora.labels import read_text
+from platemint.pipeline.draw import draw_targets
+from platemint.pipeline.edit import (
+    QUALITY,
+    autocast,
+    batched,
+    choose_device,
+    contact_sheet,
+    load_network,
+    network_input,
+)
+from platemint.pipeline.filter import likelihood
+from platemint.pipeline.metrics import (
     colour_difference,
     distance,
     edited_region,
@@ -39,12 +45,13 @@ from pipeline.metrics import (
     unit,
     within_one,
 )
-from pipeline.plate import Plate, Readings, same_reading, spell_like
-from pipeline.progress import Count
-from pipeline.recipe import Edit, GenerateRecipe, Source
-from pipeline.render import Layout, Photo, load_layouts, photograph, random_text
-from pipeline.render.layout import FOLDER as LAYOUTS
-from pipeline.shard import Stages
+from platemint.pipeline.plate import Plate, Readings, same_reading, spell_like
+from platemint.pipeline.progress import Count
+from platemint.pipeline.recipe import Edit, GenerateRecipe, Source
+from platemint.pipeline.render import Layout, Photo, load_layouts, photograph, random_text
+from platemint.pipeline.render.layout import FOLDER as LAYOUTS
+from platemint.pipeline.shard import Stages
+from torch import Tensor
 
 STAGE = int.from_bytes(b"eval")  # keeps these random numbers apart from other stages' of the same seed
 HEIGHTS = (24, 400)  # pixels, of rendered pairs

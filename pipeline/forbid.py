@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.corpora import gt, read_corpus, table
-from pipeline.corpora.labels import lines
-from pipeline.plate import PlatemintError, normalise
+from platemint.pipeline.corpora import gt, read_corpus, table
+from platemint.pipeline.corpora.labels import lines
+from platemint.pipeline.plate import PlatemintError, normalise
 
 
 def forbidden_texts(path: str) -> frozenset[str]:

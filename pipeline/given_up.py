@@ -15,9 +15,9 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline import write
-from pipeline.plate import PlatemintError
-from pipeline.pseudonym import apart
+from platemint.pipeline import write
+from platemint.pipeline.plate import PlatemintError
+from platemint.pipeline.pseudonym import apart
 
 COLUMNS = ("id", "picture", "plate", "text", "fate", "reason")
 ASIDE = "set aside"

@@ -16,8 +16,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.corpora import read_corpus
-from pipeline.plate import (
+from platemint.pipeline.corpora import read_corpus
+from platemint.pipeline.plate import (
     DIGITS,
     LETTERS,
     LONGEST,
@@ -30,12 +30,11 @@ from pipeline.plate import (
     spell_like,
     unspellable,
 )
-from pipeline.recipe import nearest
+from platemint.pipeline.recipe import nearest
 
 if TYPE_CHECKING:
     from faker import Faker
-
-    from pipeline.render import Layout
+    from platemint.pipeline.render import Layout
 
 FAKER = "faker:"
 BATCH, MOST_BATCHES = 50_000, 10  # plates drawn of Faker; a batch takes about a second, and few need more than two
@@ -99,7 +98,7 @@ def read_grammar(spec: str) -> Grammar:
 
     Raises PlatemintError for what is none of these or has no label that can be used.
     """
-    from pipeline.render import load_layouts
+    from platemint.pipeline.render import load_layouts
 
     if spec.startswith(FAKER):
         return of_faker(spec.removeprefix(FAKER))

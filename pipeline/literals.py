@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
-from pipeline.segments import Bytes
+from platemint.pipeline.segments import Bytes
 
 Span = tuple[int, int]
 

@@ -6,12 +6,11 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from platemint.models.losses import iou
+from platemint.models.spg import region
+from platemint.pipeline.edit import resize
+from platemint.pipeline.plate import Plate, canonical
 from torch import Tensor
-
-from models.losses import iou
-from models.spg import region
-from pipeline.edit import resize
-from pipeline.plate import Plate, canonical
 
 # ------------------------------------------------------------------------- figures of a picture whose truth is known
 

@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-
-from pipeline.balance import Infeasible, apportion, reweigh, water_fill
-from pipeline.plate import SEPARATORS, PlatemintError
-from pipeline.recipe import Balance
-from pipeline.shares import Target
+from platemint.pipeline.balance import Infeasible, apportion, reweigh, water_fill
+from platemint.pipeline.plate import SEPARATORS, PlatemintError
+from platemint.pipeline.recipe import Balance
+from platemint.pipeline.shares import Target
 
 if TYPE_CHECKING:
-    from pipeline.sample import Group
+    from platemint.pipeline.sample import Group
 
 
 class Deck(NamedTuple):

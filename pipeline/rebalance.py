@@ -10,11 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-
-from pipeline.balance import divergence, entropy, largest_remainder
-from pipeline.plate import PlatemintError
-from pipeline.quotas import Deck, group_weights
-from pipeline.shard import Stages
+from platemint.pipeline.balance import divergence, entropy, largest_remainder
+from platemint.pipeline.plate import PlatemintError
+from platemint.pipeline.quotas import Deck, group_weights
+from platemint.pipeline.shard import Stages
 
 MOST = 100_000_000  # plates that are thought of at all
 POINTS = 60  # of the curve

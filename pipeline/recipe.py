@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args
 
 import yaml
+from platemint.pipeline.plate import UNREADABLE, PlatemintError
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -20,8 +21,6 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-
-from pipeline.plate import UNREADABLE, PlatemintError
 
 _PLAINLY = {  # pydantic's own words, where they are not a user's
     "int_type": "must be a whole number",
@@ -348,7 +347,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
 def _find(path: str | Path) -> Path:
     if Path(path).is_file():
         return Path(path)
-    import recipes
+    from platemint import recipes
 
     shipped = {p.stem: p for p in sorted(Path(recipes.__file__).parent.glob("*.yaml"))}
     if str(path) in shipped:

@@ -16,13 +16,12 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
-
-from pipeline.balance import spread
-from pipeline.corpora import Corpus, Label, read_corpus
-from pipeline.corpora.labels import standard_split
-from pipeline.grammar import letters_in_use, of_layout, pattern, positions_like, read_grammar
-from pipeline.plate import Failure, Plate, PlatemintError, characters, normalise
-from pipeline.recipe import GenerateRecipe, nearest
+from platemint.pipeline.balance import spread
+from platemint.pipeline.corpora import Corpus, Label, read_corpus
+from platemint.pipeline.corpora.labels import standard_split
+from platemint.pipeline.grammar import letters_in_use, of_layout, pattern, positions_like, read_grammar
+from platemint.pipeline.plate import Failure, Plate, PlatemintError, characters, normalise
+from platemint.pipeline.recipe import GenerateRecipe, nearest
 
 STAGE = 1  # in random seeds: no two stages draw the same numbers
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # decoders a stranger's file is let into
@@ -103,7 +102,7 @@ class RenderedSources:
     """Plates drawn from layouts, as many as are wanted; the same interface as CorpusSources."""
 
     def __init__(self, recipe: GenerateRecipe):
-        from pipeline.render import load_layouts
+        from platemint.pipeline.render import load_layouts
 
         self.seed = recipe.seed
         self.layouts = load_layouts(recipe.source.layouts)
@@ -124,7 +123,7 @@ class RenderedSources:
 
     def get(self, group: int, turn: tuple[int, int]) -> Plate:
         """A plate with a random text of the group's grammar: the same for the same numbers."""
-        from pipeline.render import random_text, render_plate
+        from platemint.pipeline.render import random_text, render_plate
 
         belongs = self.groups[group]
         rng = np.random.default_rng([self.seed, STAGE, group, *turn])
@@ -191,7 +190,7 @@ def _decode(data: bytes) -> np.ndarray:
 
 
 def _open_corpus(recipe: GenerateRecipe) -> CorpusSources:
-    from pipeline.render import load_layouts
+    from platemint.pipeline.render import load_layouts
 
     corpus = read_corpus(recipe.source.path, recipe.source.unreadable)
     texts = frozenset(label.text for label in corpus.labels)

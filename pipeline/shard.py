@@ -16,15 +16,14 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-
-from pipeline import write
-from pipeline.draw import Targets, quotas
-from pipeline.plate import Plate, PlatemintError, same_reading
-from pipeline.quotas import Wish, had
-from pipeline.recipe import GenerateRecipe, recipe_hash
-from pipeline.shares import read_target
-from pipeline.trade import PATIENCE, Rules, Trader
-from pipeline.versions import versions
+from platemint.pipeline import write
+from platemint.pipeline.draw import Targets, quotas
+from platemint.pipeline.plate import Plate, PlatemintError, same_reading
+from platemint.pipeline.quotas import Wish, had
+from platemint.pipeline.recipe import GenerateRecipe, recipe_hash
+from platemint.pipeline.shares import read_target
+from platemint.pipeline.trade import PATIENCE, Rules, Trader
+from platemint.pipeline.versions import versions
 
 THREADS = 4  # that fetch sources and encode results beside the network
 MOST_OFTEN = 2  # times its share that a photograph may serve in a shard: easy ones shall not stand in for hard ones
@@ -46,7 +45,7 @@ class Stages:
 
     @cached_property
     def sources(self):
-        from pipeline.sample import open_sources, tried
+        from platemint.pipeline.sample import open_sources, tried
 
         sources = open_sources(self.recipe)
         if not self.recipe.source.tries:
@@ -65,7 +64,7 @@ class Stages:
     @cached_property
     def checkpoints(self) -> dict[str, str]:
         """sha256 of each network's file. Raises PlatemintError where there is none."""
-        from models.checkpoint import CheckpointError, find
+        from platemint.models.checkpoint import CheckpointError, find
 
         found = {}
         for field in ("checkpoint", "reader"):
@@ -79,7 +78,7 @@ class Stages:
     @cached_property
     def device(self) -> str:
         """The kind of device and the precision, on which bytes depend: "cpu bfloat16". Raises where it is not there."""
-        from pipeline.edit import choose_device
+        from platemint.pipeline.edit import choose_device
 
         device, dtype = choose_device(self.recipe.edit)
         return f"{device.type} {str(dtype).removeprefix('torch.')}"
@@ -94,13 +93,13 @@ class Stages:
 
     @cached_property
     def edit(self) -> Callable[[list[Plate]], list[Plate]]:
-        from pipeline.edit import Editor
+        from platemint.pipeline.edit import Editor
 
         return Editor(self.recipe.edit)
 
     @cached_property
     def filter(self) -> Callable[[list[Plate]], list[Plate]]:
-        from pipeline.filter import Filter
+        from platemint.pipeline.filter import Filter
 
         return Filter(self.recipe.filter, self.recipe.edit)
 

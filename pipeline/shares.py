@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-
-from pipeline.balance import largest_remainder
-from pipeline.corpora import table
-from pipeline.plate import DIGITS, LETTERS, PROVINCES, READABLE, PlatemintError, normalise
+from platemint.pipeline.balance import largest_remainder
+from platemint.pipeline.corpora import table
+from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, READABLE, PlatemintError, normalise
 
 UNIFORM = "uniform"
 COLUMNS = ("position", "character", "share")

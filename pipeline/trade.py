@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
-from pipeline.draw import Taken
-from pipeline.plate import characters
-from pipeline.quotas import Deck, Wish
+from platemint.pipeline.draw import Taken
+from platemint.pipeline.plate import characters
+from platemint.pipeline.quotas import Deck, Wish
 
 if TYPE_CHECKING:
-    from pipeline.sample import Group
-    from pipeline.shard import Shard
+    from platemint.pipeline.sample import Group
+    from platemint.pipeline.shard import Shard
 
 PATIENCE = 8  # sources a text is tried on before it trades characters; all there are, where they are fewer
 TRIES = 200  # pairs looked at for each shard of the run: of so many one in `shards` squared will do

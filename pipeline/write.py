@@ -16,9 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
-
-from pipeline.plate import Failure, Plate
-from pipeline.recipe import GenerateRecipe
+from platemint.pipeline.plate import Failure, Plate
+from platemint.pipeline.recipe import GenerateRecipe
 
 TEMPORARY = ".part"  # a file under this suffix is not there yet: a killed process may leave one behind
 ROW_GROUP = 100  # rows: what the dataset viewer fetches for one page of small pictures

@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-
-import run_pipeline
-from models import checkpoint
-from models.reader import Reader, ReaderConfig
-from models.spg import SPG, SPGConfig
-from pipeline.plate import ALPHABET, READABLE
-from pipeline.recipe import Edit
+from platemint import run_pipeline
+from platemint.models import checkpoint
+from platemint.models.reader import Reader, ReaderConfig
+from platemint.models.spg import SPG, SPGConfig
+from platemint.pipeline.plate import ALPHABET, READABLE
+from platemint.pipeline.recipe import Edit
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +53,7 @@ def call(monkeypatch):
     """Calls `anonymize` of the program with stand-in networks; a traceback fails the test."""
     import stand_ins
 
-    monkeypatch.setattr("pipeline.anonymize.Anonymizer", stand_ins.Stamps)
+    monkeypatch.setattr("platemint.pipeline.anonymize.Anonymizer", stand_ins.Stamps)
 
     def call(*args):
         result = CliRunner().invoke(run_pipeline.main, ["anonymize", *map(str, args)])

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-
-from pipeline.anonymize import Anonymizer, anonymize
-from pipeline.filter import Filter
-from pipeline.plate import DIGITS, LETTERS, Plate, same_reading
-from pipeline.recipe import AnonymizeRecipe, GenerateRecipe
-from pipeline.sample import Group
-from pipeline.shard import Stages
-from pipeline.write import scores
+from platemint.pipeline.anonymize import Anonymizer, anonymize
+from platemint.pipeline.filter import Filter
+from platemint.pipeline.plate import DIGITS, LETTERS, Plate, same_reading
+from platemint.pipeline.recipe import AnonymizeRecipe, GenerateRecipe
+from platemint.pipeline.sample import Group
+from platemint.pipeline.shard import Stages
+from platemint.pipeline.write import scores
 
 
 class Sources:

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from platemint import run_pipeline
+from platemint.pipeline import anonymize as module
+from platemint.pipeline.against import _is_ours, verify_against
+from platemint.pipeline.plate import PlatemintError
+from platemint.pipeline.recipe import AnonymizeRecipe
+from platemint.pipeline.scan import Hit
 from stand_ins import Agrees, edit
-
-import run_pipeline
-from pipeline import anonymize as module
-from pipeline.against import _is_ours, verify_against
-from pipeline.plate import PlatemintError
-from pipeline.recipe import AnonymizeRecipe
-from pipeline.scan import Hit
 
 BOX = (40, 30, 70, 26)  # x, y, width, height
 ITEM = {"id": "00:11:22:33:44:55:66:77", "fate": "redacted", "reason": "reader"}

@@ -4,10 +4,9 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-
-from pipeline.anonymize import LOOKS, made_with
-from pipeline.audit_page import page, settings
-from pipeline.recipe import AnonymizeRecipe
+from platemint.pipeline.anonymize import LOOKS, made_with
+from platemint.pipeline.audit_page import page, settings
+from platemint.pipeline.recipe import AnonymizeRecipe
 
 AUDIT = {
     "plates": {"replaced": 1234, "redacted": 5, "withheld": 0},

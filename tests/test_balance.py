@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from pipeline.balance import (
+from platemint.pipeline.balance import (
     Infeasible,
     apportion,
     count_table,

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
-
-from models.cells import covering, even, smooth
-from models.spg import cells, erasure, repaint
+from platemint.models.cells import covering, even, smooth
+from platemint.models.spg import cells, erasure, repaint
 
 HEIGHT, WIDTH, LONGEST = 48, 160, 12
 SIZE = torch.tensor([WIDTH, HEIGHT])

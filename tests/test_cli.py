@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import stand_ins
 from click.testing import CliRunner
-
-import run_pipeline
+from platemint import run_pipeline
 
 PROGRAM = Path(run_pipeline.__file__)
 VERBS = list(run_pipeline.EXAMPLES)
@@ -21,7 +20,7 @@ VERBS = list(run_pipeline.EXAMPLES)
 @pytest.fixture
 def call(monkeypatch):
     """Calls the program with stand-in stages; a traceback fails the test, since a user must never see one."""
-    monkeypatch.setattr("pipeline.shard.Stages", stand_ins.Lucky)
+    monkeypatch.setattr("platemint.pipeline.shard.Stages", stand_ins.Lucky)
 
     def call(*args):
         result = CliRunner().invoke(run_pipeline.main, [str(arg) for arg in args])
@@ -55,7 +54,7 @@ def test_help_answers_at_once_and_loads_nothing_heavy():
         return time.perf_counter() - start
 
     assert min(seconds() for _ in range(5)) < 0.5
-    listing = "import sys, run_pipeline; print(*sys.modules)"
+    listing = "import sys; from platemint import run_pipeline; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", listing], text=True, cwd=PROGRAM.parent).split()
     assert not {"numpy", "torch", "cv2", "pandas", "pyarrow", "pydantic", "yaml", "joblib"} & set(loaded)
 
@@ -68,7 +67,7 @@ def test_help_has_one_example_per_verb(call):
 
 
 def test_examples_name_options_and_recipes_there_are(call):
-    from pipeline.recipe import load_recipe
+    from platemint.pipeline.recipe import load_recipe
 
     for verb, example in run_pipeline.EXAMPLES.items():
         helped = call(verb, "--help").output
@@ -136,7 +135,7 @@ def test_another_recipe_in_the_same_folder_exits_2(call, tmp_path):
 
 
 def test_a_quota_that_cannot_be_filled_exits_3_and_is_printed(call, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.shard.Stages", stand_ins.NoQ)
+    monkeypatch.setattr("platemint.pipeline.shard.Stages", stand_ins.NoQ)
     result = generate(call, tmp_path / "run")
     assert result.exit_code == 3
     assert re.search(r"are missing.*(\n\s+\d: .*)*\n\s+0: Q:\d \(reader \d+", result.output)

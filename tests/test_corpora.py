@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from pipeline.corpora import filenames, read_corpus
-from pipeline.plate import DIGITS, LETTERS, PROVINCES, UNREADABLE, PlatemintError, normalise, says_unreadable
+from platemint.pipeline.corpora import filenames, read_corpus
+from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, UNREADABLE, PlatemintError, normalise, says_unreadable
 
 SHARED = Path(__file__).parents[2] / "shared" / "plates"
 AWKWARD = ["NULL", "NA", "00123", "1E5", "TRUE", "京A12345", "RGF·7863", "AB 123 CD"]

@@ -5,12 +5,11 @@ import csv
 import cv2
 import numpy as np
 import pytest
-
-from models import checkpoint
-from pipeline.plate import DIGITS, LETTERS, PlatemintError, same_reading
-from pipeline.render import load_layouts, random_text, render_plate
-from pipeline.train import crops as learn
-from pipeline.train.crops import learnable_crops
+from platemint.models import checkpoint
+from platemint.pipeline.plate import DIGITS, LETTERS, PlatemintError, same_reading
+from platemint.pipeline.render import load_layouts, random_text, render_plate
+from platemint.pipeline.train import crops as learn
+from platemint.pipeline.train.crops import learnable_crops
 
 KINDS = ("uk", "us-california", "ar-mercosur")
 

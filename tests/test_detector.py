@@ -10,15 +10,14 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from platemint.pipeline.against import verify_against
+from platemint.pipeline.corpora.frames import Frame, Spot, open_dataset, rewrite
+from platemint.pipeline.corpora.frames.records import box
+from platemint.pipeline.detector import GRAY, Detector, covered, letterboxed, look
+from platemint.pipeline.plate import PlatemintError
+from platemint.pipeline.recipe import Detect
 from stand_ins import anonymized, frames
 from test_audit_page import shown
-
-from pipeline.against import verify_against
-from pipeline.corpora.frames import Frame, Spot, open_dataset, rewrite
-from pipeline.corpora.frames.records import box
-from pipeline.detector import GRAY, Detector, covered, letterboxed, look
-from pipeline.plate import PlatemintError
-from pipeline.recipe import Detect
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -357,7 +356,9 @@ def test_where_every_plate_is_covered_all_is_well(call, corpus, model, tmp_path)
 
 
 def test_a_text_in_the_output_is_worse_than_an_uncovered_plate(call, corpus, model, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.anonymize.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old))
+    monkeypatch.setattr(
+        "platemint.pipeline.anonymize.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
+    )
     assert call(corpus, "--out", tmp_path / "out", "--detector", model).exit_code == 1
 
 

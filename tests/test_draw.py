@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from pipeline.balance import largest_remainder
-from pipeline.draw import draw_targets, quotas
-from pipeline.plate import DIGITS, LETTERS, PROVINCES, PlatemintError
-from pipeline.sample import Group
+from platemint.pipeline.balance import largest_remainder
+from platemint.pipeline.draw import draw_targets, quotas
+from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, PlatemintError
+from platemint.pipeline.sample import Group
 
 ALPHABETS = {"L": LETTERS, "D": DIGITS, "P": PROVINCES, "N": LETTERS.replace("I", "").replace("O", "")}
 

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-
-import run_pipeline
-from pipeline import evaluate as ev
-from pipeline import metrics
-from pipeline.plate import Plate, PlatemintError, characters
-from pipeline.render import load_layouts, render_plate
-from pipeline.render.glyphs import FONTS, HELD_OUT_FONTS
-from pipeline.render.wild import wild_layout
+from platemint import run_pipeline
+from platemint.pipeline import evaluate as ev
+from platemint.pipeline import metrics
+from platemint.pipeline.plate import Plate, PlatemintError, characters
+from platemint.pipeline.render import load_layouts, render_plate
+from platemint.pipeline.render.glyphs import FONTS, HELD_OUT_FONTS
+from platemint.pipeline.render.wild import wild_layout
 
 HELD_OUT = ev.held_out_layouts()
 
@@ -321,7 +320,7 @@ def test_a_folder_that_cannot_be_made_is_named_before_the_work(untrained, tmp_pa
 
 
 def test_the_split_is_val_where_there_is_one(corpus, untrained):
-    from pipeline.corpora import read_corpus
+    from platemint.pipeline.corpora import read_corpus
 
     labels = read_corpus(corpus)
     assert ev.split_to_measure(labels, None) == "val" and ev.split_to_measure(labels, "train") == "train"

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
-from pipeline.corpora.filenames import NOT_A_TEXT
-from pipeline.corpora.frames import BARE, FORMATS, Dataset, open_dataset, records, rewrite
-from pipeline.plate import PROVINCES, SEPARATORS, PlatemintError, characters
+from platemint.pipeline.corpora.filenames import NOT_A_TEXT
+from platemint.pipeline.corpora.frames import BARE, FORMATS, Dataset, open_dataset, records, rewrite
+from platemint.pipeline.plate import PROVINCES, SEPARATORS, PlatemintError, characters
 
 SHARED = Path(__file__).parents[2] / "shared" / "plates"
 

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from platemint.pipeline.anonymize import MARK
+from platemint.pipeline.corpora.frames import open_dataset, rewrite
+from platemint.pipeline.plate import PlatemintError
 from stand_ins import stamp, stamped
 from test_frames import BOX, SIZE, VOC, make, other, plates, reasons, write_out
-
-from pipeline.anonymize import MARK
-from pipeline.corpora.frames import open_dataset, rewrite
-from pipeline.plate import PlatemintError
 
 COCO_BOX = [20, 30, 100, 30]
 YOLO_BOX = "0 0.175 0.15 0.25 0.1\n"

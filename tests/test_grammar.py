@@ -8,9 +8,8 @@ import pytest
 from faker import Faker
 from hypothesis import given
 from hypothesis import strategies as st
-
-from pipeline import grammar as module
-from pipeline.grammar import (
+from platemint.pipeline import grammar as module
+from platemint.pipeline.grammar import (
     LEFT_OUT,
     Form,
     Grammar,
@@ -23,7 +22,7 @@ from pipeline.grammar import (
     read_grammar,
     table,
 )
-from pipeline.plate import (
+from platemint.pipeline.plate import (
     DIGITS,
     LETTERS,
     LONGEST,
@@ -35,7 +34,7 @@ from pipeline.plate import (
     spell_like,
     unspellable,
 )
-from pipeline.render.layout import FOLDER, load_layouts
+from platemint.pipeline.render.layout import FOLDER, load_layouts
 
 LABELS = st.text(DIGITS + LETTERS + PROVINCES + "-·. ", min_size=1, max_size=LONGEST).filter(characters)
 LOCALES = "de_DE en_GB fr_FR it_IT pl_PL zh_CN zh_TW pt_BR es_ES nl_NL en_US tr_TR".split()

@@ -14,13 +14,12 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-import run_pipeline
-from pipeline.heatmap import DOUBLINGS, EMPTY, MARK, PALE, PAPER, colour, draw, sheet_of
-from pipeline.inspect import inspect, table
-from pipeline.plate import ALPHABET, DIGITS, LETTERS, PROVINCES, PlatemintError, canonical
-from pipeline.shares import Target, read_target
-from pipeline.twins import SHOWN, twins
+from platemint import run_pipeline
+from platemint.pipeline.heatmap import DOUBLINGS, EMPTY, MARK, PALE, PAPER, colour, draw, sheet_of
+from platemint.pipeline.inspect import inspect, table
+from platemint.pipeline.plate import ALPHABET, DIGITS, LETTERS, PROVINCES, PlatemintError, canonical
+from platemint.pipeline.shares import Target, read_target
+from platemint.pipeline.twins import SHOWN, twins
 
 texts_of_plates = st.lists(st.text("AB0189-·京沪", min_size=1, max_size=9), min_size=1, max_size=40)
 

@@ -7,15 +7,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from platemint import run_pipeline
+from platemint.pipeline import anonymize, leak
+from platemint.pipeline.edit import load_network, resize
+from platemint.pipeline.leak import Attack, Leak, Specimen, agreement
+from platemint.pipeline.plate import PlatemintError, canonical
+from platemint.pipeline.recipe import Edit
+from platemint.pipeline.render import load_layouts, random_text, render_plate
 from stand_ins import Agrees
-
-import run_pipeline
-from pipeline import anonymize, leak
-from pipeline.edit import load_network, resize
-from pipeline.leak import Attack, Leak, Specimen, agreement
-from pipeline.plate import PlatemintError, canonical
-from pipeline.recipe import Edit
-from pipeline.render import load_layouts, random_text, render_plate
 
 PLATES = 60
 OPTIONS = Edit()

@@ -3,11 +3,10 @@
 import json
 
 import pytest
+from platemint.pipeline.against import verify_against
+from platemint.pipeline.anonymize import MARK
+from platemint.pipeline.scan import scan
 from stand_ins import anonymized, frames
-
-from pipeline.against import verify_against
-from pipeline.anonymize import MARK
-from pipeline.scan import scan
 
 OF_THE_FORMAT = {  # name: (file, what it holds, texts that it holds as literals)
     "COCO": (

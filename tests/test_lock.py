@@ -13,21 +13,21 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from platemint.pipeline import lock
+from platemint.pipeline.against import verify_against
+from platemint.pipeline.anonymize import MARK
+from platemint.pipeline.plate import Failure, PlatemintError
+from platemint.pipeline.scan import scan
+from platemint.pipeline.verify import verify
 from stand_ins import frames
-
-from pipeline import lock
-from pipeline.against import verify_against
-from pipeline.anonymize import MARK
-from pipeline.plate import Failure, PlatemintError
-from pipeline.scan import scan
-from pipeline.verify import verify
 
 HERE = Path(__file__).parent
 PLATES = {f"picture-{n}": [f"ABC{1000 + n}", f"XYZ-{200 + n}"] for n in range(12)}
 SLOWLY = """
 import sys, time
-import run_pipeline, stand_ins
-import pipeline.anonymize, pipeline.shard, pipeline.edit_folder, pipeline.train
+import stand_ins
+from platemint import run_pipeline
+from platemint.pipeline import anonymize, edit_folder, shard, train
 
 def slow(edit, seconds):
     def edited(*args):
@@ -37,7 +37,7 @@ def slow(edit, seconds):
 
 stand_ins.Stamps.stamp = slow(stand_ins.Stamps.stamp, 1)
 stand_ins.Lucky.edit = slow(stand_ins.Lucky.edit, 0.05)
-pipeline.anonymize.Anonymizer, pipeline.shard.Stages = stand_ins.Stamps, stand_ins.Lucky
+anonymize.Anonymizer, shard.Stages = stand_ins.Stamps, stand_ins.Lucky
 print("ready", flush=True)
 for _ in sys.stdin:  # go
     run_pipeline.main(sys.argv[1:])

@@ -4,11 +4,10 @@ from itertools import product
 
 import pytest
 import torch
-
-from models import checkpoint
-from models.losses import dice, iou, mask_loss, perceptual, pointed_near, region_l1, slot_loss
-from models.reader import align, ctc, decode
-from models.spg import (
+from platemint.models import checkpoint
+from platemint.models.losses import dice, iou, mask_loss, perceptual, pointed_near, region_l1, slot_loss
+from platemint.models.reader import align, ctc, decode
+from platemint.models.spg import (
     SIZES,
     SPG,
     D_t,
@@ -25,7 +24,7 @@ from models.spg import (
     slot_grid,
     token_places,
 )
-from pipeline.plate import ALPHABET, READABLE
+from platemint.pipeline.plate import ALPHABET, READABLE
 
 
 @pytest.fixture(scope="module")

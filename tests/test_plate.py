@@ -1,8 +1,7 @@
 """Spelling rules that every stage relies on."""
 
 import pytest
-
-from pipeline.plate import Readings, characters, normalise, same_reading, unspellable
+from platemint.pipeline.plate import Readings, characters, normalise, same_reading, unspellable
 
 
 @pytest.mark.parametrize(

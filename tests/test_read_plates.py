@@ -7,19 +7,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from platemint.pipeline.against import verify_against
+from platemint.pipeline.corpora.frames import open_dataset, rewrite
+from platemint.pipeline.filter import Filter
+from platemint.pipeline.picture import open_picture
+from platemint.pipeline.plate import Readings, characters
+from platemint.pipeline.read_plates import LOOKS, sure
+from platemint.pipeline.recipe import AnonymizeRecipe
+from platemint.pipeline.recipe import Filter as Limits
+from platemint.pipeline.scan import scan
+from platemint.pipeline.view import views_of
 from stand_ins import Stamps, anonymized, frames, stamped
 from test_detector import finder, framed
-
-from pipeline.against import verify_against
-from pipeline.corpora.frames import open_dataset, rewrite
-from pipeline.filter import Filter
-from pipeline.picture import open_picture
-from pipeline.plate import Readings, characters
-from pipeline.read_plates import LOOKS, sure
-from pipeline.recipe import AnonymizeRecipe
-from pipeline.recipe import Filter as Limits
-from pipeline.scan import scan
-from pipeline.view import views_of
 
 PLATES = {"one": ["ABC1234", "XYZ7777"], "KLM5556_two": ["KLM5556"], "three": ["ABC1234"]}
 OLD = ["ABC1234", "XYZ7777", "KLM5556"]
@@ -275,7 +274,9 @@ def test_no_new_text_may_read_like_one_that_was_read(tmp_path):
 
 
 def test_a_text_that_was_read_is_searched_for(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.anonymize.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old))
+    monkeypatch.setattr(
+        "platemint.pipeline.anonymize.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
+    )
     corpus = dataset(tmp_path / "in", "coco")
     audit = anonymized(corpus, tmp_path / "out", read_texts=True)
     assert audit["source_texts"]["found"] >= 1

@@ -15,20 +15,19 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from platemint import run_pipeline
+from platemint.pipeline import run
+from platemint.pipeline.plate import DIGITS, LETTERS, PlatemintError, Readings
+from platemint.pipeline.quotas import Deck, Wish, had
+from platemint.pipeline.rebalance import Corpus, propose
+from platemint.pipeline.recipe import Balance, load_recipe
+from platemint.pipeline.sample import Group
+from platemint.pipeline.shard import Stages
+from platemint.pipeline.shares import Target
+from platemint.pipeline.verify import verify
 from stand_ins import Lucky
 from test_sample import corpus, picture
 from test_verify import edit_json, forge
-
-import run_pipeline
-from pipeline import run
-from pipeline.plate import DIGITS, LETTERS, PlatemintError, Readings
-from pipeline.quotas import Deck, Wish, had
-from pipeline.rebalance import Corpus, propose
-from pipeline.recipe import Balance, load_recipe
-from pipeline.sample import Group
-from pipeline.shard import Stages
-from pipeline.shares import Target
-from pipeline.verify import verify
 
 IN_USE = "".join(c for c in LETTERS if c not in "IOQ")  # of a corpus that has none of these
 
@@ -410,7 +409,7 @@ def test_a_new_text_that_reads_like_a_real_one_is_found(folder):
 
 @pytest.fixture
 def call(monkeypatch):
-    monkeypatch.setattr("pipeline.shard.Stages", Topping)
+    monkeypatch.setattr("platemint.pipeline.shard.Stages", Topping)
 
     def call(*args):
         sets = ["--set", "filter.min_reader=0.35"]

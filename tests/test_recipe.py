@@ -3,12 +3,19 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from platemint.pipeline.anonymize import anonymize
+from platemint.pipeline.plate import PlatemintError
+from platemint.pipeline.recipe import (
+    AnonymizeRecipe,
+    GenerateRecipe,
+    Strict,
+    TrainRecipe,
+    dump,
+    load_recipe,
+    recipe_hash,
+)
+from platemint.pipeline.run import generate
 from stand_ins import frames
-
-from pipeline.anonymize import anonymize
-from pipeline.plate import PlatemintError
-from pipeline.recipe import AnonymizeRecipe, GenerateRecipe, Strict, TrainRecipe, dump, load_recipe, recipe_hash
-from pipeline.run import generate
 
 
 def fault(tmp_path, text=None, sets=(), **more):
@@ -155,7 +162,7 @@ def test_anonymize_reads_every_field_that_its_recipe_takes(read, untrained, tmp_
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        patch.setattr("pipeline.anonymize.LEGIBLE", 0.0)  # to an untrained reader
+        patch.setattr("platemint.pipeline.anonymize.LEGIBLE", 0.0)  # to an untrained reader
         read.clear()
         anonymize(made)
     unread = {f"{kind.__name__}.{name}" for kind, name in sections(AnonymizeRecipe) - read}

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-
-from pipeline.plate import ALPHABET, PROVINCES, SEPARATORS, PlatemintError, spell_like
-from pipeline.render import load_layouts, photograph, random_text, render_pair, render_plate
-from pipeline.render.glyphs import glyph
-from pipeline.render.photo import cells
-from pipeline.render.wild import longer_or_shorter, wild_layout
+from platemint.pipeline.plate import ALPHABET, PROVINCES, SEPARATORS, PlatemintError, spell_like
+from platemint.pipeline.render import load_layouts, photograph, random_text, render_pair, render_plate
+from platemint.pipeline.render.glyphs import glyph
+from platemint.pipeline.render.photo import cells
+from platemint.pipeline.render.wild import longer_or_shorter, wild_layout
 
 LAYOUTS = load_layouts()
 CLEAN = 0.0
@@ -158,7 +157,7 @@ def test_letters_change_as_the_layout_says():
 
 
 def test_every_province_is_drawn_differently():
-    from pipeline.render.glyphs import glyph
+    from platemint.pipeline.render.glyphs import glyph
 
     drawn = {glyph(c, "Saira", 500).tobytes() for c in PROVINCES}
     assert len(drawn) == len(PROVINCES)

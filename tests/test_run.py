@@ -12,15 +12,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from platemint import run_pipeline
+from platemint.pipeline import run
+from platemint.pipeline.draw import draw_targets
+from platemint.pipeline.plate import PlatemintError
+from platemint.pipeline.shard import Stages, run_shard
+from platemint.pipeline.verify import verify
+from platemint.pipeline.versions import changed, versions
 from stand_ins import Lucky, NoQ, recipe
-
-import run_pipeline
-from pipeline import run
-from pipeline.draw import draw_targets
-from pipeline.plate import PlatemintError
-from pipeline.shard import Stages, run_shard
-from pipeline.verify import verify
-from pipeline.versions import changed, versions
 
 HERE = Path(__file__).parent
 
@@ -112,7 +111,7 @@ def test_worker_processes_give_the_same_bytes(finished, tmp_path):
 
 KILLS = """
 import os, random, signal, sys, time
-from pipeline import run
+from platemint.pipeline import run
 from stand_ins import Lucky, recipe
 
 def start(name, count=120, renames=None):
@@ -167,8 +166,8 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(finished, tmp_pat
 
 LIMITED = """
 import resource, sys
-from pipeline import run
-from pipeline.plate import PlatemintError
+from platemint.pipeline import run
+from platemint.pipeline.plate import PlatemintError
 from stand_ins import Lucky, recipe
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
@@ -306,7 +305,7 @@ def others(monkeypatch):
     """Other versions from now on, of a library that computes and of one that decodes."""
     before = versions()
     after = before | {"torch": "0.1", "pillow": "0.2"}
-    for module in ("pipeline.run", "pipeline.shard"):
+    for module in ("platemint.pipeline.run", "platemint.pipeline.shard"):
         monkeypatch.setattr(f"{module}.versions", lambda: after)
     return [f"{name} was {before[name]}, is {after[name]}" for name in ("torch", "pillow")]
 
@@ -345,7 +344,7 @@ def test_the_versions_name_all_that_decides_bytes():
 def test_a_plan_is_drawn_once(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(run, "draw_targets", lambda *args: drawn.append(args) or draw_targets(*args))
-    monkeypatch.setattr("pipeline.shard.Stages", Lucky)
+    monkeypatch.setattr("platemint.pipeline.shard.Stages", Lucky)
     options = ["--count", 30, "--set", "filter.rounds=90", "--set", "filter.min_reader=0.35", "--out", tmp_path / "run"]
     assert CliRunner().invoke(run_pipeline.main, ["generate", *map(str, options)]).exit_code == 0
     assert len(drawn) == 1

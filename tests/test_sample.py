@@ -12,13 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from platemint.pipeline import run
+from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, PlatemintError, normalise
+from platemint.pipeline.recipe import load_recipe
+from platemint.pipeline.sample import MOST_SIDE, _stride, _varied, open_sources, style_of
+from platemint.pipeline.shard import MOST_OFTEN, run_shard
 from stand_ins import Lucky, Sources, recipe
-
-from pipeline import run
-from pipeline.plate import DIGITS, LETTERS, PROVINCES, PlatemintError, normalise
-from pipeline.recipe import load_recipe
-from pipeline.sample import MOST_SIDE, _stride, _varied, open_sources, style_of
-from pipeline.shard import MOST_OFTEN, run_shard
 
 SHARED = Path(__file__).parents[2] / "shared" / "plates"
 NO_IO = LETTERS.replace("I", "").replace("O", "")
@@ -269,7 +268,7 @@ def test_photographs_of_a_corpus_are_used_in_such_an_order(tmp_path):
 
 @pytest.mark.parametrize("angle", [-5, -2, 0, 3, 5])
 def test_the_tilt_of_a_plate_is_measured_with_its_sign(angle):
-    from pipeline.render import load_layouts, random_text, render_plate
+    from platemint.pipeline.render import load_layouts, random_text, render_plate
 
     layout, rng = load_layouts(["uk"])["uk"], np.random.default_rng(4)
     found = []

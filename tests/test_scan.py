@@ -9,11 +9,10 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
-
-from pipeline.plate import LETTERS, PlatemintError
-from pipeline.scan import BLOCK, scan
-from pipeline.segments import metadata_of
-from pipeline.write import encode
+from platemint.pipeline.plate import LETTERS, PlatemintError
+from platemint.pipeline.scan import BLOCK, scan
+from platemint.pipeline.segments import metadata_of
+from platemint.pipeline.write import encode
 
 PLATE, CHINESE = "ABC-1234", "皖A·12345"
 GPS, DESCRIPTION, USER_COMMENT = 0x8825, 0x010E, 0x9286

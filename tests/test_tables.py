@@ -11,15 +11,14 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-
-import run_pipeline
-from pipeline.corpora import read_corpus, table
-from pipeline.corpora.filenames import NOT_A_TEXT
-from pipeline.corpora.frames import open_dataset, rewrite
-from pipeline.corpora.labels import split_named, standard_split
-from pipeline.plate import UNREADABLE, PlatemintError, says_unreadable
-from pipeline.recipe import load_recipe
-from pipeline.sample import open_sources
+from platemint import run_pipeline
+from platemint.pipeline.corpora import read_corpus, table
+from platemint.pipeline.corpora.filenames import NOT_A_TEXT
+from platemint.pipeline.corpora.frames import open_dataset, rewrite
+from platemint.pipeline.corpora.labels import split_named, standard_split
+from platemint.pipeline.plate import UNREADABLE, PlatemintError, says_unreadable
+from platemint.pipeline.recipe import load_recipe
+from platemint.pipeline.sample import open_sources
 
 BOX = ((20.0, 30.0), (120.0, 30.0), (120.0, 60.0), (20.0, 60.0))
 

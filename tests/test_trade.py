@@ -13,18 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from platemint.pipeline import run
+from platemint.pipeline.draw import Taken, draw_targets
+from platemint.pipeline.plate import DIGITS, LETTERS, Readings, characters
+from platemint.pipeline.quotas import Wish
+from platemint.pipeline.recipe import Balance
+from platemint.pipeline.sample import Group
+from platemint.pipeline.shard import MOST_OFTEN, Shard, run_shard, take
+from platemint.pipeline.trade import Rules, Trader
+from platemint.pipeline.verify import verify
 from stand_ins import Lucky, Sources, recipe
 from test_verify import edit_json
-
-from pipeline import run
-from pipeline.draw import Taken, draw_targets
-from pipeline.plate import DIGITS, LETTERS, Readings, characters
-from pipeline.quotas import Wish
-from pipeline.recipe import Balance
-from pipeline.sample import Group
-from pipeline.shard import MOST_OFTEN, Shard, run_shard, take
-from pipeline.trade import Rules, Trader
-from pipeline.verify import verify
 
 HERE = Path(__file__).parent
 GROUPS = (
@@ -248,7 +247,7 @@ def test_two_workers_give_the_same_bytes(finished, tmp_path):
 
 KILLED = """
 import os, signal, sys
-from pipeline import run
+from platemint.pipeline import run
 from test_trade import Stubborn, stubborn
 
 left, rename = iter(range(int(sys.argv[2]))), os.replace

@@ -12,18 +12,17 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from platemint.models import checkpoint
+from platemint.models.spg import SPGConfig
+from platemint.pipeline import train as training
+from platemint.pipeline.plate import DIGITS, LETTERS, READABLE, PlatemintError
+from platemint.pipeline.recipe import TrainRecipe, load_recipe
+from platemint.pipeline.render import load_layouts, photograph, random_text, render_plate
+from platemint.pipeline.train.generator import SPGTask, another_text
+from platemint.pipeline.train.pairs import Pairs, batches, shrink, slots_of, unit
+from platemint.pipeline.train.reading import UNKNOWN, frames_of
+from platemint.run_pipeline import main
 from safetensors import safe_open
-
-from models import checkpoint
-from models.spg import SPGConfig
-from pipeline import train as training
-from pipeline.plate import DIGITS, LETTERS, READABLE, PlatemintError
-from pipeline.recipe import TrainRecipe, load_recipe
-from pipeline.render import load_layouts, photograph, random_text, render_plate
-from pipeline.train.generator import SPGTask, another_text
-from pipeline.train.pairs import Pairs, batches, shrink, slots_of, unit
-from pipeline.train.reading import UNKNOWN, frames_of
-from run_pipeline import main
 
 SIZE = SPGConfig.height, SPGConfig.width
 SMALL = dict(batch=2, workers=0, log_every=1, sheet_every=1000, warmup=2, layouts=("uk", "cn-blue"))

@@ -10,11 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from platemint.pipeline import run, write
+from platemint.pipeline.plate import PlatemintError
+from platemint.pipeline.verify import verify
 from stand_ins import Lucky, NoQ, recipe
-
-from pipeline import run, write
-from pipeline.plate import PlatemintError
-from pipeline.verify import verify
 
 DATA, COMMIT, DROPPED = "data/train-00001-of-00002.parquet", "commits/00001.json", "dropped/00001.parquet"
 

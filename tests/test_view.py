@@ -3,10 +3,9 @@
 import cv2
 import numpy as np
 import pytest
-
-from pipeline.anonymize import redacted
-from pipeline.corpora.frames import Spot
-from pipeline.view import LEAST, MOST, overlapping, views_of
+from platemint.pipeline.anonymize import redacted
+from platemint.pipeline.corpora.frames import Spot
+from platemint.pipeline.view import LEAST, MOST, overlapping, views_of
 
 WIDTH, HEIGHT = 900, 640
 FRAME = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)

@@ -12,14 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from platemint.pipeline import write
+from platemint.pipeline.edit import Editor
+from platemint.pipeline.filter import Filter
+from platemint.pipeline.plate import Plate, PlatemintError
+from platemint.pipeline.recipe import Limits
+from platemint.pipeline.sample import LEAST_SIDE, MOST_SIDE
 from stand_ins import recipe
-
-from pipeline import write
-from pipeline.edit import Editor
-from pipeline.filter import Filter
-from pipeline.plate import Plate, PlatemintError
-from pipeline.recipe import Limits
-from pipeline.sample import LEAST_SIDE, MOST_SIDE
 
 
 @pytest.mark.parametrize("format", ["jpeg", "png", "webp"])

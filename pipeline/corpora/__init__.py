@@ -8,9 +8,9 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.corpora import filenames, gt, table
-from pipeline.corpora.labels import Corpus, Label, split_named
-from pipeline.plate import UNREADABLE, PlatemintError
+from platemint.pipeline.corpora import filenames, gt, table
+from platemint.pipeline.corpora.labels import Corpus, Label, split_named
+from platemint.pipeline.plate import UNREADABLE, PlatemintError
 
 __all__ = ["Corpus", "Label", "read_corpus"]
 
@@ -67,7 +67,7 @@ def _read_file(path: Path, unreadable: Collection[str]) -> Corpus:
 
 def _find_pictures(corpus: Corpus) -> None:
     """Gives labels whose picture is not where they say the one that is named alike, unless other labels mean it too."""
-    from pipeline.corpora.frames.records import Folder
+    from platemint.pipeline.corpora.frames.records import Folder
 
     there = {label.path for label in corpus.labels if os.path.isfile(label.path)}
     lost = {label.name for label in corpus.labels if label.path not in there}

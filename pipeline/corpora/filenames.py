@@ -13,8 +13,8 @@ from math import sqrt
 from pathlib import Path
 from posixpath import basename, splitext
 
-from pipeline.corpora.labels import Corpus, is_picture
-from pipeline.plate import LONGEST, PROVINCES, UNREADABLE, characters, normalise, says_unreadable
+from platemint.pipeline.corpora.labels import Corpus, is_picture
+from platemint.pipeline.plate import LONGEST, PROVINCES, UNREADABLE, characters, normalise, says_unreadable
 
 NOT_A_TEXT = "its name does not begin with a plate's text, of letters and digits"
 LEAST = 3  # characters

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from pipeline.corpora.labels import Corpus, is_picture, lines
-from pipeline.plate import UNREADABLE
+from platemint.pipeline.corpora.labels import Corpus, is_picture, lines
+from platemint.pipeline.plate import UNREADABLE
 
 # Beside pictures to be edited, gt.txt holds the texts they shall get and gt2.txt the texts they have.
 NAMES = ("gt2.txt", "gt.txt")

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from posixpath import basename
 
-from pipeline.plate import (
+from platemint.pipeline.plate import (
     LONGEST,
     UNREADABLE,
     PlatemintError,

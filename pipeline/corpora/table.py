@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from pipeline.corpora.labels import Corpus, decoded, is_picture, lines_of, read_text, split_named
-from pipeline.plate import UNREADABLE, PlatemintError
+from platemint.pipeline.corpora.labels import Corpus, decoded, is_picture, lines_of, read_text, split_named
+from platemint.pipeline.plate import UNREADABLE, PlatemintError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 HEADED = (".txt",)  # a table where its header says so, as Excel's Unicode text

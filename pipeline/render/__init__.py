@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-
-from pipeline.plate import Plate, spell_like
-from pipeline.render.layout import Layout, load_layouts
-from pipeline.render.photo import Photo, photograph
-from pipeline.render.wild import longer_or_shorter, random_text, vary, wild_layout
+from platemint.pipeline.plate import Plate, spell_like
+from platemint.pipeline.render.layout import Layout, load_layouts
+from platemint.pipeline.render.photo import Photo, photograph
+from platemint.pipeline.render.wild import longer_or_shorter, random_text, vary, wild_layout
 
 __all__ = ["Layout", "Photo", "load_layouts", "photograph", "random_text", "render_pair", "render_plate"]
 

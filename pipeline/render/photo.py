@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-
-from pipeline.plate import SEPARATORS
-from pipeline.render.glyphs import CAP, cap_width, glyph
-from pipeline.render.layout import Layout, Row
+from platemint.pipeline.plate import SEPARATORS
+from platemint.pipeline.render.glyphs import CAP, cap_width, glyph
+from platemint.pipeline.render.layout import Layout, Row
 
 
 @dataclass(slots=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-
-from pipeline.plate import LETTERS, LONGEST
-from pipeline.render.glyphs import FONTS
-from pipeline.render.layout import Layout, Piece, Row
+from platemint.pipeline.plate import LETTERS, LONGEST
+from platemint.pipeline.render.glyphs import FONTS
+from platemint.pipeline.render.layout import Layout, Piece, Row
 
 _PATTERNS = (
     "LLLDDDD",

@@ -19,16 +19,15 @@ import cv2
 import numpy as np
 import torch
 import torch.distributed as dist
+from platemint.models import checkpoint
+from platemint.pipeline import lock
+from platemint.pipeline.edit import choose_device
+from platemint.pipeline.plate import Failure, PlatemintError
+from platemint.pipeline.recipe import TrainRecipe, dump
+from platemint.pipeline.train.generator import SPGTask
+from platemint.pipeline.train.pairs import Batch, batches, validation
+from platemint.pipeline.train.reading import ReaderTask
 from torch import Tensor, nn
-
-from models import checkpoint
-from pipeline import lock
-from pipeline.edit import choose_device
-from pipeline.plate import Failure, PlatemintError
-from pipeline.recipe import TrainRecipe, dump
-from pipeline.train.generator import SPGTask
-from pipeline.train.pairs import Batch, batches, validation
-from pipeline.train.reading import ReaderTask
 
 TASKS = {"spg": SPGTask, "reader": ReaderTask}
 VALIDATION_PAIRS = 64
@@ -198,7 +197,7 @@ class Run:
 
 
 def _crops(recipe: TrainRecipe, say) -> list[tuple[np.ndarray, str]]:
-    from pipeline.train.crops import learnable_crops
+    from platemint.pipeline.train.crops import learnable_crops
 
     reader = checkpoint.load(recipe.reader, "reader") if recipe.reader else None
     return [(crop.image, crop.text) for crop in learnable_crops(recipe.source, "train", reader, say, recipe.unreadable)]

@@ -13,15 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-
-from models.reader import Reader, decode
-from pipeline.corpora import Corpus, Label, read_corpus
-from pipeline.edit import autocast, batched, choose_device, network_input, resize
-from pipeline.filter import likelihood
-from pipeline.grammar import pattern, positions_like
-from pipeline.plate import DIGITS, UNREADABLE, PlatemintError, canonical
-from pipeline.recipe import Edit
-from pipeline.sample import read_picture, split_apart, usable_photos
+from platemint.models.reader import Reader, decode
+from platemint.pipeline.corpora import Corpus, Label, read_corpus
+from platemint.pipeline.edit import autocast, batched, choose_device, network_input, resize
+from platemint.pipeline.filter import likelihood
+from platemint.pipeline.grammar import pattern, positions_like
+from platemint.pipeline.plate import DIGITS, UNREADABLE, PlatemintError, canonical
+from platemint.pipeline.recipe import Edit
+from platemint.pipeline.sample import read_picture, split_apart, usable_photos
 
 LEAST_CROPS, FEW_CROPS = 20, 200  # fewer are refused; fewer are warned of
 LEAST_TEXTS = 10

@@ -10,16 +10,15 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from platemint.models import checkpoint, losses
+from platemint.models.reader import align, ctc, decode
+from platemint.models.spg import SIZES, SPG, D_t, SPGConfig, encode_texts, region, token_places
+from platemint.pipeline.edit import autocast
+from platemint.pipeline.plate import ALPHABET, DIGITS, LETTERS, PROVINCES, READABLE, characters, same_reading
+from platemint.pipeline.recipe import TrainRecipe
+from platemint.pipeline.train.pairs import Batch, shrink, unit
+from platemint.pipeline.train.reading import disturb, rare_first
 from torch import Tensor, nn
-
-from models import checkpoint, losses
-from models.reader import align, ctc, decode
-from models.spg import SIZES, SPG, D_t, SPGConfig, encode_texts, region, token_places
-from pipeline.edit import autocast
-from pipeline.plate import ALPHABET, DIGITS, LETTERS, PROVINCES, READABLE, characters, same_reading
-from pipeline.recipe import TrainRecipe
-from pipeline.train.pairs import Batch, shrink, unit
-from pipeline.train.reading import disturb, rare_first
 
 HELD_BACK = 64  # real crops at most that tell how phase 2 is doing, and are not learned
 
@@ -216,7 +215,7 @@ def another_text(text: str, rng: np.random.Generator) -> str:
 
 def prime_glyphs(network: SPG) -> None:
     """Starts C_d's learned glyphs from three typefaces: training refines letters instead of discovering them."""
-    from pipeline.render.photo import Cell, Lettering, stamp_cell
+    from platemint.pipeline.render.photo import Cell, Lettering, stamp_cell
 
     channels, height, width = network.config.glyph
     fonts = [("Saira Condensed", 500), ("Barlow Condensed", 600), ("Fjalla One", 400)]

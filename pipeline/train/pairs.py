@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+from platemint.pipeline.edit import resize
+from platemint.pipeline.recipe import TrainRecipe
+from platemint.pipeline.render import Photo, load_layouts, render_pair
 from torch import Tensor
-
-from pipeline.edit import resize
-from pipeline.recipe import TrainRecipe
-from pipeline.render import Photo, load_layouts, render_pair
 
 
 @dataclass(slots=True)

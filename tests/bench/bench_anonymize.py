@@ -18,14 +18,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-
-from models.spg import encode_texts
-from pipeline.anonymize import Anonymizer, anonymize
-from pipeline.corpora.frames import FORMATS, open_dataset
-from pipeline.edit import autocast
-from pipeline.leak import blurred
-from pipeline.recipe import AnonymizeRecipe
-from pipeline.render import load_layouts, photograph, random_text
+from platemint.models.spg import encode_texts
+from platemint.pipeline.anonymize import Anonymizer, anonymize
+from platemint.pipeline.corpora.frames import FORMATS, open_dataset
+from platemint.pipeline.edit import autocast
+from platemint.pipeline.leak import blurred
+from platemint.pipeline.recipe import AnonymizeRecipe
+from platemint.pipeline.render import load_layouts, photograph, random_text
 
 QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95]
 

@@ -19,14 +19,13 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-
-from pipeline.draw import draw_targets
-from pipeline.plate import DIGITS, LETTERS, Plate
-from pipeline.recipe import load_recipe
-from pipeline.run import plan
-from pipeline.sample import Group
-from pipeline.shard import Stages, mint
-from pipeline.write import scores
+from platemint.pipeline.draw import draw_targets
+from platemint.pipeline.plate import DIGITS, LETTERS, Plate
+from platemint.pipeline.recipe import load_recipe
+from platemint.pipeline.run import plan
+from platemint.pipeline.sample import Group
+from platemint.pipeline.shard import Stages, mint
+from platemint.pipeline.write import scores
 
 PLATES = 10_000
 POSITIONS = (LETTERS,) * 3 + (DIGITS,) * 4

@@ -14,12 +14,11 @@ from collections import Counter
 
 import numpy as np
 import torch
-
-from models.spg import encode_texts
-from pipeline import write
-from pipeline.recipe import load_recipe
-from pipeline.run import plan
-from pipeline.shard import Stages, mint
+from platemint.models.spg import encode_texts
+from platemint.pipeline import write
+from platemint.pipeline.recipe import load_recipe
+from platemint.pipeline.run import plan
+from platemint.pipeline.shard import Stages, mint
 
 TURNS = 5
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from posixpath import splitext
 
-from pipeline.corpora.frames import (
+from platemint.pipeline.corpora.frames import (
     aolp,
     ccpd,
     checks,
@@ -41,11 +41,11 @@ from pipeline.corpora.frames import (
     voc,
     yolo,
 )
-from pipeline.corpora.frames.classes import of_plates
-from pipeline.corpora.frames.records import PLATE, Dataset, Folder, Frame, Mark, Refused, Spot, split_named
-from pipeline.corpora.frames.rewording import Rewording
-from pipeline.corpora.labels import marked
-from pipeline.plate import UNREADABLE, PlatemintError
+from platemint.pipeline.corpora.frames.classes import of_plates
+from platemint.pipeline.corpora.frames.records import PLATE, Dataset, Folder, Frame, Mark, Refused, Spot, split_named
+from platemint.pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.corpora.labels import marked
+from platemint.pipeline.plate import UNREADABLE, PlatemintError
 
 __all__ = ["FORMATS", "NAMED_BY", "Dataset", "Frame", "Spot", "open_dataset", "rewrite"]
 

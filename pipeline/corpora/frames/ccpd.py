@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pipeline.corpora.frames.records import Folder, Mark, agreeing, box, numbers, points, stem
-from pipeline.corpora.frames.rewording import Rewording
-from pipeline.plate import PlatemintError, characters
+from platemint.pipeline.corpora.frames.records import Folder, Mark, agreeing, box, numbers, points, stem
+from platemint.pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.plate import PlatemintError, characters
 
 PROVINCES = "皖沪津渝冀晋蒙辽吉黑苏浙京闽赣鲁豫鄂湘粤桂琼川贵云藏陕甘青宁新警学O"
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZO"

@@ -8,8 +8,19 @@ from functools import partial
 from itertools import combinations
 from posixpath import dirname
 
-from pipeline.corpora.frames.records import Corners, Dataset, Folder, Frame, Mark, Spot, area, bounds, iou, split_named
-from pipeline.plate import normalise, says_unreadable
+from platemint.pipeline.corpora.frames.records import (
+    Corners,
+    Dataset,
+    Folder,
+    Frame,
+    Mark,
+    Spot,
+    area,
+    bounds,
+    iou,
+    split_named,
+)
+from platemint.pipeline.plate import normalise, says_unreadable
 
 SAME_PLATE = 0.9  # IoU of two boxes
 INSIDE = 0.8  # least part of a plate that lies in its picture: boxes overhang where an edge cuts a plate off

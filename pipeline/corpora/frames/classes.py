@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from pipeline.corpora.frames.records import PLATE, Folder, Mark, Refused
+from platemint.pipeline.corpora.frames.records import PLATE, Folder, Mark, Refused
 
 
 def of_plates(folder: Folder, marks: Collection[Mark], sure: bool) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import product
 
-from pipeline.corpora.frames.checks import turn_of
-from pipeline.corpora.frames.records import (
+from platemint.pipeline.corpora.frames.checks import turn_of
+from platemint.pipeline.corpora.frames.records import (
     TEXT_KEYS,
     Corners,
     Folder,
@@ -26,8 +26,8 @@ from pipeline.corpora.frames.records import (
     numbers,
     points,
 )
-from pipeline.corpora.frames.rewording import Rewording
-from pipeline.plate import PlatemintError
+from platemint.pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.plate import PlatemintError
 
 LISTS = ("images", "annotations")
 NAMES = "categories"  # of classes, which a plate may happen to read like

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from posixpath import basename, dirname, join
 
-from pipeline.corpora import gt, table
-from pipeline.corpora.frames.records import Folder, Mark
-from pipeline.corpora.frames.rewording import Rewording
-from pipeline.corpora.labels import lines_of
+from platemint.pipeline.corpora import gt, table
+from platemint.pipeline.corpora.frames.records import Folder, Mark
+from platemint.pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.corpora.labels import lines_of
 
 SOURCES, TARGETS = gt.NAMES
 NAMES = re.compile(r"gt2?\.txt|rec_gt.*\.txt")

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from math import sqrt
 from posixpath import splitext
 
-from pipeline.corpora.frames.records import Dataset
-from pipeline.plate import characters, normalise
+from platemint.pipeline.corpora.frames.records import Dataset
+from platemint.pipeline.plate import characters, normalise
 
 LENGTHS = range(5, 11)  # characters of a text that is looked for
 MOST_LETTERS = 4  # in a row: more make a word

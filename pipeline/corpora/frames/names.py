@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.corpora.filenames import NOT_A_TEXT, are_texts, is_text, parts
-from pipeline.corpora.frames.records import Folder, Mark
-from pipeline.corpora.frames.rewording import NO_TEXT, Rewording
-from pipeline.plate import normalise, says_unreadable
+from platemint.pipeline.corpora.filenames import NOT_A_TEXT, are_texts, is_text, parts
+from platemint.pipeline.corpora.frames.records import Folder, Mark
+from platemint.pipeline.corpora.frames.rewording import NO_TEXT, Rewording
+from platemint.pipeline.plate import normalise, says_unreadable
 
 
 def fits(folder: Folder) -> bool:

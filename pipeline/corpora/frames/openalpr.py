@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from posixpath import basename
 
-from pipeline.corpora.frames.records import Corners, Folder, Mark, bounds, box, folded, numbers, stem
-from pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.corpora.frames.records import Corners, Folder, Mark, bounds, box, folded, numbers, stem
+from platemint.pipeline.corpora.frames.rewording import Rewording
 
 _LINE = re.compile(r"[^\t\n]+(\t-?[\d.]+){4}\t[^\t\n]*\n?")
 

@@ -15,9 +15,9 @@ from posixpath import basename, dirname, join, normpath, splitext
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from pipeline.corpora.labels import PICTURES, decoded, is_picture, read_text, split_named, unused, words
-from pipeline.plate import UNREADABLE, PlatemintError
-from pipeline.sample import open_image
+from platemint.pipeline.corpora.labels import PICTURES, decoded, is_picture, read_text, split_named, unused, words
+from platemint.pipeline.plate import UNREADABLE, PlatemintError
+from platemint.pipeline.sample import open_image
 
 TEXT_KEYS = ("text", "plate", "plate_text")  # attributes that hold a plate's text
 PLATE = re.compile(r"plate|licen[cs]e|matricula|placa|\blp\b", re.IGNORECASE)  # in names of classes: these are plates

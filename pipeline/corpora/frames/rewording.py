@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable
 from posixpath import basename, dirname, join, relpath, splitext
 
-from pipeline.corpora.frames.checks import plate_text
-from pipeline.corpora.frames.records import ABSOLUTE, PICTURES, Corners, Dataset, Frame, folded, stem
-from pipeline.plate import FOLD, SEPARATORS, characters
+from platemint.pipeline.corpora.frames.checks import plate_text
+from platemint.pipeline.corpora.frames.records import ABSOLUTE, PICTURES, Corners, Dataset, Frame, folded, stem
+from platemint.pipeline.plate import FOLD, SEPARATORS, characters
 
 # Shorter texts stand in many a name by chance: they count only between characters that are neither letter nor digit.
 _TELLING = 5

@@ -15,11 +15,11 @@ import json
 import re
 from collections.abc import Iterator
 
-from pipeline.corpora import table
-from pipeline.corpora.frames.records import Corners, Folder, Mark, Refused, bounds, box, numbers, points
-from pipeline.corpora.frames.rewording import Rewording
-from pipeline.corpora.labels import SPLIT, standard_split
-from pipeline.corpora.table import Columns, Row, columns_of
+from platemint.pipeline.corpora import table
+from platemint.pipeline.corpora.frames.records import Corners, Folder, Mark, Refused, bounds, box, numbers, points
+from platemint.pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.corpora.labels import SPLIT, standard_split
+from platemint.pipeline.corpora.table import Columns, Row, columns_of
 
 _FIRST = 1 << 20  # bytes that hold a header or a first row
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pipeline.corpora.frames.records import Corners, Folder, Mark, area, box, numbers, overlap, points
-from pipeline.corpora.frames.rewording import Rewording
-from pipeline.plate import characters
+from platemint.pipeline.corpora.frames.records import Corners, Folder, Mark, area, box, numbers, overlap, points
+from platemint.pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.plate import characters
 
 WITHIN = 0.8  # least part of the characters' common box that lies in the plate's
 _LINE = re.compile(r"(?P<key>\s*(?P<word>[^:\s]+)[^:\n]*:[ \t]*)(?P<value>.*?)(?P<end>\s*)")

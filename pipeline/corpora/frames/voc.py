@@ -15,8 +15,8 @@ from posixpath import basename
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape, unescape
 
-from pipeline.corpora.frames.checks import turn_of
-from pipeline.corpora.frames.records import (
+from platemint.pipeline.corpora.frames.checks import turn_of
+from platemint.pipeline.corpora.frames.records import (
     PLATE,
     TEXT_KEYS,
     Corners,
@@ -30,8 +30,8 @@ from pipeline.corpora.frames.records import (
     points,
     stem,
 )
-from pipeline.corpora.frames.rewording import Rewording
-from pipeline.plate import LONGEST, characters, normalise, unspellable
+from platemint.pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.plate import LONGEST, characters, normalise, unspellable
 
 CORNERS = tuple(f"{axis}{i}" for i in range(1, 5) for axis in "xy")
 SIDES = ("xmin", "ymin", "xmax", "ymax")

@@ -15,10 +15,20 @@ from posixpath import basename
 from typing import NamedTuple
 
 import yaml
-
-from pipeline.corpora.frames.records import AGREED, Corners, Folder, Mark, Refused, bounds, box, iou, numbers, points
-from pipeline.corpora.frames.rewording import Rewording
-from pipeline.plate import PlatemintError
+from platemint.pipeline.corpora.frames.records import (
+    AGREED,
+    Corners,
+    Folder,
+    Mark,
+    Refused,
+    bounds,
+    box,
+    iou,
+    numbers,
+    points,
+)
+from platemint.pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.plate import PlatemintError
 
 SETTINGS = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
 _WITHIN = 0.8  # least part that a box has of what it and its key points cover: these may stick out a little
