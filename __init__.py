@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from platemint.pipeline.anonymize import anonymize as anonymize
+    from platemint.pipeline.anonymize.anonymizer import anonymize as anonymize
     from platemint.pipeline.edit import Editor as Editor
     from platemint.pipeline.plate import Plate as Plate
     from platemint.pipeline.plate import PlatemintError as PlatemintError

@@ -226,7 +226,7 @@ def anonymize(
     """
     import json
 
-    from platemint.pipeline.anonymize import Anonymizer, anonymize, may_leave
+    from platemint.pipeline.anonymize.anonymizer import Anonymizer, anonymize, may_leave
     from platemint.pipeline.corpora.frames import NAMED_BY
 
     given = {"source.path": corpus, "source.format": form, "out": out, "key_file": key_file, "on_doubt": on_doubt}
@@ -372,15 +372,15 @@ def inspect(corpus, against, picture, target, as_json) -> None:
     """
     import json
 
-    from platemint.pipeline.inspect import inspect, table
-    from platemint.pipeline.shares import read_target
+    from platemint.pipeline.balance.shares import read_target
+    from platemint.pipeline.report.inspect import inspect, table
 
     if picture and picture.suffix.lower() != ".png":
         raise click.BadParameter(f"{picture}: the picture is a PNG, its name ends in .png", param_hint="--picture")
     target = read_target(target)
     report = inspect(corpus, against, target)
     if picture:
-        from platemint.pipeline.heatmap import draw
+        from platemint.pipeline.report.heatmap import draw
         from platemint.pipeline.write import encode, replace
 
         replace(picture, encode(draw(report), "png", 0))
@@ -394,7 +394,7 @@ def grammar(spec) -> None:
 
     SPEC is faker:LOCALE, the name or file of a layout, or a corpus, whose labels' patterns are read off.
     """
-    from platemint.pipeline.grammar import read_grammar, table
+    from platemint.pipeline.balance.grammar import read_grammar, table
 
     click.echo(table(read_grammar(spec)))
 
@@ -412,7 +412,7 @@ def verify(run, against, form, classes) -> None:
     name or byte, no metadata, nothing changed outside of plates, figures as audit.json has them; faults name real texts
     and are not for passing on. Exit code 1 on any fault.
     """
-    from platemint.pipeline.against import verify_against
+    from platemint.pipeline.anonymize.compare import verify_against
     from platemint.pipeline.verify import verify
 
     if (form or classes) and not against:
@@ -443,7 +443,7 @@ def edits(checkpoint, reader, source, split, count, seed, out) -> None:
     Pairs are rendered from layouts and fonts outside of training, and compared with the true target. Real plates are
     read before and after. Every figure stands beside that of a copy of the source.
     """
-    from platemint.pipeline.evaluate import Edits, as_text, evaluate
+    from platemint.pipeline.evaluate.edits import Edits, as_text, evaluate
     from platemint.pipeline.recipe import Edit
 
     given = {"checkpoint": checkpoint, "reader": reader}
@@ -468,7 +468,7 @@ def leak(source, checkpoint, reader, split, count, steps, seed, as_json) -> None
     """
     import json
 
-    from platemint.pipeline.leak import Leak, as_text, evaluate
+    from platemint.pipeline.evaluate.leak import Leak, as_text, evaluate
     from platemint.pipeline.recipe import Edit
 
     given = {"checkpoint": checkpoint, "reader": reader}

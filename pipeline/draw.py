@@ -20,9 +20,9 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import numpy as np
-from platemint.pipeline.balance import count_table, deck, largest_remainder, lattice, spread, whole
+from platemint.pipeline.balance.quotas import Deck, Wish, group_weights
+from platemint.pipeline.balance.rounding import count_table, deck, largest_remainder, lattice, spread, whole
 from platemint.pipeline.plate import PlatemintError, characters
-from platemint.pipeline.quotas import Deck, Wish, group_weights
 
 if TYPE_CHECKING:
     from platemint.pipeline.sample import Group

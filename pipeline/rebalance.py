@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from platemint.pipeline.balance import divergence, entropy, largest_remainder
+from platemint.pipeline.balance.quotas import Deck, group_weights
+from platemint.pipeline.balance.rounding import divergence, entropy, largest_remainder
 from platemint.pipeline.plate import PlatemintError
-from platemint.pipeline.quotas import Deck, group_weights
 from platemint.pipeline.shard import Stages
 
 MOST = 100_000_000  # plates that are thought of at all

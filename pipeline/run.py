@@ -13,14 +13,14 @@ from typing import TextIO
 
 import numpy as np
 from platemint.pipeline import engines, lock, write
-from platemint.pipeline.card import card
+from platemint.pipeline.balance.forbidden import forbidden_texts
+from platemint.pipeline.balance.swaps import Rules
+from platemint.pipeline.dataset_card import card
 from platemint.pipeline.draw import Taken, Targets, draw_targets, quotas
-from platemint.pipeline.forbid import forbidden_texts
 from platemint.pipeline.plate import PlatemintError, Readings
 from platemint.pipeline.progress import Progress
 from platemint.pipeline.recipe import NOT_IN_HASH, GenerateRecipe, dump, recipe_hash
 from platemint.pipeline.shard import Shard, Stages, mint, run_shard, take
-from platemint.pipeline.trade import Rules
 from platemint.pipeline.versions import changed, versions
 
 TRIAL = 8  # plates minted for an estimate

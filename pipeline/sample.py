@@ -16,10 +16,10 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
-from platemint.pipeline.balance import spread
+from platemint.pipeline.balance.grammar import letters_in_use, of_layout, pattern, positions_like, read_grammar
+from platemint.pipeline.balance.rounding import spread
 from platemint.pipeline.corpora import Corpus, Label, read_corpus
 from platemint.pipeline.corpora.labels import standard_split
-from platemint.pipeline.grammar import letters_in_use, of_layout, pattern, positions_like, read_grammar
 from platemint.pipeline.plate import Failure, Plate, PlatemintError, characters, normalise
 from platemint.pipeline.recipe import GenerateRecipe, nearest
 

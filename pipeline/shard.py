@@ -17,12 +17,12 @@ from time import perf_counter
 
 import numpy as np
 from platemint.pipeline import write
+from platemint.pipeline.balance.quotas import Wish, had
+from platemint.pipeline.balance.shares import read_target
+from platemint.pipeline.balance.swaps import PATIENCE, Rules, Trader
 from platemint.pipeline.draw import Targets, quotas
 from platemint.pipeline.plate import Plate, PlatemintError, same_reading
-from platemint.pipeline.quotas import Wish, had
 from platemint.pipeline.recipe import GenerateRecipe, recipe_hash
-from platemint.pipeline.shares import read_target
-from platemint.pipeline.trade import PATIENCE, Rules, Trader
 from platemint.pipeline.versions import versions
 
 THREADS = 4  # that fetch sources and encode results beside the network

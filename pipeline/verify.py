@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 from platemint.pipeline import write
+from platemint.pipeline.balance.quotas import Wish
+from platemint.pipeline.balance.shares import Target
 from platemint.pipeline.plate import PlatemintError, Readings
-from platemint.pipeline.quotas import Wish
 from platemint.pipeline.recipe import GenerateRecipe, load_recipe, recipe_hash
 from platemint.pipeline.run import add_quotas, by_position, fingerprint, manifest, read_json
 from platemint.pipeline.shard import why_missing
-from platemint.pipeline.shares import Target
 
 
 @dataclass

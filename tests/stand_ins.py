@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from platemint.pipeline.anonymize import Anonymizer, anonymize
+from platemint.pipeline.anonymize.anonymizer import Anonymizer, anonymize
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.plate import DIGITS, LETTERS, Plate, same_reading
 from platemint.pipeline.recipe import AnonymizeRecipe, GenerateRecipe

@@ -9,11 +9,11 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from platemint import run_pipeline
-from platemint.pipeline import anonymize as module
-from platemint.pipeline.against import _is_ours, verify_against
+from platemint.pipeline.anonymize import anonymizer as module
+from platemint.pipeline.anonymize.compare import _is_ours, verify_against
+from platemint.pipeline.anonymize.search import Hit
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.recipe import AnonymizeRecipe
-from platemint.pipeline.scan import Hit
 from stand_ins import Agrees, edit
 
 BOX = (40, 30, 70, 26)  # x, y, width, height

@@ -15,18 +15,18 @@ import pytest
 import stand_ins
 from PIL import Image
 from platemint import run_pipeline
-from platemint.pipeline.against import verify_against
-from platemint.pipeline.anonymize import ENCODED, MARK
+from platemint.pipeline.anonymize.anonymizer import ENCODED, MARK
+from platemint.pipeline.anonymize.compare import verify_against
+from platemint.pipeline.anonymize.picture import open_picture
+from platemint.pipeline.anonymize.pseudonyms import Keyed, read_key
+from platemint.pipeline.anonymize.search import scan
 from platemint.pipeline.corpora.frames import open_dataset, rewrite
+from platemint.pipeline.corpora.rectify import views_of
 from platemint.pipeline.filter import Filter
-from platemint.pipeline.picture import open_picture
 from platemint.pipeline.plate import PlatemintError, Readings, characters, same_reading
-from platemint.pipeline.pseudonym import Keyed, read_key
 from platemint.pipeline.recipe import AnonymizeRecipe
 from platemint.pipeline.render import load_layouts, photograph, random_text
 from platemint.pipeline.sample import FORMATS
-from platemint.pipeline.scan import scan
-from platemint.pipeline.view import views_of
 from stand_ins import Stamps, anonymized, frames, stamped, write_target
 
 HERE = Path(__file__).parent
@@ -406,7 +406,7 @@ def test_memory_is_bound_by_pixels_too(tmp_path, monkeypatch):
 
     assert anonymized(corpus, tmp_path / "1", Watched)["plates"]["replaced"] == 20 and together == [16, 4]
     together.clear()
-    monkeypatch.setattr("platemint.pipeline.anonymize.PIXELS", 3 * 240 * 100 - 1)
+    monkeypatch.setattr("platemint.pipeline.anonymize.anonymizer.PIXELS", 3 * 240 * 100 - 1)
     assert anonymized(corpus, tmp_path / "2", Watched)["plates"]["replaced"] == 20 and together == [3] * 6 + [2]
 
 
@@ -619,7 +619,7 @@ class Quotes(Stamps):
 @pytest.mark.parametrize("fault", [PlatemintError, KeyError, OSError, MemoryError, cv2.error])
 def test_faults_in_the_middle_of_a_run_quote_nothing(call, awkward, tmp_path, monkeypatch, fault):
     monkeypatch.setattr(Quotes, "fault", fault, raising=False)
-    monkeypatch.setattr("platemint.pipeline.anonymize.Anonymizer", Quotes)
+    monkeypatch.setattr("platemint.pipeline.anonymize.anonymizer.Anonymizer", Quotes)
     result = call(awkward, "--out", tmp_path / "out")
     assert result.exit_code == (2 if fault is PlatemintError else 1)
     assert quoted(result) == [] and "Traceback" not in result.output
@@ -634,7 +634,7 @@ def test_faults_of_names_and_of_writing_quote_nothing(call, tmp_path, monkeypatc
 
     corpus = dataset(tmp_path / "in", {"picture-0": ["ABC1234"], "picture-1": ["XYZ-777"]})
     with monkeypatch.context() as patch:
-        patch.setattr("platemint.pipeline.anonymize.rewrite", collide)
+        patch.setattr("platemint.pipeline.anonymize.anonymizer.rewrite", collide)
         result = call(corpus, "--out", tmp_path / "out")
     assert result.exit_code == 2 and quoted(result) == [] and "without plates" in result.stderr
     rename = os.replace
@@ -652,7 +652,7 @@ def test_faults_of_names_and_of_writing_quote_nothing(call, tmp_path, monkeypatc
 def test_a_text_that_is_found_in_the_output_is_exit_code_1(call, tmp_path, monkeypatch):
     corpus = dataset(tmp_path / "in", {"a": ["ABC1234"]})
     monkeypatch.setattr(
-        "platemint.pipeline.anonymize.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
+        "platemint.pipeline.anonymize.anonymizer.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
     )
     result = call(corpus, "--out", tmp_path / "out")
     assert result.exit_code == 1 and json.loads(result.stdout)["source_texts"]["found"] == 1
@@ -668,7 +668,7 @@ def test_the_marks_own_name_is_no_plate(tmp_path):
 def test_what_must_not_be_passed_on_keeps_its_mark_and_can_be_made_again(call, tmp_path, monkeypatch):
     corpus, out = dataset(tmp_path / "in", {"a": ["ABC1234"]}), tmp_path / "out"
     monkeypatch.setattr(
-        "platemint.pipeline.anonymize.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
+        "platemint.pipeline.anonymize.anonymizer.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
     )
     result = call(corpus, "--out", out, "--list", tmp_path / "list")
     assert result.exit_code == 1 and (out / MARK).is_dir() and (out / "audit.json").is_file()
@@ -676,7 +676,7 @@ def test_what_must_not_be_passed_on_keeps_its_mark_and_can_be_made_again(call, t
     assert any(f.startswith(".anonymizing: the run has not ended") for f in faults)
     assert any(f.startswith("a.txt: spells ABC1234") for f in faults)
     monkeypatch.undo()
-    monkeypatch.setattr("platemint.pipeline.anonymize.Anonymizer", Stamps)
+    monkeypatch.setattr("platemint.pipeline.anonymize.anonymizer.Anonymizer", Stamps)
     result = call(corpus, "--out", out, "--list", tmp_path / "list")
     assert result.exit_code == 0 and not result.stderr and not (out / MARK).exists() and is_clean(out)
     assert verify_against(out, corpus).faults == []
@@ -786,8 +786,8 @@ KILLS = """
 import os, random, signal, sys, time
 from pathlib import Path
 import cv2
-from platemint.pipeline.anonymize import ENCODED, MARK
-from platemint.pipeline.scan import scan
+from platemint.pipeline.anonymize.anonymizer import ENCODED, MARK
+from platemint.pipeline.anonymize.search import scan
 from stand_ins import anonymized, frames, stamped
 
 texts = [f"KLM{k}" for k in range(1000, 1040)]

@@ -4,9 +4,9 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from platemint.pipeline.anonymize import LOOKS, made_with
-from platemint.pipeline.audit_page import page, settings
+from platemint.pipeline.anonymize.anonymizer import LOOKS, made_with
 from platemint.pipeline.recipe import AnonymizeRecipe
+from platemint.pipeline.report.audit_page import page, settings
 
 AUDIT = {
     "plates": {"replaced": 1234, "redacted": 5, "withheld": 0},

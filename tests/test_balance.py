@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from platemint.pipeline.balance import (
+from platemint.pipeline.balance.rounding import (
     Infeasible,
     apportion,
     count_table,

@@ -10,10 +10,10 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from platemint.pipeline.against import verify_against
+from platemint.pipeline.anonymize.compare import verify_against
+from platemint.pipeline.anonymize.detector import GRAY, Detector, covered, letterboxed, look
 from platemint.pipeline.corpora.frames import Frame, Spot, open_dataset, rewrite
 from platemint.pipeline.corpora.frames.records import box
-from platemint.pipeline.detector import GRAY, Detector, covered, letterboxed, look
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.recipe import Detect
 from stand_ins import anonymized, frames
@@ -357,7 +357,7 @@ def test_where_every_plate_is_covered_all_is_well(call, corpus, model, tmp_path)
 
 def test_a_text_in_the_output_is_worse_than_an_uncovered_plate(call, corpus, model, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "platemint.pipeline.anonymize.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
+        "platemint.pipeline.anonymize.anonymizer.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
     )
     assert call(corpus, "--out", tmp_path / "out", "--detector", model).exit_code == 1
 

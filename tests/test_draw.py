@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from platemint.pipeline.balance import largest_remainder
+from platemint.pipeline.balance.rounding import largest_remainder
 from platemint.pipeline.draw import draw_targets, quotas
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, PlatemintError
 from platemint.pipeline.sample import Group

@@ -10,8 +10,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 from platemint import run_pipeline
-from platemint.pipeline import evaluate as ev
-from platemint.pipeline import metrics
+from platemint.pipeline.evaluate import edits as ev
+from platemint.pipeline.evaluate import metrics
 from platemint.pipeline.plate import Plate, PlatemintError, characters
 from platemint.pipeline.render import load_layouts, render_plate
 from platemint.pipeline.render.glyphs import FONTS, HELD_OUT_FONTS

@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 import pytest
+from platemint.pipeline.corpora.extent import whole
 from platemint.pipeline.corpora.frames import Spot
-from platemint.pipeline.extent import whole
-from platemint.pipeline.view import views_of
+from platemint.pipeline.corpora.rectify import views_of
 
 LEFT, TOP, RIGHT, BOTTOM = 150, 120, 450, 190  # of the plate in the frame
 FIRST, LAST, HIGHEST, LOWEST = 177, 426, 145, 171  # where its characters begin and end

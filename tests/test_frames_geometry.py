@@ -369,7 +369,7 @@ def test_a_format_without_classes_has_none_to_name(tmp_path):
 
 
 def test_the_program_takes_classes_and_the_copy_is_checked_with_them(call, tmp_path):
-    from platemint.pipeline.against import verify_against
+    from platemint.pipeline.anonymize.compare import verify_against
 
     pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
     root = make(tmp_path / "in", in_coco(["car", "number"], 0, 1) | {"1.jpg": None})

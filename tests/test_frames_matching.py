@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from platemint.pipeline.anonymize import MARK
+from platemint.pipeline.anonymize.anonymizer import MARK
 from platemint.pipeline.corpora.frames import open_dataset, rewrite
 from platemint.pipeline.plate import PlatemintError
 from stand_ins import stamp, stamped

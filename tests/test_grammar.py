@@ -8,8 +8,8 @@ import pytest
 from faker import Faker
 from hypothesis import given
 from hypothesis import strategies as st
-from platemint.pipeline import grammar as module
-from platemint.pipeline.grammar import (
+from platemint.pipeline.balance import grammar as module
+from platemint.pipeline.balance.grammar import (
     LEFT_OUT,
     Form,
     Grammar,

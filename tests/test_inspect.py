@@ -15,11 +15,11 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from platemint import run_pipeline
-from platemint.pipeline.heatmap import DOUBLINGS, EMPTY, MARK, PALE, PAPER, colour, draw, sheet_of
-from platemint.pipeline.inspect import inspect, table
+from platemint.pipeline.balance.shares import Target, read_target
 from platemint.pipeline.plate import ALPHABET, DIGITS, LETTERS, PROVINCES, PlatemintError, canonical
-from platemint.pipeline.shares import Target, read_target
-from platemint.pipeline.twins import SHOWN, twins
+from platemint.pipeline.report.heatmap import DOUBLINGS, EMPTY, MARK, PALE, PAPER, colour, draw, sheet_of
+from platemint.pipeline.report.inspect import inspect, table
+from platemint.pipeline.report.near_duplicates import SHOWN, twins
 
 texts_of_plates = st.lists(st.text("AB0189-·京沪", min_size=1, max_size=9), min_size=1, max_size=40)
 

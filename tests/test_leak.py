@@ -8,9 +8,10 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 from platemint import run_pipeline
-from platemint.pipeline import anonymize, leak
+from platemint.pipeline.anonymize import anonymizer as anonymize
 from platemint.pipeline.edit import load_network, resize
-from platemint.pipeline.leak import Attack, Leak, Specimen, agreement
+from platemint.pipeline.evaluate import leak
+from platemint.pipeline.evaluate.leak import Attack, Leak, Specimen, agreement
 from platemint.pipeline.plate import PlatemintError, canonical
 from platemint.pipeline.recipe import Edit
 from platemint.pipeline.render import load_layouts, random_text, render_plate

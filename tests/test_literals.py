@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from platemint.pipeline.against import verify_against
-from platemint.pipeline.anonymize import MARK
-from platemint.pipeline.scan import scan
+from platemint.pipeline.anonymize.anonymizer import MARK
+from platemint.pipeline.anonymize.compare import verify_against
+from platemint.pipeline.anonymize.search import scan
 from stand_ins import anonymized, frames
 
 OF_THE_FORMAT = {  # name: (file, what it holds, texts that it holds as literals)

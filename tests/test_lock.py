@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 from platemint.pipeline import lock
-from platemint.pipeline.against import verify_against
-from platemint.pipeline.anonymize import MARK
+from platemint.pipeline.anonymize.anonymizer import MARK
+from platemint.pipeline.anonymize.compare import verify_against
+from platemint.pipeline.anonymize.search import scan
 from platemint.pipeline.plate import Failure, PlatemintError
-from platemint.pipeline.scan import scan
 from platemint.pipeline.verify import verify
 from stand_ins import frames
 
@@ -27,7 +27,8 @@ SLOWLY = """
 import sys, time
 import stand_ins
 from platemint import run_pipeline
-from platemint.pipeline import anonymize, edit_folder, shard, train
+from platemint.pipeline import edit_folder, shard, train
+from platemint.pipeline.anonymize import anonymizer as anonymize
 
 def slow(edit, seconds):
     def edited(*args):

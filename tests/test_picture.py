@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
-from platemint.pipeline.picture import open_picture, shown
-from platemint.pipeline.segments import metadata_of
+from platemint.pipeline.anonymize.file_parts import metadata_of
+from platemint.pipeline.anonymize.picture import open_picture, shown
 
 SHAPE = (96, 160)
 GRAINY = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), np.uint8)
@@ -260,7 +260,7 @@ def test_a_file_that_is_gone_is_refused(tmp_path):
 
 PEAK = """
 import pathlib, re, sys
-from platemint.pipeline.picture import open_picture, shown
+from platemint.pipeline.anonymize.picture import open_picture, shown
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from platemint.pipeline.grammar import positions_like
+from platemint.pipeline.anonymize.pseudonyms import ATTEMPTS, KEY_BYTES, Drawn, Forbidden, Keyed, read_key
+from platemint.pipeline.anonymize.search import scan
+from platemint.pipeline.balance.grammar import positions_like
 from platemint.pipeline.plate import DIGITS, LETTERS, PlatemintError, canonical, characters
-from platemint.pipeline.pseudonym import ATTEMPTS, KEY_BYTES, Drawn, Forbidden, Keyed, read_key
 from platemint.pipeline.recipe import Draw
-from platemint.pipeline.scan import scan
 
 ROOT = Path(__file__).parents[1]
 KEY, OTHER = bytes(range(KEY_BYTES)), bytes(KEY_BYTES)
@@ -154,7 +154,9 @@ def test_characters_of_pseudonyms_are_spread_evenly():
 
 
 def test_the_same_key_in_another_process():
-    code = f"from platemint.pipeline.pseudonym import *; print(Keyed({KEY!r}, Forbidden(()))('ABC-1234', 'x'))"
+    code = (
+        f"from platemint.pipeline.anonymize.pseudonyms import *; print(Keyed({KEY!r}, Forbidden(()))('ABC-1234', 'x'))"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert run.stdout.strip() == Keyed(KEY, NOTHING)("ABC-1234", "y") == "FYX-0452"  # as in every version to come
 

@@ -7,16 +7,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from platemint.pipeline.against import verify_against
+from platemint.pipeline.anonymize.compare import verify_against
+from platemint.pipeline.anonymize.picture import open_picture
+from platemint.pipeline.anonymize.read_texts import LOOKS, sure
+from platemint.pipeline.anonymize.search import scan
 from platemint.pipeline.corpora.frames import open_dataset, rewrite
+from platemint.pipeline.corpora.rectify import views_of
 from platemint.pipeline.filter import Filter
-from platemint.pipeline.picture import open_picture
 from platemint.pipeline.plate import Readings, characters
-from platemint.pipeline.read_plates import LOOKS, sure
 from platemint.pipeline.recipe import AnonymizeRecipe
 from platemint.pipeline.recipe import Filter as Limits
-from platemint.pipeline.scan import scan
-from platemint.pipeline.view import views_of
 from stand_ins import Stamps, anonymized, frames, stamped
 from test_detector import finder, framed
 
@@ -275,7 +275,7 @@ def test_no_new_text_may_read_like_one_that_was_read(tmp_path):
 
 def test_a_text_that_was_read_is_searched_for(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "platemint.pipeline.anonymize.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
+        "platemint.pipeline.anonymize.anonymizer.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
     )
     corpus = dataset(tmp_path / "in", "coco")
     audit = anonymized(corpus, tmp_path / "out", read_texts=True)

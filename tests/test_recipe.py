@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from platemint.pipeline.anonymize import anonymize
+from platemint.pipeline.anonymize.anonymizer import anonymize
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.recipe import (
     AnonymizeRecipe,
@@ -162,7 +162,7 @@ def test_anonymize_reads_every_field_that_its_recipe_takes(read, untrained, tmp_
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        patch.setattr("platemint.pipeline.anonymize.LEGIBLE", 0.0)  # to an untrained reader
+        patch.setattr("platemint.pipeline.anonymize.anonymizer.LEGIBLE", 0.0)  # to an untrained reader
         read.clear()
         anonymize(made)
     unread = {f"{kind.__name__}.{name}" for kind, name in sections(AnonymizeRecipe) - read}

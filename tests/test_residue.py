@@ -5,11 +5,11 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from platemint.pipeline.anonymize.residue import LIMIT, UNTOUCHED, erased, in_view, spread, untouched
 from platemint.pipeline.edit import Editor, unlike
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.plate import Plate, canonical
 from platemint.pipeline.recipe import Edit, Limits
-from platemint.pipeline.residue import LIMIT, UNTOUCHED, erased, in_view, spread, untouched
 
 PLATES = ("ABK4572", "KTR8241", "ZEN3658", "HM624RB")
 

@@ -9,9 +9,9 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
+from platemint.pipeline.anonymize.file_parts import metadata_of
+from platemint.pipeline.anonymize.search import BLOCK, scan
 from platemint.pipeline.plate import LETTERS, PlatemintError
-from platemint.pipeline.scan import BLOCK, scan
-from platemint.pipeline.segments import metadata_of
 from platemint.pipeline.write import encode
 
 PLATE, CHINESE = "ABC-1234", "皖A·12345"

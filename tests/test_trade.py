@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from platemint.pipeline import run
+from platemint.pipeline.balance.quotas import Wish
+from platemint.pipeline.balance.swaps import Rules, Trader
 from platemint.pipeline.draw import Taken, draw_targets
 from platemint.pipeline.plate import DIGITS, LETTERS, Readings, characters
-from platemint.pipeline.quotas import Wish
 from platemint.pipeline.recipe import Balance
 from platemint.pipeline.sample import Group
 from platemint.pipeline.shard import MOST_OFTEN, Shard, run_shard, take
-from platemint.pipeline.trade import Rules, Trader
 from platemint.pipeline.verify import verify
 from stand_ins import Lucky, Sources, recipe
 from test_verify import edit_json

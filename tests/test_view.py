@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 import pytest
-from platemint.pipeline.anonymize import redacted
+from platemint.pipeline.anonymize.anonymizer import redacted
 from platemint.pipeline.corpora.frames import Spot
-from platemint.pipeline.view import LEAST, MOST, overlapping, views_of
+from platemint.pipeline.corpora.rectify import LEAST, MOST, overlapping, views_of
 
 WIDTH, HEIGHT = 900, 640
 FRAME = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)

@@ -32,8 +32,7 @@ from platemint.pipeline.edit import (
     load_network,
     network_input,
 )
-from platemint.pipeline.filter import likelihood
-from platemint.pipeline.metrics import (
+from platemint.pipeline.evaluate.metrics import (
     colour_difference,
     distance,
     edited_region,
@@ -45,6 +44,7 @@ from platemint.pipeline.metrics import (
     unit,
     within_one,
 )
+from platemint.pipeline.filter import likelihood
 from platemint.pipeline.plate import Plate, Readings, same_reading, spell_like
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import Edit, GenerateRecipe, Source

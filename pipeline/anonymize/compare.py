@@ -17,23 +17,23 @@ from typing import TextIO
 import cv2
 import numpy as np
 from PIL import Image
-from platemint.pipeline.anonymize import AUDIT, MARK, PAGE
-from platemint.pipeline.audit_page import GIVEN_UP, HEAD, own_words
+from platemint.pipeline.anonymize.anonymizer import AUDIT, MARK, PAGE
+from platemint.pipeline.anonymize.file_parts import UNKNOWN, metadata_of
+from platemint.pipeline.anonymize.not_replaced import ASIDE, PICTURE
+from platemint.pipeline.anonymize.picture import Picture, differing, open_picture, shown
+from platemint.pipeline.anonymize.residue import UNTOUCHED, untouched
+from platemint.pipeline.anonymize.search import Hit, Scan, scan
 from platemint.pipeline.corpora.frames import BARE, LAST, Dataset, Frame, Spot, open_dataset
 from platemint.pipeline.corpora.frames.checks import SAME_PLATE
 from platemint.pipeline.corpora.frames.pictures import numbered
 from platemint.pipeline.corpora.frames.records import Corners, box, iou
+from platemint.pipeline.corpora.rectify import View, views_of
 from platemint.pipeline.filter import Filter
-from platemint.pipeline.given_up import ASIDE, PICTURE
-from platemint.pipeline.picture import Picture, differing, open_picture, shown
 from platemint.pipeline.plate import Plate, PlatemintError, Readings, canonical, characters, same_reading
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import Edit, Limits
-from platemint.pipeline.residue import UNTOUCHED, untouched
+from platemint.pipeline.report.audit_page import GIVEN_UP, HEAD, own_words
 from platemint.pipeline.run import read_json
-from platemint.pipeline.scan import Hit, Scan, scan
-from platemint.pipeline.segments import UNKNOWN, metadata_of
-from platemint.pipeline.view import View, views_of
 
 OWN = (AUDIT, PAGE)  # files of an anonymized folder that its audit does not count: they are written after it
 BLOCK = 16  # pixels that a JPEG codes together, of each side, where its colours are stored at half the size

@@ -12,17 +12,17 @@ from dataclasses import dataclass, field, replace
 from typing import TextIO
 
 import numpy as np
+from platemint.pipeline.anonymize.detector import Detector, covered
+from platemint.pipeline.anonymize.picture import open_picture
 from platemint.pipeline.corpora.frames import FORMATS, WITHOUT_TEXT, Dataset, Frame, Spot
 from platemint.pipeline.corpora.frames.finds import homes
 from platemint.pipeline.corpora.frames.records import bounds, box
-from platemint.pipeline.detector import Detector, covered
+from platemint.pipeline.corpora.rectify import views_of
 from platemint.pipeline.edit import batched
 from platemint.pipeline.filter import Filter
-from platemint.pipeline.picture import open_picture
 from platemint.pipeline.plate import LONGEST, behind_province, same_reading
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import AnonymizeRecipe
-from platemint.pipeline.view import views_of
 
 LOOKS = (1.0, 0.94, 1.12)  # scales of a plate's outline: a box that cuts a character off is found out by a wider look
 LEAST = 5  # characters, a province left out: fewer are often a part of a plate

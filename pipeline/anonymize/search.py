@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from platemint.pipeline.literals import literals
+from platemint.pipeline.anonymize.file_parts import PIXELS, Bytes, Segment, inflated, mapped, segments
+from platemint.pipeline.anonymize.literals import literals
 from platemint.pipeline.plate import DIGITS, LETTERS, TELLING, PlatemintError, behind_province
-from platemint.pipeline.segments import PIXELS, Bytes, Segment, inflated, mapped, segments
 
 BLOCK = 1 << 18  # bytes searched at once: as many as a processor's cache takes; even, for UTF-16
 OVERLAP = 512  # bytes of the next block searched with it: a text is no longer, whatever is between its characters

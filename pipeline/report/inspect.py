@@ -12,11 +12,11 @@ from pathlib import Path
 from unicodedata import east_asian_width
 
 import numpy as np
-from platemint.pipeline.balance import count_table, divergence, evenness
+from platemint.pipeline.balance.rounding import count_table, divergence, evenness
+from platemint.pipeline.balance.shares import UNIFORM, Target, read_target, shared_by_class
 from platemint.pipeline.corpora import read_corpus
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, SEPARATORS, PlatemintError
-from platemint.pipeline.shares import UNIFORM, Target, read_target, shared_by_class
-from platemint.pipeline.twins import twins
+from platemint.pipeline.report.near_duplicates import twins
 
 CLASSES = {"letters": LETTERS, "digits": DIGITS, "provinces": PROVINCES, "separators": SEPARATORS}
 PATTERN = str.maketrans({c: kind for kind, alphabet in zip("LDP", CLASSES.values()) for c in alphabet})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yaml
 from platemint.pipeline import write
-from platemint.pipeline.balance import evenness
+from platemint.pipeline.balance.rounding import evenness
 from platemint.pipeline.recipe import GenerateRecipe
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))

@@ -15,13 +15,13 @@ from typing import Any, TextIO
 
 import cv2
 import numpy as np
+from platemint.pipeline.anonymize.picture import open_picture
 from platemint.pipeline.corpora.frames import Frame, Spot
 from platemint.pipeline.corpora.frames.records import PLATE, bounds
-from platemint.pipeline.picture import open_picture
+from platemint.pipeline.corpora.rectify import Box
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import Detect
-from platemint.pipeline.view import Box
 
 INSTALL = "pip install -c constraints.txt -e '.[detector]'"
 FORMS = "(n, 7), (1, n, 6) with n up to 1000, and (1, 4 + classes, n) with more places n than classes"

@@ -8,8 +8,8 @@ from itertools import combinations
 
 import cv2
 import numpy as np
+from platemint.pipeline.corpora.extent import whole
 from platemint.pipeline.corpora.frames import Spot
-from platemint.pipeline.extent import whole
 
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of a frame
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
-from platemint.pipeline.segments import Bytes
+from platemint.pipeline.anonymize.file_parts import Bytes
 
 Span = tuple[int, int]
 

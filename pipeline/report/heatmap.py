@@ -12,8 +12,8 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
-from platemint.pipeline.inspect import FIGURES, figure, figures
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES
+from platemint.pipeline.report.inspect import FIGURES, figure, figures
 
 DOUBLINGS = 3  # the scale goes from an eighth of the wanted count to eight times it
 

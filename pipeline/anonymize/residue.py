@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from platemint.models.reader import Reader, align
 from platemint.models.spg import encode_texts, push_pull
+from platemint.pipeline.corpora.strokes import strokes
 from platemint.pipeline.edit import autocast, network_input
 from platemint.pipeline.plate import READABLE, characters
-from platemint.pipeline.strokes import strokes
 
 LIMIT = 0.15  # of a character's strokes: more in view and it may be told; of 514 edits, mended, 508 are below 0.13
 SAME = 0.12  # of the strokes' contrast: what has changed by less is as it was

@@ -21,8 +21,8 @@ from collections.abc import Container, Iterable, Sequence
 from itertools import product
 from pathlib import Path
 
+from platemint.pipeline.balance.grammar import letters_in_use, pattern, positions_like
 from platemint.pipeline.draw import draw_targets
-from platemint.pipeline.grammar import letters_in_use, pattern, positions_like
 from platemint.pipeline.plate import TELLING, PlatemintError, behind_province, canonical, characters, spell_like
 from platemint.pipeline.sample import Group
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from platemint.pipeline.strokes import strokes
+from platemint.pipeline.corpora.strokes import strokes
 
 HEIGHT = 48  # pixels to which a plate is brought
 BESIDE, ABOVE = 34, 14  # pixels of that around it that are looked at

@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from platemint.models.reader import Reader, align, ctc
 from platemint.models.spg import encode_texts
-from platemint.pipeline.anonymize import Anonymizer, Case
+from platemint.pipeline.anonymize.anonymizer import Anonymizer, Case
 from platemint.pipeline.corpora.frames import Dataset, Frame, Spot
 from platemint.pipeline.corpora.frames.records import Folder
 from platemint.pipeline.draw import draw_targets
 from platemint.pipeline.edit import autocast, batched, choose_device, load_network, network_input, resize
-from platemint.pipeline.evaluate import kinds_of
+from platemint.pipeline.evaluate.edits import kinds_of
 from platemint.pipeline.plate import Plate, PlatemintError, Readings, canonical, characters
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import AnonymizeRecipe, Edit, GenerateRecipe, Source

@@ -21,16 +21,21 @@ from typing import TextIO
 
 import cv2
 import numpy as np
-from platemint.pipeline import lock, residue, write
-from platemint.pipeline.audit_page import not_covered, page, settings
+from platemint.pipeline import lock, write
+from platemint.pipeline.anonymize import residue
+from platemint.pipeline.anonymize.detector import Detector, look
+from platemint.pipeline.anonymize.not_replaced import PICTURE, GivenUp, place_of
+from platemint.pipeline.anonymize.picture import Picture, differing, open_picture, shown
+from platemint.pipeline.anonymize.pseudonyms import ATTEMPTS, Drawn, Forbidden, Keyed, read_key
+from platemint.pipeline.anonymize.read_texts import Unknown, completed, is_wanted
+from platemint.pipeline.anonymize.residue import Standing, in_view, spread
+from platemint.pipeline.anonymize.search import Scan, scan
 from platemint.pipeline.corpora.frames import BARE, Dataset, Frame, Spot, open_dataset, rewrite
 from platemint.pipeline.corpora.frames.checks import WITHHELD
-from platemint.pipeline.detector import Detector, look
+from platemint.pipeline.corpora.rectify import Box, View, overlapping, views_of
 from platemint.pipeline.edit import Editor, batched
+from platemint.pipeline.evaluate.metrics import within_one
 from platemint.pipeline.filter import Filter
-from platemint.pipeline.given_up import PICTURE, GivenUp, place_of
-from platemint.pipeline.metrics import within_one
-from platemint.pipeline.picture import Picture, differing, open_picture, shown
 from platemint.pipeline.plate import (
     LONGEST,
     TELLING,
@@ -44,14 +49,10 @@ from platemint.pipeline.plate import (
     unspellable,
 )
 from platemint.pipeline.progress import Count
-from platemint.pipeline.pseudonym import ATTEMPTS, Drawn, Forbidden, Keyed, read_key
-from platemint.pipeline.read_plates import Unknown, completed, is_wanted
 from platemint.pipeline.recipe import AnonymizeRecipe, GenerateRecipe
-from platemint.pipeline.residue import Standing, in_view, spread
+from platemint.pipeline.report.audit_page import not_covered, page, settings
 from platemint.pipeline.run import versions
-from platemint.pipeline.scan import Scan, scan
 from platemint.pipeline.shard import Stages
-from platemint.pipeline.view import Box, View, overlapping, views_of
 
 FRAMES = 16  # pictures in memory at once, at most
 PIXELS = 64_000_000  # of these together, from which on no other one is opened

@@ -16,8 +16,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from platemint.pipeline import write
+from platemint.pipeline.anonymize.pseudonyms import apart
 from platemint.pipeline.plate import PlatemintError
-from platemint.pipeline.pseudonym import apart
 
 COLUMNS = ("id", "picture", "plate", "text", "fate", "reason")
 ASIDE = "set aside"

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
+from platemint.pipeline.balance.quotas import Deck, Wish
 from platemint.pipeline.draw import Taken
 from platemint.pipeline.plate import characters
-from platemint.pipeline.quotas import Deck, Wish
 
 if TYPE_CHECKING:
     from platemint.pipeline.sample import Group

@@ -1,0 +1,1 @@
+"""Characters and their shares: pure functions on texts and arrays."""
