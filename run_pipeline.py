@@ -381,9 +381,9 @@ def inspect(corpus, against, picture, target, as_json) -> None:
     report = inspect(corpus, against, target)
     if picture:
         from platemint.pipeline.report.heatmap import draw
-        from platemint.pipeline.write import encode, replace
+        from platemint.pipeline.storage import encode, write
 
-        replace(picture, encode(draw(report), "png", 0))
+        write(picture, encode(draw(report), "png", 0))
     click.echo(json.dumps(report, ensure_ascii=False, indent=1) if as_json else table(report))
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from platemint.models.spg import Down, Layer, Norm, Residual, conv
 from torch import Tensor, nn
+
+from platemint.models.spg import Down, Layer, Norm, Residual, conv
 
 
 @dataclass(frozen=True)

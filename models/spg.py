@@ -21,8 +21,9 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from platemint.models.cells import covering, even, smooth
 from torch import Tensor, nn
+
+from platemint.models.cells import covering, even, smooth
 
 
 @dataclass(frozen=True)

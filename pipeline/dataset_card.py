@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import yaml
+
 from platemint.pipeline import write
 from platemint.pipeline.balance.rounding import evenness
 from platemint.pipeline.recipe import GenerateRecipe

@@ -13,19 +13,20 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 from random import Random
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from platemint.pipeline.balance.quotas import Deck, Wish, group_weights
 from platemint.pipeline.balance.rounding import count_table, deck, largest_remainder, lattice, spread, whole
-from platemint.pipeline.plate import PlatemintError, characters
+from platemint.pipeline.plate import PlatemintError, Taken, characters
 
 if TYPE_CHECKING:
-    from platemint.pipeline.sample import Group
+    from platemint.pipeline.plate import Group
 
 STAGE = int.from_bytes(b"draw")  # keeps these random numbers apart from other stages' of the same seed
 TRADES = 1_000_000  # most that are tried before mending is given up (some seconds), beside PER_FAULT
@@ -96,21 +97,6 @@ def quotas(targets: Targets, groups: Sequence[Group], wish: Wish | None = None) 
                 if n:
                     counts[character] += n
     return found
-
-
-@dataclass(frozen=True)
-class Taken:
-    """Texts that may not be drawn. planned: those that are drawn already, str (n,), sorted."""
-
-    forbidden: Container[str]
-    reserved: frozenset[str]
-    planned: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=str))
-
-    def __contains__(self, text: str) -> bool:
-        if text in self.forbidden or text in self.reserved:
-            return True
-        place = int(np.searchsorted(self.planned, text)) if len(self.planned) else 0
-        return place < len(self.planned) and self.planned[place] == text
 
 
 @dataclass

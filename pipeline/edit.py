@@ -2,77 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import islice
 
 import cv2
 import numpy as np
 import torch
-from platemint.models import checkpoint
-from platemint.models.spg import SPG, cells, compose, encode_texts, erasure, repaint
-from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, Plate, PlatemintError
-from platemint.pipeline.recipe import Edit, TrainRecipe
 from torch import Tensor
+
+from platemint.models.spg import SPG, cells, compose, encode_texts, erasure, repaint
+from platemint.pipeline.networks import (
+    autocast,
+    batched,
+    choose_device,
+    load_network,
+    network_input,
+)
+from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, Plate, PlatemintError
+from platemint.pipeline.recipe import Edit
 
 QUALITY = 95  # of pictures for people
 # Strokes that the network is not sure of come out soft. Unsharp masking of B_t settles them: of 300 real crops strangers
 # then read 94 % instead of 92 %, both of them 79 % instead of 72 %. (Amount, and deviation in pixels of the network's.)
 SHARPEN, AROUND = 1.2, 1.2
-
-
-def batched(items: Iterable, size: int) -> Iterator[list]:
-    """Lists of at most so many items, in order (itertools has it from Python 3.12 on)."""
-    rest = iter(items)
-    while some := list(islice(rest, size)):
-        yield some
-
-
-def choose_device(options: Edit | TrainRecipe) -> tuple[torch.device, torch.dtype]:
-    """The device and the precision of its convolutions. Raises PlatemintError for a device that is not there.
-
-    auto never takes mps: torch lacks operators there that reading needs, so it has to be asked for.
-    """
-    there = {"cuda": torch.cuda.is_available(), "cpu": True, "mps": torch.backends.mps.is_available()}
-    name = next(n for n in there if there[n]) if options.device == "auto" else options.device
-    if not there[name]:
-        raise PlatemintError(f"device: {name} is not available here; use auto or cpu")
-    fast = {"cuda": lambda: torch.cuda.is_bf16_supported(), "mps": lambda: False, "cpu": _cpu_has_bfloat16}
-    bfloat16 = fast[name]() if options.precision == "auto" else options.precision == "bfloat16"
-    return torch.device(name), torch.bfloat16 if bfloat16 else torch.float32
-
-
-def _cpu_has_bfloat16() -> bool:
-    """Without the instructions, bfloat16 is emulated and slower than float32."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
-    """Convolutions and products in dtype, where that is bfloat16."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=dtype is torch.bfloat16)
-
-
-def load_network(name: str, kind: str, options: Edit):
-    """A network on the chosen device. Raises PlatemintError for a checkpoint missing, broken or of another kind."""
-    device, _ = choose_device(options)
-    torch.set_num_threads(options.threads)
-    try:
-        return checkpoint.load(name, kind).to(device).requires_grad_(False)
-    except checkpoint.CheckpointError as fault:
-        raise PlatemintError(f"edit.{'reader' if kind == 'reader' else 'checkpoint'}: {fault}") from None
-
-
-def network_input(pictures: list[np.ndarray], height: int, width: int, device) -> Tensor:
-    """uint8 pictures (h, w, 3) of any size -> float (B, 3, height, width) in 0..1, stretched, channels_last."""
-    small = np.stack([resize(p, height, width) for p in pictures])
-    return torch.from_numpy(small).to(device).permute(0, 3, 1, 2).float().div(255)
-
-
-def resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Averages where a picture shrinks, interpolates where it grows."""
-    shrink = picture.shape[0] > height and picture.shape[1] > width
-    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
 
 
 class Editor:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+
 from platemint.models.reader import decode
-from platemint.pipeline import lock, write
+from platemint.pipeline import lock, storage, write
 from platemint.pipeline.corpora import gt
-from platemint.pipeline.edit import QUALITY, Editor, autocast, batched, contact_sheet, network_input
+from platemint.pipeline.edit import QUALITY, Editor, contact_sheet
 from platemint.pipeline.filter import Filter
+from platemint.pipeline.networks import autocast, batched, network_input
 from platemint.pipeline.plate import Plate, PlatemintError, characters, normalise, spell_like
 from platemint.pipeline.recipe import Edit, Limits
-from platemint.pipeline.sample import read_picture
+from platemint.pipeline.storage import read_picture
 
 FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}  # that are written, by the name's ending
 SHEET, LABELS, SCORES = "sheet.png", "gt.txt", "scores.csv"
@@ -47,15 +49,15 @@ def _edited(wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, ju
     for some in batched(wanted.items(), editor.options.batch):
         plates = _edit_some(dict(some), folder, editor, judge, aside)
         for file, plate in plates.items():
-            write.replace(out / file, write.encode(plate.image, FORMATS[Path(file).suffix.lower()], QUALITY))
+            storage.write(out / file, storage.encode(plate.image, FORMATS[Path(file).suffix.lower()], QUALITY))
             scored.append(_scores(file, plate))
         shown += list(plates.values())[: SHOWN - len(shown)]
     reasons = "".join(f"\n  {file}: {reason}" for file, reason in aside.items())
     if not scored:
         raise PlatemintError(f"{folder}: not one picture could be edited; {len(aside)} set aside{reasons}")
-    write.replace(out / LABELS, "".join(f"{row['file']} {row['text']}\n" for row in scored))
-    write.replace(out / SCORES, write.table(scored, scored[0]))
-    write.replace(out / SHEET, write.encode(contact_sheet(shown), "png", QUALITY))
+    storage.write(out / LABELS, "".join(f"{row['file']} {row['text']}\n" for row in scored))
+    storage.write(out / SCORES, write.table(scored, scored[0]))
+    storage.write(out / SHEET, storage.encode(contact_sheet(shown), "png", QUALITY))
     doubtful = sum(bool(row["reason"]) for row in scored)
     told = f", {doubtful} of them under the default thresholds (see {SCORES})" if doubtful else ""
     return f"{out}: {len(scored)} plates edited{told}; {len(aside)} set aside{reasons}"

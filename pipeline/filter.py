@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from platemint.models.reader import ctc, decode
 from platemint.models.spg import encode_texts, slot_grid
 from platemint.pipeline import recipe as recipes
-from platemint.pipeline.anonymize.residue import Standing, standing
-from platemint.pipeline.edit import autocast, batched, choose_device, load_network, network_input
+from platemint.pipeline.alignment import Standing, standing
+from platemint.pipeline.networks import autocast, batched, choose_device, load_network, network_input
 from platemint.pipeline.plate import FOLD, SEPARATORS, Plate, canonical
-from torch import Tensor
 
 OFFSET = 38  # of 255, about 0.15: how far the two cuts of the stability score lie from the middle
 

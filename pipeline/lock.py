@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
 from platemint.pipeline.plate import Failure, PlatemintError
 
 LOCK, HOLDER = ".lock", ".lock.json"  # in the folder while it is held; HOLDER says by whom, for people

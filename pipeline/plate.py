@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -14,6 +14,7 @@ DIGITS = "0123456789"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 PROVINCES = "京沪津渝冀晋蒙辽吉黑苏浙皖闽赣鲁豫鄂湘粤桂琼川贵云藏陕甘青宁新"
 SEPARATORS = "-·. "
+KINDS = {"D": DIGITS, "L": LETTERS, "P": PROVINCES, "A": DIGITS + LETTERS}  # of alphabets, in patterns
 READABLE = DIGITS + LETTERS + PROVINCES  # what a reader reads: labels leave separators out
 ALPHABET = READABLE + SEPARATORS  # what the generator can write
 LONGEST = 12  # characters in a text, separators included: as much as the generator can write
@@ -47,7 +48,8 @@ class Plate:
     image: uint8 (H, W, 3), RGB, any size. text: what the picture says, normalised (see `normalise`).
     layout: name of the plate's layout file, "" where unknown. source: opaque id of the photograph it comes from.
     target: what it shall say; "" until drawn. places: float32 (n,), where across the picture the characters of its text
-    stand as far as that is known, in parts of its width, else nan; None where nobody has looked. index, round: which planned target it serves, and at which attempt.
+    stand as far as that is known, in parts of its width, else nan; None where nobody has looked. index, round: which
+    planned target it serves, and at which attempt.
     After edit: image and text are the new ones, original and original_text the source's (in memory only, never
     written), source_mask and target_mask uint8 (H, W), 0..255, at the image's own size, slots float32 (n, 3, 2), where
     each character of the new text stands (see models/spg.py).
@@ -134,3 +136,56 @@ class Readings:
 
     def __contains__(self, text: str) -> bool:
         return canonical(text) in self._canonical
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sources whose new texts are drawn together: one layout, one split, one grammar.
+
+    positions: the alphabet of each character; one character alone is fixed, such as a separator. weight: the group's
+    share of the run, 0..1. sources: number of photographs, 0 for endless (rendered). blocked: words that no text may
+    hold.
+    """
+
+    layout: str
+    split: str
+    positions: tuple[str, ...]
+    weight: float
+    sources: int
+    blocked: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """For messages: layout, split and pattern, as in "us-texas/train/LLLDDDD"."""
+        return f"{self.layout or 'corpus'}/{self.split}/{pattern(self.positions)}"
+
+
+def within_one(a: str, b: str) -> bool:
+    """Whether at most one character changed, added or left out makes a text the other, up to `canonical` spelling."""
+    a, b = sorted((canonical(a), canonical(b)), key=len)
+    i = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), len(a))
+    return a[i + 1 :] == b[i + 1 :] if len(a) == len(b) else a[i:] == b[i + 1 :]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Texts that may not be drawn. planned: those that are drawn already, str (n,), sorted."""
+
+    forbidden: Container[str]
+    reserved: frozenset[str]
+    planned: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=str))
+
+    def __contains__(self, text: str) -> bool:
+        if text in self.forbidden or text in self.reserved:
+            return True
+        place = int(np.searchsorted(self.planned, text)) if len(self.planned) else 0
+        return place < len(self.planned) and self.planned[place] == text
+
+
+def pattern(positions: Iterable[str]) -> str:
+    """A letter per position: D digits, L letters, P provinces, A a mixture; a fixed character stands for itself."""
+    return "".join(alphabet if len(alphabet) == 1 else _kind(alphabet) for alphabet in positions)
+
+
+def _kind(alphabet: str) -> str:
+    return next((kind for kind, whole in KINDS.items() if set(alphabet) <= set(whole)), "A")

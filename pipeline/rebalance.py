@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
 from platemint.pipeline.balance.quotas import Deck, group_weights
 from platemint.pipeline.balance.rounding import divergence, entropy, largest_remainder
 from platemint.pipeline.plate import PlatemintError

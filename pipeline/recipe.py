@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args
 
 import yaml
-from platemint.pipeline.plate import UNREADABLE, PlatemintError
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -21,6 +20,8 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+
+from platemint.pipeline.plate import UNREADABLE, PlatemintError
 
 _PLAINLY = {  # pydantic's own words, where they are not a user's
     "int_type": "must be a whole number",

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
-from platemint.pipeline import engines, lock, write
+
+from platemint.pipeline import engines, lock, storage, write
 from platemint.pipeline.balance.forbidden import forbidden_texts
 from platemint.pipeline.balance.swaps import Rules
 from platemint.pipeline.dataset_card import card
-from platemint.pipeline.draw import Taken, Targets, draw_targets, quotas
-from platemint.pipeline.plate import PlatemintError, Readings
+from platemint.pipeline.draw import Targets, draw_targets, quotas
+from platemint.pipeline.plate import PlatemintError, Readings, Taken
 from platemint.pipeline.progress import Progress
 from platemint.pipeline.recipe import NOT_IN_HASH, GenerateRecipe, dump, recipe_hash
 from platemint.pipeline.shard import Shard, Stages, mint, run_shard, take
+from platemint.pipeline.storage import read_json
 from platemint.pipeline.versions import changed, versions
 
 TRIAL = 8  # plates minted for an estimate
@@ -121,7 +123,7 @@ def plan(stages: Stages) -> Plan:
         "sources": sources.fingerprint,
         "set_aside": len(sources.set_aside),
         "groups": [asdict(group) | {"targets": n} for group, n in zip(sources.groups, planned)],
-        "forbidden": {"texts": len(given), "sha256": write.sha256("\n".join(sorted(given)))},
+        "forbidden": {"texts": len(given), "sha256": storage.sha256("\n".join(sorted(given)))},
         "target": {"by_character": wish.target.by_character, "by_position": wish.target.by_position},
         "have": wish.have,
         "quotas": quotas(targets, sources.groups, wish),
@@ -139,7 +141,7 @@ def _promise(shard: Shard) -> dict:
         "commit": shard.commit,
         "split": shard.split,
         "targets": len(shard.index),
-        "targets_sha256": write.sha256("\n".join(shard.targets.text)),
+        "targets_sha256": storage.sha256("\n".join(shard.targets.text)),
         "real": len(shard.real),
     }
 
@@ -192,12 +194,12 @@ def _real_shards(sources, number: int, rows: int) -> list[Shard]:
 
 def _open_folder(folder: Path, recipe: GenerateRecipe, facts: dict, set_aside: list[dict]) -> None:
     """Makes the folder a run's, and clears what a kill has left."""
-    for part in folder.glob(f"**/.*{write.TEMPORARY}"):
+    for part in folder.glob(f"**/.*{storage.TEMPORARY}"):
         part.unlink()
     if not (folder / "plan.json").exists():
-        write.replace(folder / "plan.json", _json(facts))  # first: it makes the folder a run's
-    write.replace(folder / "recipe.yaml", dump(recipe))
-    write.replace(folder / "set_aside.csv", write.table(set_aside, ("path", "row", "reason")))
+        storage.write(folder / "plan.json", _json(facts))  # first: it makes the folder a run's
+    storage.write(folder / "recipe.yaml", dump(recipe))
+    storage.write(folder / "set_aside.csv", write.table(set_aside, ("path", "row", "reason")))
 
 
 def _refuse_another_run(folder: Path, facts: dict) -> None:
@@ -253,9 +255,9 @@ def _commit(folder: Path, shard: Shard, recipe: GenerateRecipe) -> dict | None:
 
 
 def _finish(folder: Path, recipe: GenerateRecipe, facts: dict, commits: list[dict]) -> Result:
-    total = {"plan_sha256": write.sha256((folder / "plan.json").read_bytes())} | manifest(commits)
-    write.replace(folder / "README.md", card(recipe, facts, total))
-    write.replace(folder / "manifest.json", _json(total))
+    total = {"plan_sha256": storage.sha256((folder / "plan.json").read_bytes())} | manifest(commits)
+    storage.write(folder / "README.md", card(recipe, facts, total))
+    storage.write(folder / "manifest.json", _json(total))
     return Result(
         folder, total["accepted"], total["real"], total["missing"], by_position(total["shortfall"]), total["reasons"]
     )
@@ -287,7 +289,7 @@ def _all_versions(commits: list[dict]) -> dict[str, list[str]]:
 
 def fingerprint(commit: dict) -> str:
     """sha256 of all that a commit says but the seconds it took, which differ from one time to the next."""
-    return write.sha256(json.dumps(commit | {"seconds": {}}, sort_keys=True))
+    return storage.sha256(json.dumps(commit | {"seconds": {}}, sort_keys=True))
 
 
 def add_quotas(tables: Iterable[dict[str, dict[str, int]]]) -> dict[str, dict[str, int]]:
@@ -317,16 +319,6 @@ def by_position(table: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
     merged = add_quotas({key.split("/", 1)[0]: counts} for key, counts in table.items())
     shown = {position: {c: n for c, n in counts.items() if n} for position, counts in merged.items()}
     return {position: counts for position, counts in shown.items() if counts}
-
-
-def read_json(path: Path) -> dict:
-    """A JSON file of the run folder. Raises PlatemintError where it is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PlatemintError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise PlatemintError(f"{path}: is damaged ({error}): restore it, or generate into another folder") from error
 
 
 def _json(data: dict) -> str:

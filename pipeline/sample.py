@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import math
 import os
 import warnings
@@ -12,45 +10,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
-from platemint.pipeline.balance.grammar import letters_in_use, of_layout, pattern, positions_like, read_grammar
+
+from platemint.pipeline.balance.grammar import letters_in_use, of_layout, positions_like, read_grammar
 from platemint.pipeline.balance.rounding import spread
 from platemint.pipeline.corpora import Corpus, Label, read_corpus
 from platemint.pipeline.corpora.labels import standard_split
-from platemint.pipeline.plate import Failure, Plate, PlatemintError, characters, normalise
+from platemint.pipeline.plate import Failure, Group, Plate, PlatemintError, characters, normalise, pattern
 from platemint.pipeline.recipe import GenerateRecipe, nearest
+from platemint.pipeline.storage import read_picture, sha256
 
 STAGE = 1  # in random seeds: no two stages draw the same numbers
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # decoders a stranger's file is let into
-MOST_BYTES = 64 << 20
-MOST_PIXELS = 4_000_000  # a crop of one plate is far smaller; a scene needs its plates cut out first
-LEAST_SIDE, MOST_SIDE = 8, 16_383  # pixels; WebP holds no longer ones, and no plate is that long
 FEW = 8  # photographs: among as many one will take a text that others do not
-
-
-@dataclass(frozen=True)
-class Group:
-    """Sources whose new texts are drawn together: one layout, one split, one grammar.
-
-    positions: the alphabet of each character; one character alone is fixed, such as a separator. weight: the group's
-    share of the run, 0..1. sources: number of photographs, 0 for endless (rendered). blocked: words that no text may
-    hold.
-    """
-
-    layout: str
-    split: str
-    positions: tuple[str, ...]
-    weight: float
-    sources: int
-    blocked: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """For messages: layout, split and pattern, as in "us-texas/train/LLLDDDD"."""
-        return f"{self.layout or 'corpus'}/{self.split}/{pattern(self.positions)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +87,7 @@ class RenderedSources:
         )
         self.texts: frozenset[str] = frozenset()
         self.set_aside: list[dict[str, str]] = []
-        self.fingerprint = _sha256("\n".join(repr(layout) for layout in self.layouts.values()).encode())
+        self.fingerprint = sha256("\n".join(repr(layout) for layout in self.layouts.values()).encode())
 
     def turn(self, group: int, index: int, round: int) -> tuple[int, int]:
         """Every attempt at a target has a plate of its own."""
@@ -128,7 +100,7 @@ class RenderedSources:
         belongs = self.groups[group]
         rng = np.random.default_rng([self.seed, STAGE, group, *turn])
         plate = render_plate(self.layouts[belongs.layout], random_text(belongs.positions, rng), rng)
-        plate.source, plate.split = _sha256(plate.image.tobytes())[:16], belongs.split
+        plate.source, plate.split = sha256(plate.image.tobytes())[:16], belongs.split
         return plate
 
 
@@ -138,55 +110,6 @@ def open_sources(recipe: GenerateRecipe) -> CorpusSources | RenderedSources:
     Raises PlatemintError for an unknown layout or split and for a corpus without any usable plate.
     """
     return _open_corpus(recipe) if recipe.source.path else RenderedSources(recipe)
-
-
-def read_picture(path: Path) -> tuple[np.ndarray, str]:
-    """A picture file's pixels, uint8 (H, W, 3) RGB, upright as its EXIF says, and its source id (see Photo).
-
-    Raises ValueError with the reason where it is no picture of one plate.
-    """
-    try:
-        if not path.is_file():
-            raise ValueError("no such file")
-        if path.stat().st_size > MOST_BYTES:
-            raise ValueError(f"file of more than {MOST_BYTES >> 20} MiB")
-        data = path.read_bytes()
-    except OSError as fault:
-        raise ValueError(f"cannot be read: {fault.strerror}") from None
-    return _decode(data), _sha256(data)[:16]
-
-
-def open_image(file: Path | BinaryIO, most_pixels: int) -> Image.Image:
-    """A picture file's header, its pixels not yet decoded. Raises ValueError with the reason where it is no picture.
-
-    most_pixels: what the caller takes; Pillow refuses far more by itself, and this is said of those. Raises OSError for
-    a file that cannot be read.
-    """
-    try:
-        return Image.open(file, formats=FORMATS)
-    except Image.DecompressionBombError:
-        raise ValueError(f"more than {most_pixels:,} pixels") from None
-    except Exception as fault:  # decoders meet hostile files with errors of every kind
-        if isinstance(fault, OSError) and fault.errno:
-            raise
-        raise ValueError(f"not a picture ({', '.join(FORMATS)})") from None
-
-
-def _decode(data: bytes) -> np.ndarray:
-    if not data:
-        raise ValueError("empty file")
-    picture = open_image(io.BytesIO(data), MOST_PIXELS)
-    width, height = picture.size
-    if width * height > MOST_PIXELS or max(width, height) > MOST_SIDE:
-        raise ValueError(f"{width} x {height} pixels are too many for a crop of one plate")
-    if min(width, height) < LEAST_SIDE:
-        raise ValueError(f"{width} x {height} pixels are too few to show a plate")
-    if picture.mode[0] in "IF":
-        raise ValueError(f"pixels of kind {picture.mode}; save it with 8 bits a channel")
-    try:
-        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-    except Exception:
-        raise ValueError("broken picture: cannot be decoded") from None
 
 
 def _open_corpus(recipe: GenerateRecipe) -> CorpusSources:
@@ -223,7 +146,7 @@ def _sources(members: dict, layout, recipe: GenerateRecipe, texts: frozenset[str
         groups.append(Group(name, split, positions, len(group) / total, len(group), blocked))
         photos.append(tuple(group[i] for i in order))
     used = "\n".join(f"{photo.source} {photo.text}" for group in photos for photo in group)
-    fingerprint = _sha256("\n".join([used, *sorted(texts)]).encode())
+    fingerprint = sha256("\n".join([used, *sorted(texts)]).encode())
     return CorpusSources(tuple(groups), tuple(photos), texts, set_aside, fingerprint)
 
 
@@ -342,7 +265,3 @@ def _check(label: Label, root: Path) -> tuple[str, tuple[float, float, float], s
 def _stride(n: int) -> int:
     """A step near the golden section of n that visits all of 0..n-1."""
     return next(step for step in range(round(n * 0.618) or 1, n + 2) if math.gcd(step, n) == 1)
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

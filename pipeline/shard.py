@@ -16,7 +16,8 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-from platemint.pipeline import write
+
+from platemint.pipeline import storage, write
 from platemint.pipeline.balance.quotas import Wish, had
 from platemint.pipeline.balance.shares import read_target
 from platemint.pipeline.balance.swaps import PATIENCE, Rules, Trader
@@ -70,7 +71,7 @@ class Stages:
         for field in ("checkpoint", "reader"):
             name = getattr(self.recipe.edit, field)
             try:
-                found[name] = write.sha256(find(name).read_bytes())
+                found[name] = storage.sha256(find(name).read_bytes())
             except CheckpointError as error:
                 raise PlatemintError(f"edit.{field}: {error}") from error
         return found
@@ -78,7 +79,7 @@ class Stages:
     @cached_property
     def device(self) -> str:
         """The kind of device and the precision, on which bytes depend: "cpu bfloat16". Raises where it is not there."""
-        from platemint.pipeline.edit import choose_device
+        from platemint.pipeline.networks import choose_device
 
         device, dtype = choose_device(self.recipe.edit)
         return f"{device.type} {str(dtype).removeprefix('torch.')}"
@@ -170,7 +171,7 @@ def run_shard(shard: Shard, stages: Stages, rules: Rules | None = None, tick: Ti
         "reasons": why_missing(absent, dropped),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
     }
-    write.replace(recipe.folder / shard.commit, json.dumps(commit, indent=1, ensure_ascii=False) + "\n")
+    storage.write(recipe.folder / shard.commit, json.dumps(commit, indent=1, ensure_ascii=False) + "\n")
     return commit
 
 
@@ -215,7 +216,7 @@ def mint(
     A target whose plate is rejected goes back as a whole. When several sources have failed it, it trades characters.
     """
     rounds, sources = stages.recipe.filter.rounds, stages.sources
-    trader = Trader(shard, sources.groups, stages.wish, rules) if rules else None
+    trader = _trader(shard, stages, rules) if rules else None
     kept, served, dropped, failed, tried, accepted = {}, {}, [], Counter(), Counter(), Counter()
     pending, targets, tick = np.arange(len(shard.index)), shard.targets, tick or _nobody
     patience = [min(sources.groups[g].sources or PATIENCE, PATIENCE) for g in targets.group.tolist()]
@@ -251,6 +252,11 @@ def mint(
                 targets = replace(targets, text=np.array(trader.texts))
         with _timed(seconds, "write"):
             return Minted(_in_order(kept.values()), _in_order(dropped), pending, targets)
+
+
+def _trader(shard: Shard, stages: Stages, rules: Rules) -> Trader:
+    groups = [stages.sources.groups[g] for g in shard.targets.group.tolist()]
+    return Trader(shard.number, shard.targets.text.tolist(), groups, stages.wish, rules)
 
 
 def _nobody(accepted: int, rejected: int) -> None:
@@ -345,8 +351,8 @@ def _in_order(rows: Iterable) -> list[dict]:
 
 def _store(folder: Path, name: str, rows: list[dict], schema) -> dict:
     data = write.parquet(rows, schema)
-    write.replace(folder / name, data)
-    return {"path": name, "rows": len(rows), "bytes": len(data), "sha256": write.sha256(data)}
+    storage.write(folder / name, data)
+    return {"path": name, "rows": len(rows), "bytes": len(data), "sha256": storage.sha256(data)}
 
 
 @contextmanager

@@ -14,13 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
-from platemint.pipeline import write
+
+from platemint.pipeline import storage, write
 from platemint.pipeline.balance.quotas import Wish
 from platemint.pipeline.balance.shares import Target
 from platemint.pipeline.plate import PlatemintError, Readings
 from platemint.pipeline.recipe import GenerateRecipe, load_recipe, recipe_hash
-from platemint.pipeline.run import add_quotas, by_position, fingerprint, manifest, read_json
+from platemint.pipeline.run import add_quotas, by_position, fingerprint, manifest
 from platemint.pipeline.shard import why_missing
+from platemint.pipeline.storage import read_json
 
 
 @dataclass
@@ -112,7 +114,7 @@ class _Verifier:
         texts = {int(index): text for index, text in commit["missing"].items()}
         texts.update((index, row["text"]) for index, row in kept.items())
         texts.update((int(index), text) for index, text in commit["planned"].items())  # what trades made of them counts
-        if write.sha256("\n".join(texts[index] for index in sorted(texts))) != shard["targets_sha256"]:
+        if storage.sha256("\n".join(texts[index] for index in sorted(texts))) != shard["targets_sha256"]:
             self.fault(shard["data"], "its labels, and those its commit misses, are not the planned ones")
         self.dropped_file(dropped, shard["split"], commit, kept)
         return commit
@@ -165,7 +167,7 @@ class _Verifier:
             data = (self.folder / name).read_bytes()
         except OSError as error:
             return self.fault(name, f"cannot be read ({error.strerror})")
-        if (len(data), write.sha256(data)) != (file["bytes"], file["sha256"]):
+        if (len(data), storage.sha256(data)) != (file["bytes"], file["sha256"]):
             self.fault(name, "its bytes are not those that were committed")
         try:
             shard = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
@@ -208,7 +210,7 @@ class _Verifier:
         if not (0 <= row["index"] < self.recipe.count and 0 <= row["round"] < self.recipe.filter.rounds):
             yield f"its target {row['index']} or round {row['round']} was never planned"
         stem = f"{split}-{row['index']:09d}"
-        if path and path != stem + write.SUFFIX[self.recipe.write.format]:
+        if path and path != stem + storage.SUFFIX[self.recipe.write.format]:
             yield f"its picture is named {path!r}"
         for name in write.scores(self.recipe):
             if not 0 <= row[f"score_{name}"] <= 1:
@@ -246,7 +248,7 @@ class _Verifier:
             self.quotas(add_quotas(commit[part] for commit in commits for part in ("counts", "shortfall")))
         with self.reading("manifest.json"):
             stored = self.stored("manifest.json")
-            if stored.pop("plan_sha256") != write.sha256((self.folder / "plan.json").read_bytes()):
+            if stored.pop("plan_sha256") != storage.sha256((self.folder / "plan.json").read_bytes()):
                 self.fault("plan.json", "is not the plan the run was made with")
             for shard, commit, expected in zip(self.plan["shards"], commits, stored["commits"], strict=True):
                 if fingerprint(commit) != expected:
@@ -286,7 +288,7 @@ class _Verifier:
             name = path.relative_to(self.folder).as_posix()
             if path.is_dir() or name in ours:
                 continue
-            if name.endswith(write.TEMPORARY) or name.startswith(("data/", "dropped/", "commits/")):
+            if name.endswith(storage.TEMPORARY) or name.startswith(("data/", "dropped/", "commits/")):
                 self.fault(name, "does not belong to the run")
 
 

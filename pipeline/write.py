@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import hashlib
 import io
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
-from platemint.pipeline.plate import Failure, Plate
-from platemint.pipeline.recipe import GenerateRecipe
 
-TEMPORARY = ".part"  # a file under this suffix is not there yet: a killed process may leave one behind
+from platemint.pipeline.plate import Plate
+from platemint.pipeline.recipe import GenerateRecipe
+from platemint.pipeline.storage import SUFFIX, encode
+
 ROW_GROUP = 100  # rows: what the dataset viewer fetches for one page of small pictures
-SUFFIX = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
 # IPTC digital source types: a network repainted part of a photograph, or the whole picture is synthetic.
 _IPTC = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 EDITED_PHOTOGRAPH = _IPTC + "compositeWithTrainedAlgorithmicMedia"
@@ -29,22 +24,6 @@ SYNTHETIC = _IPTC + "trainedAlgorithmicMedia"
 PHOTOGRAPH = _IPTC + "digitalCapture"
 AS_IT_IS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}  # files that readers of shards know
 _PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-
-
-def encode(image: np.ndarray, format: str, quality: int) -> bytes:
-    """A picture file without metadata. image: uint8 (H, W, 3) RGB or (H, W); format: jpeg, png or webp; quality 1..100.
-
-    Colour is kept at full resolution in JPEG: strokes on a plate are thin and often differ from it in colour alone.
-    Sides are at most those of `pipeline.sample.read_picture`, which every format holds.
-    """
-    settings = {
-        "jpeg": [cv2.IMWRITE_JPEG_QUALITY, quality,
-                 cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
-        "png": [],
-        "webp": [cv2.IMWRITE_WEBP_QUALITY, quality],
-    }  # fmt: skip
-    pixels = np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 else image
-    return cv2.imencode(SUFFIX[format], pixels, settings[format])[1].tobytes()
 
 
 def row(plate: Plate, recipe: GenerateRecipe) -> dict:
@@ -140,47 +119,3 @@ def table(rows: Sequence[dict], columns: Iterable[str]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def sha256(data: bytes | str) -> str:
-    """Hexadecimal sha256, of text as UTF-8."""
-    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
-
-
-def replace(path: Path, data: bytes | str, private: bool = False) -> None:
-    """Writes a file so that at any moment it is whole, absent, or still the old one, power cuts included.
-
-    private: nobody else may read it (POSIX), nor a file that somebody has put in its way.
-    Raises Failure, and leaves nothing half written, when the disk is full or the folder cannot be written.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "xb", opener=_private) if private else open(part, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        _sync(path.parent)
-    except OSError as error:
-        raise Failure(
-            f"{path}: cannot be written ({error.strerror or error}): make room or make the folder writable, and run "
-            "the same command again; or choose another --out"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
-
-
-def _private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)
-
-
-def _sync(folder: Path) -> None:
-    """A rename survives a power cut only once its folder is on disk (Windows does that by itself)."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+
 from platemint import run_pipeline
 from platemint.models import checkpoint
 from platemint.models.reader import Reader, ReaderConfig

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
 from platemint.pipeline.anonymize.anonymizer import Anonymizer, anonymize
 from platemint.pipeline.filter import Filter
-from platemint.pipeline.plate import DIGITS, LETTERS, Plate, same_reading
+from platemint.pipeline.plate import DIGITS, LETTERS, Group, Plate, same_reading
 from platemint.pipeline.recipe import AnonymizeRecipe, GenerateRecipe
-from platemint.pipeline.sample import Group
 from platemint.pipeline.shard import Stages
 from platemint.pipeline.write import scores
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from stand_ins import Agrees, edit
+
 from platemint import run_pipeline
 from platemint.pipeline.anonymize import anonymizer as module
 from platemint.pipeline.anonymize.compare import _is_ours, verify_against
 from platemint.pipeline.anonymize.search import Hit
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.recipe import AnonymizeRecipe
-from stand_ins import Agrees, edit
 
 BOX = (40, 30, 70, 26)  # x, y, width, height
 ITEM = {"id": "00:11:22:33:44:55:66:77", "fate": "redacted", "reason": "reader"}

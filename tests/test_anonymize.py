@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import stand_ins
 from PIL import Image
+from stand_ins import Stamps, anonymized, frames, stamped, write_target
+
 from platemint import run_pipeline
 from platemint.pipeline.anonymize.anonymizer import ENCODED, MARK
 from platemint.pipeline.anonymize.compare import verify_against
@@ -26,8 +28,7 @@ from platemint.pipeline.filter import Filter
 from platemint.pipeline.plate import PlatemintError, Readings, characters, same_reading
 from platemint.pipeline.recipe import AnonymizeRecipe
 from platemint.pipeline.render import load_layouts, photograph, random_text
-from platemint.pipeline.sample import FORMATS
-from stand_ins import Stamps, anonymized, frames, stamped, write_target
+from platemint.pipeline.storage import FORMATS
 
 HERE = Path(__file__).parent
 PLATES = {

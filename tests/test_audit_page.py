@@ -4,6 +4,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+
 from platemint.pipeline.anonymize.anonymizer import LOOKS, made_with
 from platemint.pipeline.recipe import AnonymizeRecipe
 from platemint.pipeline.report.audit_page import page, settings

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from platemint.models.cells import covering, even, smooth
 from platemint.models.spg import cells, erasure, repaint
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import stand_ins
 from click.testing import CliRunner
+
 from platemint import run_pipeline
 
 PROGRAM = Path(run_pipeline.__file__)

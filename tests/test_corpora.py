@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from platemint.pipeline.corpora import filenames, read_corpus
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, UNREADABLE, PlatemintError, normalise, says_unreadable
 

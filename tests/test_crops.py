@@ -5,6 +5,7 @@ import csv
 import cv2
 import numpy as np
 import pytest
+
 from platemint.models import checkpoint
 from platemint.pipeline.plate import DIGITS, LETTERS, PlatemintError, same_reading
 from platemint.pipeline.render import load_layouts, random_text, render_plate

@@ -10,14 +10,15 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from stand_ins import anonymized, frames
+from test_audit_page import shown
+
 from platemint.pipeline.anonymize.compare import verify_against
 from platemint.pipeline.anonymize.detector import GRAY, Detector, covered, letterboxed, look
 from platemint.pipeline.corpora.frames import Frame, Spot, open_dataset, rewrite
 from platemint.pipeline.corpora.frames.records import box
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.recipe import Detect
-from stand_ins import anonymized, frames
-from test_audit_page import shown
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from platemint.pipeline.balance.rounding import largest_remainder
 from platemint.pipeline.draw import draw_targets, quotas
-from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, PlatemintError
-from platemint.pipeline.sample import Group
+from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, Group, PlatemintError
 
 ALPHABETS = {"L": LETTERS, "D": DIGITS, "P": PROVINCES, "N": LETTERS.replace("I", "").replace("O", "")}
 

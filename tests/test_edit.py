@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+
 from platemint.pipeline.edit import Editor, contact_sheet, finish, unlike
 from platemint.pipeline.edit_folder import edit_folder
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.plate import SEPARATORS, Plate, PlatemintError
 from platemint.pipeline.recipe import Edit, Limits
 from platemint.pipeline.render import load_layouts, random_text, render_plate
-from platemint.pipeline.sample import read_picture
+from platemint.pipeline.storage import read_picture
 from platemint.run_pipeline import main
 
 SIZES = ((24, 94), (48, 160), (61, 203), (156, 320), (12, 30), (400, 900))

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+
 from platemint.pipeline.corpora.extent import whole
 from platemint.pipeline.corpora.frames import Spot
 from platemint.pipeline.corpora.rectify import views_of

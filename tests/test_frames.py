@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from platemint.pipeline.corpora.filenames import NOT_A_TEXT
 from platemint.pipeline.corpora.frames import BARE, FORMATS, Dataset, open_dataset, records, rewrite
 from platemint.pipeline.plate import PROVINCES, SEPARATORS, PlatemintError, characters

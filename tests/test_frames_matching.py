@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from stand_ins import stamp, stamped
+from test_frames import BOX, SIZE, VOC, make, other, plates, reasons, write_out
+
 from platemint.pipeline.anonymize.anonymizer import MARK
 from platemint.pipeline.corpora.frames import open_dataset, rewrite
 from platemint.pipeline.plate import PlatemintError
-from stand_ins import stamp, stamped
-from test_frames import BOX, SIZE, VOC, make, other, plates, reasons, write_out
 
 COCO_BOX = [20, 30, 100, 30]
 YOLO_BOX = "0 0.175 0.15 0.25 0.1\n"

@@ -8,6 +8,7 @@ import pytest
 from faker import Faker
 from hypothesis import given
 from hypothesis import strategies as st
+
 from platemint.pipeline.balance import grammar as module
 from platemint.pipeline.balance.grammar import (
     LEFT_OUT,
@@ -17,7 +18,6 @@ from platemint.pipeline.balance.grammar import (
     of_faker,
     of_labels,
     of_layout,
-    pattern,
     positions_like,
     read_grammar,
     table,
@@ -31,6 +31,7 @@ from platemint.pipeline.plate import (
     PlatemintError,
     characters,
     normalise,
+    pattern,
     spell_like,
     unspellable,
 )

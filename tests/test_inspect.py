@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from platemint import run_pipeline
 from platemint.pipeline.balance.shares import Target, read_target
 from platemint.pipeline.plate import ALPHABET, DIGITS, LETTERS, PROVINCES, PlatemintError, canonical

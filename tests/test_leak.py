@@ -7,15 +7,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from stand_ins import Agrees
+
 from platemint import run_pipeline
 from platemint.pipeline.anonymize import anonymizer as anonymize
-from platemint.pipeline.edit import load_network, resize
 from platemint.pipeline.evaluate import leak
 from platemint.pipeline.evaluate.leak import Attack, Leak, Specimen, agreement
+from platemint.pipeline.networks import load_network, resize
 from platemint.pipeline.plate import PlatemintError, canonical
 from platemint.pipeline.recipe import Edit
 from platemint.pipeline.render import load_layouts, random_text, render_plate
-from stand_ins import Agrees
 
 PLATES = 60
 OPTIONS = Edit()

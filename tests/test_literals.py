@@ -3,10 +3,11 @@
 import json
 
 import pytest
+from stand_ins import anonymized, frames
+
 from platemint.pipeline.anonymize.anonymizer import MARK
 from platemint.pipeline.anonymize.compare import verify_against
 from platemint.pipeline.anonymize.search import scan
-from stand_ins import anonymized, frames
 
 OF_THE_FORMAT = {  # name: (file, what it holds, texts that it holds as literals)
     "COCO": (

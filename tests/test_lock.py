@@ -13,13 +13,14 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from stand_ins import frames
+
 from platemint.pipeline import lock
 from platemint.pipeline.anonymize.anonymizer import MARK
 from platemint.pipeline.anonymize.compare import verify_against
 from platemint.pipeline.anonymize.search import scan
 from platemint.pipeline.plate import Failure, PlatemintError
 from platemint.pipeline.verify import verify
-from stand_ins import frames
 
 HERE = Path(__file__).parent
 PLATES = {f"picture-{n}": [f"ABC{1000 + n}", f"XYZ-{200 + n}"] for n in range(12)}

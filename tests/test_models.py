@@ -4,6 +4,7 @@ from itertools import product
 
 import pytest
 import torch
+
 from platemint.models import checkpoint
 from platemint.models.losses import dice, iou, mask_loss, perceptual, pointed_near, region_l1, slot_loss
 from platemint.models.reader import align, ctc, decode

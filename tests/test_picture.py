@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+
 from platemint.pipeline.anonymize.file_parts import metadata_of
 from platemint.pipeline.anonymize.picture import open_picture, shown
 

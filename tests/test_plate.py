@@ -1,6 +1,7 @@
 """Spelling rules that every stage relies on."""
 
 import pytest
+
 from platemint.pipeline.plate import Readings, characters, normalise, same_reading, unspellable
 
 

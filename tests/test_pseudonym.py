@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from platemint.pipeline.anonymize.pseudonyms import ATTEMPTS, KEY_BYTES, Drawn, Forbidden, Keyed, read_key
 from platemint.pipeline.anonymize.search import scan
 from platemint.pipeline.balance.grammar import positions_like

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from platemint.pipeline.balance.forbidden import forbidden_texts
 from platemint.pipeline.balance.quotas import Deck, Wish, group_weights, had
 from platemint.pipeline.balance.shares import Target
 from platemint.pipeline.draw import _deal, _PairMender, _patterns, draw_targets, quotas
-from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, PlatemintError, Readings, characters
+from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, Group, PlatemintError, Readings, characters
 from platemint.pipeline.recipe import Balance, load_recipe
-from platemint.pipeline.sample import Group, open_sources
+from platemint.pipeline.sample import open_sources
 
 ALPHABETS = {"L": LETTERS, "D": DIGITS, "P": PROVINCES, "N": LETTERS.replace("I", "").replace("O", "")}
 

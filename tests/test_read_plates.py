@@ -7,6 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from stand_ins import Stamps, anonymized, frames, stamped
+from test_detector import finder, framed
+
 from platemint.pipeline.anonymize.compare import verify_against
 from platemint.pipeline.anonymize.picture import open_picture
 from platemint.pipeline.anonymize.read_texts import LOOKS, sure
@@ -17,8 +20,6 @@ from platemint.pipeline.filter import Filter
 from platemint.pipeline.plate import Readings, characters
 from platemint.pipeline.recipe import AnonymizeRecipe
 from platemint.pipeline.recipe import Filter as Limits
-from stand_ins import Stamps, anonymized, frames, stamped
-from test_detector import finder, framed
 
 PLATES = {"one": ["ABC1234", "XYZ7777"], "KLM5556_two": ["KLM5556"], "three": ["ABC1234"]}
 OLD = ["ABC1234", "XYZ7777", "KLM5556"]

@@ -15,19 +15,19 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stand_ins import Lucky
+from test_sample import corpus, picture
+from test_verify import edit_json, forge
+
 from platemint import run_pipeline
 from platemint.pipeline import run
 from platemint.pipeline.balance.quotas import Deck, Wish, had
 from platemint.pipeline.balance.shares import Target
-from platemint.pipeline.plate import DIGITS, LETTERS, PlatemintError, Readings
+from platemint.pipeline.plate import DIGITS, LETTERS, Group, PlatemintError, Readings
 from platemint.pipeline.rebalance import Corpus, propose
 from platemint.pipeline.recipe import Balance, load_recipe
-from platemint.pipeline.sample import Group
 from platemint.pipeline.shard import Stages
 from platemint.pipeline.verify import verify
-from stand_ins import Lucky
-from test_sample import corpus, picture
-from test_verify import edit_json, forge
 
 IN_USE = "".join(c for c in LETTERS if c not in "IOQ")  # of a corpus that has none of these
 

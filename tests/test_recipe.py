@@ -3,6 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stand_ins import frames
+
 from platemint.pipeline.anonymize.anonymizer import anonymize
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.recipe import (
@@ -15,7 +17,6 @@ from platemint.pipeline.recipe import (
     recipe_hash,
 )
 from platemint.pipeline.run import generate
-from stand_ins import frames
 
 
 def fault(tmp_path, text=None, sets=(), **more):

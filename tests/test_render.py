@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from platemint.pipeline.plate import ALPHABET, PROVINCES, SEPARATORS, PlatemintError, spell_like
 from platemint.pipeline.render import load_layouts, photograph, random_text, render_pair, render_plate
 from platemint.pipeline.render.glyphs import glyph

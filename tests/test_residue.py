@@ -5,7 +5,9 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from platemint.pipeline.anonymize.residue import LIMIT, UNTOUCHED, erased, in_view, spread, untouched
+
+from platemint.pipeline.alignment import spread
+from platemint.pipeline.anonymize.residue import LIMIT, UNTOUCHED, erased, in_view, untouched
 from platemint.pipeline.edit import Editor, unlike
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.plate import Plate, canonical

@@ -12,6 +12,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from stand_ins import Lucky, NoQ, recipe
+
 from platemint import run_pipeline
 from platemint.pipeline import run
 from platemint.pipeline.draw import draw_targets
@@ -19,7 +21,6 @@ from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.shard import Stages, run_shard
 from platemint.pipeline.verify import verify
 from platemint.pipeline.versions import changed, versions
-from stand_ins import Lucky, NoQ, recipe
 
 HERE = Path(__file__).parent
 

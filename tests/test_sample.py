@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from stand_ins import Lucky, Sources, recipe
+
 from platemint.pipeline import run
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, PlatemintError, normalise
 from platemint.pipeline.recipe import load_recipe
-from platemint.pipeline.sample import MOST_SIDE, _stride, _varied, open_sources, style_of
+from platemint.pipeline.sample import _stride, _varied, open_sources, style_of
 from platemint.pipeline.shard import MOST_OFTEN, run_shard
-from stand_ins import Lucky, Sources, recipe
+from platemint.pipeline.storage import MOST_SIDE
 
 SHARED = Path(__file__).parents[2] / "shared" / "plates"
 NO_IO = LETTERS.replace("I", "").replace("O", "")

@@ -9,10 +9,11 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
+
 from platemint.pipeline.anonymize.file_parts import metadata_of
 from platemint.pipeline.anonymize.search import BLOCK, scan
 from platemint.pipeline.plate import LETTERS, PlatemintError
-from platemint.pipeline.write import encode
+from platemint.pipeline.storage import encode
 
 PLATE, CHINESE = "ABC-1234", "皖A·12345"
 GPS, DESCRIPTION, USER_COMMENT = 0x8825, 0x010E, 0x9286

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
 from platemint import run_pipeline
 from platemint.pipeline.corpora import read_corpus, table
 from platemint.pipeline.corpora.filenames import NOT_A_TEXT

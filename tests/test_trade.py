@@ -13,17 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stand_ins import Lucky, Sources, recipe
+from test_verify import edit_json
+
 from platemint.pipeline import run
 from platemint.pipeline.balance.quotas import Wish
 from platemint.pipeline.balance.swaps import Rules, Trader
-from platemint.pipeline.draw import Taken, draw_targets
-from platemint.pipeline.plate import DIGITS, LETTERS, Readings, characters
+from platemint.pipeline.draw import draw_targets
+from platemint.pipeline.plate import DIGITS, LETTERS, Group, Readings, Taken, characters
 from platemint.pipeline.recipe import Balance
-from platemint.pipeline.sample import Group
-from platemint.pipeline.shard import MOST_OFTEN, Shard, run_shard, take
+from platemint.pipeline.shard import MOST_OFTEN, run_shard, take
 from platemint.pipeline.verify import verify
-from stand_ins import Lucky, Sources, recipe
-from test_verify import edit_json
 
 HERE = Path(__file__).parent
 GROUPS = (
@@ -37,8 +37,8 @@ def traders(shards: int, wish: Wish, seed: int = 0, forbidden=frozenset(), reser
     targets = draw_targets(GROUPS, 300, seed, forbidden, reserved, wish)
     size, rules = 300 // shards, Rules(Taken(forbidden, reserved, sorted_texts(targets)), shards, seed)
     places = [slice(number * size, (number + 1) * size) for number in range(shards)]
-    some = [Shard(number, "train", "", None, take(targets, part)) for number, part in enumerate(places)]
-    return [Trader(shard, GROUPS, wish, rules) for shard in some]
+    some = [take(targets, part) for part in places]
+    return [Trader(n, part.text.tolist(), [GROUPS[g] for g in part.group], wish, rules) for n, part in enumerate(some)]
 
 
 def sorted_texts(targets):
@@ -100,7 +100,7 @@ def test_a_text_without_a_choice_is_never_traded():
     group = Group("one", "train", ("A", "-", "1"), 1.0, 1)
     targets = draw_targets([group], 1, 0, frozenset())
     rules = Rules(Taken(frozenset(), frozenset(), targets.text), 1, 0)
-    assert Trader(Shard(0, "train", "", None, targets), [group], Wish(), rules).trade(0, {0}) is None
+    assert Trader(0, targets.text.tolist(), [group], Wish(), rules).trade(0, {0}) is None
 
 
 # --- runs in which some texts fail on every photograph they may have

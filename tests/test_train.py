@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors import safe_open
+
 from platemint.models import checkpoint
 from platemint.models.spg import SPGConfig
 from platemint.pipeline import train as training
@@ -22,7 +24,6 @@ from platemint.pipeline.train.generator import SPGTask, another_text
 from platemint.pipeline.train.pairs import Pairs, batches, shrink, slots_of, unit
 from platemint.pipeline.train.reading import UNKNOWN, frames_of
 from platemint.run_pipeline import main
-from safetensors import safe_open
 
 SIZE = SPGConfig.height, SPGConfig.width
 SMALL = dict(batch=2, workers=0, log_every=1, sheet_every=1000, warmup=2, layouts=("uk", "cn-blue"))

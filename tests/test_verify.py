@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from platemint.pipeline import run, write
+from stand_ins import Lucky, NoQ, recipe
+
+from platemint.pipeline import run, storage, write
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.verify import verify
-from stand_ins import Lucky, NoQ, recipe
 
 DATA, COMMIT, DROPPED = "data/train-00001-of-00002.parquet", "commits/00001.json", "dropped/00001.parquet"
 
@@ -50,7 +51,7 @@ def forge(folder, name, change, commit=COMMIT):
     def update(facts):
         for file in facts["files"]:
             if file["path"] == name:
-                file.update(bytes=len(data), sha256=write.sha256(data))
+                file.update(bytes=len(data), sha256=storage.sha256(data))
 
     edit_json(folder / commit, update)
     commits = [json.loads(path.read_text()) for path in sorted(folder.glob("commits/*"))]

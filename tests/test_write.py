@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from platemint.pipeline import write
+from stand_ins import recipe
+
+from platemint.pipeline import storage, write
 from platemint.pipeline.edit import Editor
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.plate import Plate, PlatemintError
 from platemint.pipeline.recipe import Limits
-from platemint.pipeline.sample import LEAST_SIDE, MOST_SIDE
-from stand_ins import recipe
+from platemint.pipeline.storage import LEAST_SIDE, MOST_SIDE
 
 
 @pytest.mark.parametrize("format", ["jpeg", "png", "webp"])
@@ -27,7 +28,7 @@ def test_the_longest_sources_can_be_edited_judged_and_written(untrained, format,
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
     (edited,) = Filter(Limits(), untrained)(Editor(untrained)([Plate(image, "ABC123", target="XYZ789")]))
     for pixels in (edited.image, edited.target_mask):
-        assert cv2.imdecode(np.frombuffer(write.encode(pixels, format, 95), np.uint8), -1).shape[:2] == size
+        assert cv2.imdecode(np.frombuffer(storage.encode(pixels, format, 95), np.uint8), -1).shape[:2] == size
 
 
 def plate(rng, index=0, reason="", height=20, width=64):
@@ -56,7 +57,7 @@ def test_png_and_masks_keep_every_pixel(height, width, seed):
 def test_quality_buys_likeness_and_colour_is_not_thinned(format):
     stripes = np.zeros((32, 64, 3), np.uint8)
     stripes[:, ::2] = (255, 0, 0)  # red and black columns: gone where colour is stored at half resolution
-    low, high = (pixels(write.encode(stripes, format, quality)).astype(int) for quality in (30, 100))
+    low, high = (pixels(storage.encode(stripes, format, quality)).astype(int) for quality in (30, 100))
     assert abs(high - stripes).mean() < abs(low - stripes).mean()
     if format == "jpeg":
         assert abs(high - stripes).mean() < 3
@@ -70,7 +71,7 @@ def test_a_shard_is_read_by_datasets_without_help(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     plates = [plate(rng, index) for index in range(230)]
     made = recipe("x", write={"format": "png", "masks": True})
-    write.replace(tmp_path / "val-0.parquet", write.parquet([write.row(p, made) for p in plates], write.schema(made)))
+    storage.write(tmp_path / "val-0.parquet", write.parquet([write.row(p, made) for p in plates], write.schema(made)))
     read = datasets.load_dataset(
         "parquet", data_files={"val": str(tmp_path / "val-0.parquet")}, cache_dir=str(tmp_path / "cache")
     )["val"]
@@ -144,12 +145,12 @@ def test_a_score_nobody_measured_is_not_written_as_a_blank():
 
 def test_replace_keeps_the_old_file_when_the_disk_fills(tmp_path, monkeypatch):
     path = tmp_path / "shard"
-    write.replace(path, b"old")
+    storage.write(path, b"old")
 
     def full(handle):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(PlatemintError, match=f"{path}: .*No space left"):
-        write.replace(path, b"new")
+        storage.write(path, b"new")
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["shard"]

@@ -21,21 +21,23 @@ from typing import TextIO
 
 import cv2
 import numpy as np
-from platemint.pipeline import lock, write
+
+from platemint.pipeline import lock, storage
+from platemint.pipeline.alignment import Standing, spread
 from platemint.pipeline.anonymize import residue
 from platemint.pipeline.anonymize.detector import Detector, look
 from platemint.pipeline.anonymize.not_replaced import PICTURE, GivenUp, place_of
 from platemint.pipeline.anonymize.picture import Picture, differing, open_picture, shown
 from platemint.pipeline.anonymize.pseudonyms import ATTEMPTS, Drawn, Forbidden, Keyed, read_key
 from platemint.pipeline.anonymize.read_texts import Unknown, completed, is_wanted
-from platemint.pipeline.anonymize.residue import Standing, in_view, spread
+from platemint.pipeline.anonymize.residue import in_view
 from platemint.pipeline.anonymize.search import Scan, scan
 from platemint.pipeline.corpora.frames import BARE, Dataset, Frame, Spot, open_dataset, rewrite
 from platemint.pipeline.corpora.frames.checks import WITHHELD
 from platemint.pipeline.corpora.rectify import Box, View, overlapping, views_of
-from platemint.pipeline.edit import Editor, batched
-from platemint.pipeline.evaluate.metrics import within_one
+from platemint.pipeline.edit import Editor
 from platemint.pipeline.filter import Filter
+from platemint.pipeline.networks import batched
 from platemint.pipeline.plate import (
     LONGEST,
     TELLING,
@@ -47,6 +49,7 @@ from platemint.pipeline.plate import (
     characters,
     same_reading,
     unspellable,
+    within_one,
 )
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import AnonymizeRecipe, GenerateRecipe
@@ -409,7 +412,7 @@ def _written(recipe: AnonymizeRecipe, progress: TextIO | None, anonymizer: Anony
         if file:
             data, counted = file
             audit.outside.update(counted)
-            write.replace(folder / MARK / str(number), data)
+            storage.write(folder / MARK / str(number), data)
             texts[frame.path] = {case.spot.text: case.text for case in cases}
             written[frame.path] = number
     reporter.close()
@@ -428,8 +431,8 @@ def _written(recipe: AnonymizeRecipe, progress: TextIO | None, anonymizer: Anony
     if recipe.list_file:
         audit.given_up.write(place_of(recipe.list_file, (recipe.source.path, folder)))
     facts = as_dict(audit, anonymizer)
-    write.replace(folder / AUDIT, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-    write.replace(folder / PAGE, page(facts, recipe, LOOKS))
+    storage.write(folder / AUDIT, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    storage.write(folder / PAGE, page(facts, recipe, LOOKS))
     if may_leave(facts):  # else the mark stays: nobody shall take the folder for finished
         (folder / MARK).rmdir()
     return facts
@@ -507,7 +510,7 @@ def _publish(
     for old, (new, data) in becomes.items():
         with _writing(folder):
             if data is not None:
-                write.replace(folder / new, data)
+                storage.write(folder / new, data)
                 continue
             (folder / new).parent.mkdir(parents=True, exist_ok=True)
             (folder / MARK / str(written[old])).replace(folder / new)
@@ -629,7 +632,7 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, PlatemintError) as fault:
-        cause = fault.__cause__ or fault  # of `write.replace`, which names a file: it may be a real picture's name
+        cause = fault.__cause__ or fault  # of `storage.replace`, which names a file: it may be a real picture's name
         if not isinstance(cause, OSError):
             raise
         raise Failure(

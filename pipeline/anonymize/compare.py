@@ -17,6 +17,7 @@ from typing import TextIO
 import cv2
 import numpy as np
 from PIL import Image
+
 from platemint.pipeline.anonymize.anonymizer import AUDIT, MARK, PAGE
 from platemint.pipeline.anonymize.file_parts import UNKNOWN, metadata_of
 from platemint.pipeline.anonymize.not_replaced import ASIDE, PICTURE
@@ -33,7 +34,7 @@ from platemint.pipeline.plate import Plate, PlatemintError, Readings, canonical,
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import Edit, Limits
 from platemint.pipeline.report.audit_page import GIVEN_UP, HEAD, own_words
-from platemint.pipeline.run import read_json
+from platemint.pipeline.storage import read_json
 
 OWN = (AUDIT, PAGE)  # files of an anonymized folder that its audit does not count: they are written after it
 BLOCK = 16  # pixels that a JPEG codes together, of each side, where its colours are stored at half the size

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 import cv2
 import numpy as np
+
 from platemint.pipeline.anonymize.picture import open_picture
 from platemint.pipeline.corpora.frames import Frame, Spot
 from platemint.pipeline.corpora.frames.records import PLATE, bounds

@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from platemint.pipeline import write
+from platemint.pipeline import storage
 from platemint.pipeline.anonymize.pseudonyms import apart
 from platemint.pipeline.plate import PlatemintError
 
@@ -64,7 +64,7 @@ class GivenUp:
         table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         table.writeheader()
         table.writerows(self.rows)
-        write.replace(path, text.getvalue().encode(errors="backslashreplace"), private=True)
+        storage.write(path, text.getvalue().encode(errors="backslashreplace"), private=True)
 
     def _add(self, picture: str, number: int | str, text: str, fate: str, reason: str) -> None:
         where = f"{picture}\0{number}".encode(errors="surrogateescape")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, JpegImagePlugin
+
 from platemint.pipeline.corpora.frames.records import MOST_PIXELS, ORIENTATION
-from platemint.pipeline.sample import FORMATS, open_image
+from platemint.pipeline.storage import FORMATS, open_image
 
 MOST_BYTES = 256 << 20
 ALIKE = 4  # of 255: what smoothing chroma changes of a picture is a fraction of it

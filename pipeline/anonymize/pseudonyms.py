@@ -21,10 +21,18 @@ from collections.abc import Container, Iterable, Sequence
 from itertools import product
 from pathlib import Path
 
-from platemint.pipeline.balance.grammar import letters_in_use, pattern, positions_like
+from platemint.pipeline.balance.grammar import letters_in_use, positions_like
 from platemint.pipeline.draw import draw_targets
-from platemint.pipeline.plate import TELLING, PlatemintError, behind_province, canonical, characters, spell_like
-from platemint.pipeline.sample import Group
+from platemint.pipeline.plate import (
+    TELLING,
+    Group,
+    PlatemintError,
+    behind_province,
+    canonical,
+    characters,
+    pattern,
+    spell_like,
+)
 
 ATTEMPTS = 6  # texts an occurrence has: one, and more for a plate that could not be edited
 LOOKS = 2000  # texts of a pattern looked at, or all it has, to tell how many are free

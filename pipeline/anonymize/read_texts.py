@@ -12,14 +12,15 @@ from dataclasses import dataclass, field, replace
 from typing import TextIO
 
 import numpy as np
+
 from platemint.pipeline.anonymize.detector import Detector, covered
 from platemint.pipeline.anonymize.picture import open_picture
 from platemint.pipeline.corpora.frames import FORMATS, WITHOUT_TEXT, Dataset, Frame, Spot
 from platemint.pipeline.corpora.frames.finds import homes
 from platemint.pipeline.corpora.frames.records import bounds, box
 from platemint.pipeline.corpora.rectify import views_of
-from platemint.pipeline.edit import batched
 from platemint.pipeline.filter import Filter
+from platemint.pipeline.networks import batched
 from platemint.pipeline.plate import LONGEST, behind_province, same_reading
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import AnonymizeRecipe

@@ -12,19 +12,17 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from platemint.models.reader import Reader, align
-from platemint.models.spg import encode_texts, push_pull
+
+from platemint.models.spg import push_pull
+from platemint.pipeline.alignment import (
+    Standing,
+    pitch,
+)
 from platemint.pipeline.corpora.strokes import strokes
-from platemint.pipeline.edit import autocast, network_input
-from platemint.pipeline.plate import READABLE, characters
 
 LIMIT = 0.15  # of a character's strokes: more in view and it may be told; of 514 edits, mended, 508 are below 0.13
 SAME = 0.12  # of the strokes' contrast: what has changed by less is as it was
 UNTOUCHED = 0.85  # of a character's strokes: as much of the same colour, and it was left standing
-# A reader may know a character without looking at it, and then says it anywhere: 皖 of a corpus that has no other. Only
-# where it stands in a picture with more to its left does it stand where the reader says.
-PADDED = (0.15, 0.05)  # of the width, to the left and right
-AGREE = 0.35  # of the distance of neighbours: so far apart the two looks may place a character
 
 HEIGHT, WIDTH = 96, 320  # pixels at which pictures are compared
 HALF = 0.45  # of the distance of neighbours: half the width of what is a character's own
@@ -55,33 +53,6 @@ class Remains:
     share: float
     around: tuple[slice, slice]
     strokes: np.ndarray
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where a source's characters, separators left out, stand by the reader.
-
-    known: float32 (n,), parts of the picture's width, nan where two looks at it disagree. places: the same, continued
-    from neighbours where unknown. lower: bool (n,), those of a second row. looked_at: float32 (48, 160), how much the
-    reading depends on each pixel.
-    """
-
-    known: np.ndarray
-    places: np.ndarray
-    lower: np.ndarray
-    looked_at: np.ndarray
-
-
-def standing(reader: Reader, pictures: list[np.ndarray], texts: list[str], device, dtype) -> list[Standing | None]:
-    """Where the characters of each picture, uint8 (h, w, 3), stand, None where none can be placed."""
-    steps = reader.config.width // 4  # a row
-    codes = encode_texts([characters(text) for text in texts], READABLE).to(device)
-    seen, looked_at = _aligned(reader, pictures, codes, device, dtype)
-    left, right = PADDED
-    wider, _ = _aligned(reader, [_padded(picture) for picture in pictures], codes, device, dtype)
-    first, second = (seen % steps) / steps, (wider % steps) / steps * (1 + left + right) - left
-    counts = (codes > 0).sum(1).tolist()
-    return [_standing(first[i, :n], second[i, :n], seen[i, :n] >= steps, looked_at[i]) for i, n in enumerate(counts)]
 
 
 def in_view(source: np.ndarray, result: np.ndarray, new: np.ndarray, standing: Standing) -> np.ndarray:
@@ -138,56 +109,6 @@ def _contrast(picture: np.ndarray, places: np.ndarray, band: tuple[int, int]) ->
     return float(np.quantile(found[band[0] : band[1], columns], 0.95))
 
 
-def spread(places: np.ndarray, text: str) -> np.ndarray:
-    """Places of a text's characters with nan for its separators in between: float32 (len(text),)."""
-    rest = iter(places)
-    return np.array([next(rest) if c in READABLE else np.nan for c in text], np.float32)
-
-
-def _padded(picture: np.ndarray) -> np.ndarray:
-    left, right = (round(part * picture.shape[1]) for part in PADDED)
-    return cv2.copyMakeBorder(picture, 0, 0, left, right, cv2.BORDER_REPLICATE)
-
-
-def _aligned(reader: Reader, pictures: list[np.ndarray], codes, device, dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Each character's time step (B, N), and how much their likelihood depends on each pixel (B, height, width)."""
-    seen = network_input(pictures, reader.config.height, reader.config.width, device).requires_grad_(True)
-    with torch.enable_grad(), autocast(device, dtype):
-        steps = reader(seen).float()
-        found = align(steps.detach(), codes)
-        at = found.round().long()[:, :, None].expand(-1, -1, steps.shape[2])
-        chosen = steps.gather(1, at).gather(2, codes[:, :, None])[..., 0]
-        (grown,) = torch.autograd.grad((chosen * (codes > 0)).sum(), seen)
-    return found.cpu().numpy(), grown.abs().sum(1).float().cpu().numpy()
-
-
-def _standing(first: np.ndarray, second: np.ndarray, lower: np.ndarray, looked_at: np.ndarray) -> Standing | None:
-    places = first.astype(np.float32)
-    for row in {*lower.tolist()}:
-        at = np.flatnonzero(lower == row)
-        places[at] = _continued(first[at], second[at])
-    if np.isnan(places).any():
-        return None
-    agreed = np.where(np.abs(first - places) < 1e-6, places, np.nan).astype(np.float32)
-    return Standing(agreed, places, lower, looked_at)
-
-
-def _continued(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Places on which both looks agree, and the others as far from the nearest of them as characters are apart."""
-    pitch = _pitch(first)
-    known = np.flatnonzero(np.abs(first - second) < AGREE * pitch)
-    if not len(known):
-        return np.full_like(first, np.nan)
-    index = np.arange(len(first))
-    nearest = known[np.abs(index[:, None] - known).argmin(1)]
-    apart = _pitch(first[known]) if len(known) > 1 else pitch
-    return np.where(np.isin(index, known), first, first[nearest] + (index - nearest) * apart)
-
-
-def _pitch(places: np.ndarray) -> float:
-    return float(np.median(np.diff(places))) if len(places) > 1 else 1 / 8
-
-
 def _gray(picture: np.ndarray) -> np.ndarray:
     how = cv2.INTER_AREA if picture.shape[0] > HEIGHT else cv2.INTER_CUBIC
     gray = cv2.cvtColor(cv2.resize(picture, (WIDTH, HEIGHT), interpolation=how), cv2.COLOR_RGB2GRAY)
@@ -238,9 +159,9 @@ def _row_in_view(
 
 def _cells(clear: np.ndarray, places: np.ndarray, band: tuple[int, int]) -> list[tuple[slice, slice]]:
     """Where each character of a row stands: as high as the strokes that stand alone, else the middle of the band."""
-    height, half = band[1] - band[0], HALF * _pitch(places)
+    height, half = band[1] - band[0], HALF * pitch(places)
     _, _, stats, centres = cv2.connectedComponentsWithStats(clear.astype(np.uint8))
-    near = np.abs(centres[:, :1] / WIDTH - places) < CORE * _pitch(places)
+    near = np.abs(centres[:, :1] / WIDTH - places) < CORE * pitch(places)
     high = (LOWEST * height < stats[:, 3]) & (stats[:, 3] < HIGHEST * height) & (stats[:, 2] < WIDTH * 3 * half)
     whole = np.flatnonzero(near.any(1) & high & (centres[:, 1] > band[0]) & (centres[:, 1] < band[1]))
     whole = whole[np.abs(stats[whole, 3] / np.median(stats[whole, 3]) - 1) < ALIKE_HIGH] if len(whole) else whole
@@ -289,11 +210,11 @@ def _own(clear: np.ndarray) -> np.ndarray:
 def _in_and_between(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The columns in the middle of characters, and those between them, bool (WIDTH,) both."""
     x = (np.arange(WIDTH) + 0.5) / WIDTH
-    away = np.abs(x[:, None] - places).min(1) / _pitch(places)
+    away = np.abs(x[:, None] - places).min(1) / pitch(places)
     return away < CORE, (away > BETWEEN) & (x > places.min()) & (x < places.max())
 
 
 def _columns(places: np.ndarray) -> np.ndarray:
     """The columns in which characters stand, bool (WIDTH,)."""
     x = (np.arange(WIDTH) + 0.5) / WIDTH
-    return (np.abs(x[:, None] - places) < HALF * _pitch(places)).any(1)
+    return (np.abs(x[:, None] - places) < HALF * pitch(places)).any(1)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
 from platemint.pipeline.anonymize.file_parts import PIXELS, Bytes, Segment, inflated, mapped, segments
 from platemint.pipeline.anonymize.literals import literals
 from platemint.pipeline.plate import DIGITS, LETTERS, TELLING, PlatemintError, behind_province

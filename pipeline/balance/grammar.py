@@ -19,14 +19,17 @@ from typing import TYPE_CHECKING
 from platemint.pipeline.corpora import read_corpus
 from platemint.pipeline.plate import (
     DIGITS,
+    KINDS,
     LETTERS,
     LONGEST,
     PROVINCES,
     READABLE,
     SEPARATORS,
     PlatemintError,
+    _kind,
     characters,
     normalise,
+    pattern,
     spell_like,
     unspellable,
 )
@@ -34,11 +37,11 @@ from platemint.pipeline.recipe import nearest
 
 if TYPE_CHECKING:
     from faker import Faker
+
     from platemint.pipeline.render import Layout
 
 FAKER = "faker:"
 BATCH, MOST_BATCHES = 50_000, 10  # plates drawn of Faker; a batch takes about a second, and few need more than two
-KINDS = {"D": DIGITS, "L": LETTERS, "P": PROVINCES, "A": DIGITS + LETTERS}
 _KIND = str.maketrans({c: kind for kind in "DLP" for c in KINDS[kind]})
 
 # Letters that Faker draws although the country does not issue them: {Faker's locale: {a place in "LL-DDDD": letters}}.
@@ -170,11 +173,6 @@ def table(grammar: Grammar) -> str:
     return "\n".join([f"{grammar.name}:", *lines])
 
 
-def pattern(positions: Iterable[str]) -> str:
-    """A letter per position: D digits, L letters, P provinces, A a mixture; a fixed character stands for itself."""
-    return "".join(alphabet if len(alphabet) == 1 else _kind(alphabet) for alphabet in positions)
-
-
 def positions_like(text: str, letters: str = LETTERS) -> tuple[str, ...]:
     """What each character of a label may become: letters stay letters, digits digits, provinces provinces.
 
@@ -193,10 +191,6 @@ def letters_in_use(texts: Iterable[str]) -> str:
 
 def _template(text: str) -> str:
     return "".join(c if c in SEPARATORS else "?" for c in text)
-
-
-def _kind(alphabet: str) -> str:
-    return next((kind for kind, whole in KINDS.items() if set(alphabet) <= set(whole)), "A")
 
 
 def _gaps(positions: tuple[str, ...]) -> str:

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
 from platemint.pipeline.balance.rounding import Infeasible, apportion, reweigh, water_fill
 from platemint.pipeline.balance.shares import Target
 from platemint.pipeline.plate import SEPARATORS, PlatemintError
 from platemint.pipeline.recipe import Balance
 
 if TYPE_CHECKING:
-    from platemint.pipeline.sample import Group
+    from platemint.pipeline.plate import Group
 
 
 class Deck(NamedTuple):

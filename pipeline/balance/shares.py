@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
 from platemint.pipeline.balance.rounding import largest_remainder
 from platemint.pipeline.corpora import table
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, READABLE, PlatemintError, normalise

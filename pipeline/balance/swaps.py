@@ -11,15 +11,9 @@ import hashlib
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING
 
 from platemint.pipeline.balance.quotas import Deck, Wish
-from platemint.pipeline.draw import Taken
-from platemint.pipeline.plate import characters
-
-if TYPE_CHECKING:
-    from platemint.pipeline.sample import Group
-    from platemint.pipeline.shard import Shard
+from platemint.pipeline.plate import Group, Taken, characters
 
 PATIENCE = 8  # sources a text is tried on before it trades characters; all there are, where they are fewer
 TRIES = 200  # pairs looked at for each shard of the run: of so many one in `shards` squared will do
@@ -37,12 +31,11 @@ class Rules:
 class Trader:
     """The texts of a shard, str each, as trades leave them."""
 
-    def __init__(self, shard: Shard, groups: Sequence[Group], wish: Wish, rules: Rules):
-        self.number, self.rules = shard.number, rules
-        self.texts: list[str] = shard.targets.text.tolist()
-        self.groups = [groups[g] for g in shard.targets.group.tolist()]
-        self.used = set(self.texts)
-        self.random = Random(f"trade {rules.seed} {shard.number}")
+    def __init__(self, shard: int, texts: list[str], groups: Sequence[Group], wish: Wish, rules: Rules):
+        """shard: its number. texts: those that are planned. groups: of each text."""
+        self.number, self.rules, self.texts, self.groups = shard, rules, texts, groups
+        self.used = set(texts)
+        self.random = Random(f"trade {rules.seed} {shard}")
         self.decks = [
             [Deck(p, alphabet, wish.scope(group)) for p, alphabet in enumerate(group.positions)]
             for group in self.groups

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+
 from platemint.pipeline.corpora.strokes import strokes
 
 HEIGHT = 48  # pixels to which a plate is brought

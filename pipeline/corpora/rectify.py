@@ -8,6 +8,7 @@ from itertools import combinations
 
 import cv2
 import numpy as np
+
 from platemint.pipeline.corpora.extent import whole
 from platemint.pipeline.corpora.frames import Spot
 

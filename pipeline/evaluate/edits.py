@@ -17,21 +17,15 @@ from typing import TextIO
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
+
 from platemint.models.reader import decode
 from platemint.models.spg import region
-from platemint.pipeline import write
+from platemint.pipeline import storage
 from platemint.pipeline.corpora import Corpus, read_corpus, table
 from platemint.pipeline.corpora.labels import read_text
 from platemint.pipeline.draw import draw_targets
-from platemint.pipeline.edit import (
-    QUALITY,
-    autocast,
-    batched,
-    choose_device,
-    contact_sheet,
-    load_network,
-    network_input,
-)
+from platemint.pipeline.edit import QUALITY, contact_sheet
 from platemint.pipeline.evaluate.metrics import (
     colour_difference,
     distance,
@@ -42,16 +36,15 @@ from platemint.pipeline.evaluate.metrics import (
     overlap,
     stroke_width,
     unit,
-    within_one,
 )
 from platemint.pipeline.filter import likelihood
-from platemint.pipeline.plate import Plate, Readings, same_reading, spell_like
+from platemint.pipeline.networks import autocast, batched, choose_device, load_network, network_input
+from platemint.pipeline.plate import Plate, Readings, same_reading, spell_like, within_one
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import Edit, GenerateRecipe, Source
 from platemint.pipeline.render import Layout, Photo, load_layouts, photograph, random_text
 from platemint.pipeline.render.layout import FOLDER as LAYOUTS
 from platemint.pipeline.shard import Stages
-from torch import Tensor
 
 STAGE = int.from_bytes(b"eval")  # keeps these random numbers apart from other stages' of the same seed
 HEIGHTS = (24, 400)  # pixels, of rendered pairs
@@ -489,11 +482,11 @@ def _store(out: Path, report: dict, rows: dict[str, list[dict]], sheets: dict) -
     data = {k: part | {"rows": rows[k]} if k in rows else part for k, part in report.items()}
     for name, sheet in sheets.items():
         picture = contact_sheet([plate for _, _, plate in sheet])
-        write.replace(out / f"worst-{name}.png", write.encode(picture, "png", QUALITY))
+        storage.write(out / f"worst-{name}.png", storage.encode(picture, "png", QUALITY))
     if aside is not None:
         text = io.StringIO()
         lines = csv.DictWriter(text, ["path", "row", "reason"])
         lines.writeheader()
         lines.writerows(aside)
-        write.replace(out / "set_aside.csv", text.getvalue())
-    write.replace(out / "edits.json", json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        storage.write(out / "set_aside.csv", text.getvalue())
+    storage.write(out / "edits.json", json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

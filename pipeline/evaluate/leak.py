@@ -19,20 +19,21 @@ from typing import TextIO
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
+
 from platemint.models.reader import Reader, align, ctc
 from platemint.models.spg import encode_texts
 from platemint.pipeline.anonymize.anonymizer import Anonymizer, Case
 from platemint.pipeline.corpora.frames import Dataset, Frame, Spot
 from platemint.pipeline.corpora.frames.records import Folder
 from platemint.pipeline.draw import draw_targets
-from platemint.pipeline.edit import autocast, batched, choose_device, load_network, network_input, resize
 from platemint.pipeline.evaluate.edits import kinds_of
+from platemint.pipeline.networks import autocast, batched, choose_device, load_network, network_input, resize
 from platemint.pipeline.plate import Plate, PlatemintError, Readings, canonical, characters
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import AnonymizeRecipe, Edit, GenerateRecipe, Source
 from platemint.pipeline.shard import Stages
 from platemint.pipeline.train.reading import disturb
-from torch import Tensor
 
 STAGE = int.from_bytes(b"leak")  # keeps these random numbers apart from other stages' of the same seed
 KINDS = ("surround", "edited", "blurred", "untouched")  # the first one tells what pictures without any stroke do

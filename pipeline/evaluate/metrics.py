@@ -6,11 +6,12 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
 from platemint.models.losses import iou
 from platemint.models.spg import region
-from platemint.pipeline.edit import resize
-from platemint.pipeline.plate import Plate, canonical
-from torch import Tensor
+from platemint.pipeline.networks import resize
+from platemint.pipeline.plate import Plate
 
 # ------------------------------------------------------------------------- figures of a picture whose truth is known
 
@@ -120,13 +121,6 @@ def unit(mask: np.ndarray) -> Tensor:
 
 
 # --------------------------------------------------------------------------------------- figures that need no truth
-
-
-def within_one(a: str, b: str) -> bool:
-    """Whether at most one character changed, added or left out makes a text the other, up to `canonical` spelling."""
-    a, b = sorted((canonical(a), canonical(b)), key=len)
-    i = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), len(a))
-    return a[i + 1 :] == b[i + 1 :] if len(a) == len(b) else a[i:] == b[i + 1 :]
 
 
 def outside_change(plate: Plate) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from platemint.pipeline.plate import Plate, spell_like
 from platemint.pipeline.render.layout import Layout, load_layouts
 from platemint.pipeline.render.photo import Photo, photograph

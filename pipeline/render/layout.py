@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
 from platemint.pipeline.plate import ALPHABET, DIGITS, LETTERS, LONGEST, PROVINCES, SEPARATORS, PlatemintError
 from platemint.pipeline.render.glyphs import FONTS, HELD_OUT_FONTS
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "layouts"
 CLASSES = {"D": DIGITS, "L": LETTERS, "A": DIGITS + LETTERS, "P": PROVINCES}

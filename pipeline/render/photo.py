@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+
 from platemint.pipeline.plate import SEPARATORS
 from platemint.pipeline.render.glyphs import CAP, cap_width, glyph
 from platemint.pipeline.render.layout import Layout, Row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from platemint.pipeline.plate import LETTERS, LONGEST
 from platemint.pipeline.render.glyphs import FONTS
 from platemint.pipeline.render.layout import Layout, Piece, Row

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
+
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES
 from platemint.pipeline.report.inspect import FIGURES, figure, figures
 

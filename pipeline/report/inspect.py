@@ -12,6 +12,7 @@ from pathlib import Path
 from unicodedata import east_asian_width
 
 import numpy as np
+
 from platemint.pipeline.balance.rounding import count_table, divergence, evenness
 from platemint.pipeline.balance.shares import UNIFORM, Target, read_target, shared_by_class
 from platemint.pipeline.corpora import read_corpus

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations, islice
 
 import numpy as np
+
 from platemint.pipeline.plate import canonical
 
 SHOWN = 5  # examples of each kind

@@ -19,15 +19,16 @@ import cv2
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
+
 from platemint.models import checkpoint
 from platemint.pipeline import lock
-from platemint.pipeline.edit import choose_device
+from platemint.pipeline.networks import choose_device
 from platemint.pipeline.plate import Failure, PlatemintError
 from platemint.pipeline.recipe import TrainRecipe, dump
 from platemint.pipeline.train.generator import SPGTask
 from platemint.pipeline.train.pairs import Batch, batches, validation
 from platemint.pipeline.train.reading import ReaderTask
-from torch import Tensor, nn
 
 TASKS = {"spg": SPGTask, "reader": ReaderTask}
 VALIDATION_PAIRS = 64

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+
 from platemint.models.reader import Reader, decode
-from platemint.pipeline.balance.grammar import pattern, positions_like
+from platemint.pipeline.balance.grammar import positions_like
 from platemint.pipeline.corpora import Corpus, Label, read_corpus
-from platemint.pipeline.edit import autocast, batched, choose_device, network_input, resize
 from platemint.pipeline.filter import likelihood
-from platemint.pipeline.plate import DIGITS, UNREADABLE, PlatemintError, canonical
+from platemint.pipeline.networks import autocast, batched, choose_device, network_input, resize
+from platemint.pipeline.plate import DIGITS, UNREADABLE, PlatemintError, canonical, pattern
 from platemint.pipeline.recipe import Edit
-from platemint.pipeline.sample import read_picture, split_apart, usable_photos
+from platemint.pipeline.sample import split_apart, usable_photos
+from platemint.pipeline.storage import read_picture
 
 LEAST_CROPS, FEW_CROPS = 20, 200  # fewer are refused; fewer are warned of
 LEAST_TEXTS = 10

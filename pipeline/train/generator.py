@@ -10,15 +10,16 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from platemint.models import checkpoint, losses
 from platemint.models.reader import align, ctc, decode
 from platemint.models.spg import SIZES, SPG, D_t, SPGConfig, encode_texts, region, token_places
-from platemint.pipeline.edit import autocast
+from platemint.pipeline.networks import autocast
 from platemint.pipeline.plate import ALPHABET, DIGITS, LETTERS, PROVINCES, READABLE, characters, same_reading
 from platemint.pipeline.recipe import TrainRecipe
 from platemint.pipeline.train.pairs import Batch, shrink, unit
 from platemint.pipeline.train.reading import disturb, rare_first
-from torch import Tensor, nn
 
 HELD_BACK = 64  # real crops at most that tell how phase 2 is doing, and are not learned
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from platemint.pipeline.edit import resize
+from torch import Tensor
+
+from platemint.pipeline.networks import resize
 from platemint.pipeline.recipe import TrainRecipe
 from platemint.pipeline.render import Photo, load_layouts, render_pair
-from torch import Tensor
 
 
 @dataclass(slots=True)

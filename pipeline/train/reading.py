@@ -7,14 +7,15 @@ from collections import Counter
 import cv2
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from platemint.models import checkpoint
 from platemint.models.reader import Reader, ReaderConfig, ctc, decode
 from platemint.models.spg import encode_texts
-from platemint.pipeline.edit import autocast
+from platemint.pipeline.networks import autocast
 from platemint.pipeline.plate import READABLE, characters, same_reading
 from platemint.pipeline.recipe import TrainRecipe
 from platemint.pipeline.train.pairs import Batch, shrink, unit
-from torch import Tensor, nn
 
 UNKNOWN = -100  # frames nobody knows the class of
 

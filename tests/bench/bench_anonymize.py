@@ -18,11 +18,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+
 from platemint.models.spg import encode_texts
 from platemint.pipeline.anonymize.anonymizer import Anonymizer, anonymize
 from platemint.pipeline.corpora.frames import FORMATS, open_dataset
-from platemint.pipeline.edit import autocast
 from platemint.pipeline.evaluate.leak import blurred
+from platemint.pipeline.networks import autocast
 from platemint.pipeline.recipe import AnonymizeRecipe
 from platemint.pipeline.render import load_layouts, photograph, random_text
 

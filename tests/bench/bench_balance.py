@@ -19,11 +19,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+
 from platemint.pipeline.draw import draw_targets
-from platemint.pipeline.plate import DIGITS, LETTERS, Plate
+from platemint.pipeline.plate import DIGITS, LETTERS, Group, Plate
 from platemint.pipeline.recipe import load_recipe
 from platemint.pipeline.run import plan
-from platemint.pipeline.sample import Group
 from platemint.pipeline.shard import Stages, mint
 from platemint.pipeline.write import scores
 

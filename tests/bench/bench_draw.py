@@ -4,9 +4,9 @@ import sys
 import time
 
 import numpy as np
+
 from platemint.pipeline.draw import draw_targets
-from platemint.pipeline.plate import DIGITS, LETTERS
-from platemint.pipeline.sample import Group
+from platemint.pipeline.plate import DIGITS, LETTERS, Group
 
 COUNT = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
 GROUPS = [Group("one", "train", (LETTERS,) * 3 + (DIGITS,) * 4, 1.0, 0)]

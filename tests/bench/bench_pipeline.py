@@ -14,6 +14,7 @@ from collections import Counter
 
 import numpy as np
 import torch
+
 from platemint.models.spg import encode_texts
 from platemint.pipeline import write
 from platemint.pipeline.recipe import load_recipe

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from platemint.pipeline.corpora.labels import PICTURES, decoded, is_picture, read_text, split_named, unused, words
 from platemint.pipeline.plate import UNREADABLE, PlatemintError
-from platemint.pipeline.sample import open_image
+from platemint.pipeline.storage import open_image
 
 TEXT_KEYS = ("text", "plate", "plate_text")  # attributes that hold a plate's text
 PLATE = re.compile(r"plate|licen[cs]e|matricula|placa|\blp\b", re.IGNORECASE)  # in names of classes: these are plates

@@ -15,6 +15,7 @@ from posixpath import basename
 from typing import NamedTuple
 
 import yaml
+
 from platemint.pipeline.corpora.frames.records import (
     AGREED,
     Corners,

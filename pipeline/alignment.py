@@ -1,0 +1,96 @@
+"""alignment: where the characters of a text stand in a picture, by the reader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from platemint.models.reader import Reader, align
+from platemint.models.spg import encode_texts
+from platemint.pipeline.networks import autocast, network_input
+from platemint.pipeline.plate import READABLE, characters
+
+# A reader may know a character without looking at it, and then says it anywhere: 皖 of a corpus that has no other. Only
+# where it stands in a picture with more to its left does it stand where the reader says.
+PADDED = (0.15, 0.05)  # of the width, to the left and right
+AGREE = 0.35  # of the distance of neighbours: so far apart the two looks may place a character
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a source's characters, separators left out, stand by the reader.
+
+    known: float32 (n,), parts of the picture's width, nan where two looks at it disagree. places: the same, continued
+    from neighbours where unknown. lower: bool (n,), those of a second row. looked_at: float32 (48, 160), how much the
+    reading depends on each pixel.
+    """
+
+    known: np.ndarray
+    places: np.ndarray
+    lower: np.ndarray
+    looked_at: np.ndarray
+
+
+def standing(reader: Reader, pictures: list[np.ndarray], texts: list[str], device, dtype) -> list[Standing | None]:
+    """Where the characters of each picture, uint8 (h, w, 3), stand, None where none can be placed."""
+    steps = reader.config.width // 4  # a row
+    codes = encode_texts([characters(text) for text in texts], READABLE).to(device)
+    seen, looked_at = _aligned(reader, pictures, codes, device, dtype)
+    left, right = PADDED
+    wider, _ = _aligned(reader, [_padded(picture) for picture in pictures], codes, device, dtype)
+    first, second = (seen % steps) / steps, (wider % steps) / steps * (1 + left + right) - left
+    counts = (codes > 0).sum(1).tolist()
+    return [_standing(first[i, :n], second[i, :n], seen[i, :n] >= steps, looked_at[i]) for i, n in enumerate(counts)]
+
+
+def spread(places: np.ndarray, text: str) -> np.ndarray:
+    """Places of a text's characters with nan for its separators in between: float32 (len(text),)."""
+    rest = iter(places)
+    return np.array([next(rest) if c in READABLE else np.nan for c in text], np.float32)
+
+
+def _padded(picture: np.ndarray) -> np.ndarray:
+    left, right = (round(part * picture.shape[1]) for part in PADDED)
+    return cv2.copyMakeBorder(picture, 0, 0, left, right, cv2.BORDER_REPLICATE)
+
+
+def _aligned(reader: Reader, pictures: list[np.ndarray], codes, device, dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Each character's time step (B, N), and how much their likelihood depends on each pixel (B, height, width)."""
+    seen = network_input(pictures, reader.config.height, reader.config.width, device).requires_grad_(True)
+    with torch.enable_grad(), autocast(device, dtype):
+        steps = reader(seen).float()
+        found = align(steps.detach(), codes)
+        at = found.round().long()[:, :, None].expand(-1, -1, steps.shape[2])
+        chosen = steps.gather(1, at).gather(2, codes[:, :, None])[..., 0]
+        (grown,) = torch.autograd.grad((chosen * (codes > 0)).sum(), seen)
+    return found.cpu().numpy(), grown.abs().sum(1).float().cpu().numpy()
+
+
+def _standing(first: np.ndarray, second: np.ndarray, lower: np.ndarray, looked_at: np.ndarray) -> Standing | None:
+    places = first.astype(np.float32)
+    for row in {*lower.tolist()}:
+        at = np.flatnonzero(lower == row)
+        places[at] = _continued(first[at], second[at])
+    if np.isnan(places).any():
+        return None
+    agreed = np.where(np.abs(first - places) < 1e-6, places, np.nan).astype(np.float32)
+    return Standing(agreed, places, lower, looked_at)
+
+
+def _continued(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Places on which both looks agree, and the others as far from the nearest of them as characters are apart."""
+    apart_by = pitch(first)
+    known = np.flatnonzero(np.abs(first - second) < AGREE * apart_by)
+    if not len(known):
+        return np.full_like(first, np.nan)
+    index = np.arange(len(first))
+    nearest = known[np.abs(index[:, None] - known).argmin(1)]
+    apart = pitch(first[known]) if len(known) > 1 else apart_by
+    return np.where(np.isin(index, known), first, first[nearest] + (index - nearest) * apart)
+
+
+def pitch(places: np.ndarray) -> float:
+    return float(np.median(np.diff(places))) if len(places) > 1 else 1 / 8

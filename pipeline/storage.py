@@ -1,0 +1,145 @@
+"""storage: files. Atomic writes, hashes, and pictures of strangers, with limits on what is decoded."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from platemint.pipeline.plate import Failure, PlatemintError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # decoders a stranger's file is let into
+MOST_BYTES = 64 << 20
+MOST_PIXELS = 4_000_000  # a crop of one plate is far smaller; a scene needs its plates cut out first
+LEAST_SIDE, MOST_SIDE = 8, 16_383  # pixels; WebP holds no longer ones, and no plate is that long
+
+
+TEMPORARY = ".part"  # a file under this suffix is not there yet: a killed process may leave one behind
+SUFFIX = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
+
+
+def encode(image: np.ndarray, format: str, quality: int) -> bytes:
+    """A picture file without metadata. image: uint8 (H, W, 3) RGB or (H, W); format: jpeg, png or webp; quality 1..100.
+
+    Colour is kept at full resolution in JPEG: strokes on a plate are thin and often differ from it in colour alone.
+    Sides are at most those of `pipeline.sample.read_picture`, which every format holds.
+    """
+    settings = {
+        "jpeg": [cv2.IMWRITE_JPEG_QUALITY, quality,
+                 cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
+        "png": [],
+        "webp": [cv2.IMWRITE_WEBP_QUALITY, quality],
+    }  # fmt: skip
+    pixels = np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 else image
+    return cv2.imencode(SUFFIX[format], pixels, settings[format])[1].tobytes()
+
+
+def sha256(data: bytes | str) -> str:
+    """Hexadecimal sha256, of text as UTF-8."""
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
+
+
+def write(path: Path, data: bytes | str, private: bool = False) -> None:
+    """Writes a file so that at any moment it is whole, absent, or still the old one, power cuts included.
+
+    private: nobody else may read it (POSIX), nor a file that somebody has put in its way.
+    Raises Failure, and leaves nothing half written, when the disk is full or the folder cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "xb", opener=_private) if private else open(part, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        _sync(path.parent)
+    except OSError as error:
+        raise Failure(
+            f"{path}: cannot be written ({error.strerror or error}): make room or make the folder writable, and run "
+            "the same command again; or choose another --out"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
+
+
+def _sync(folder: Path) -> None:
+    """A rename survives a power cut only once its folder is on disk (Windows does that by itself)."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def read_picture(path: Path) -> tuple[np.ndarray, str]:
+    """A picture file's pixels, uint8 (H, W, 3) RGB, upright as its EXIF says, and its source id (see Photo).
+
+    Raises ValueError with the reason where it is no picture of one plate.
+    """
+    try:
+        if not path.is_file():
+            raise ValueError("no such file")
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"file of more than {MOST_BYTES >> 20} MiB")
+        data = path.read_bytes()
+    except OSError as fault:
+        raise ValueError(f"cannot be read: {fault.strerror}") from None
+    return _decode(data), sha256(data)[:16]
+
+
+def open_image(file: Path | BinaryIO, most_pixels: int) -> Image.Image:
+    """A picture file's header, its pixels not yet decoded. Raises ValueError with the reason where it is no picture.
+
+    most_pixels: what the caller takes; Pillow refuses far more by itself, and this is said of those. Raises OSError for
+    a file that cannot be read.
+    """
+    try:
+        return Image.open(file, formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise ValueError(f"more than {most_pixels:,} pixels") from None
+    except Exception as fault:  # decoders meet hostile files with errors of every kind
+        if isinstance(fault, OSError) and fault.errno:
+            raise
+        raise ValueError(f"not a picture ({', '.join(FORMATS)})") from None
+
+
+def _decode(data: bytes) -> np.ndarray:
+    if not data:
+        raise ValueError("empty file")
+    picture = open_image(io.BytesIO(data), MOST_PIXELS)
+    width, height = picture.size
+    if width * height > MOST_PIXELS or max(width, height) > MOST_SIDE:
+        raise ValueError(f"{width} x {height} pixels are too many for a crop of one plate")
+    if min(width, height) < LEAST_SIDE:
+        raise ValueError(f"{width} x {height} pixels are too few to show a plate")
+    if picture.mode[0] in "IF":
+        raise ValueError(f"pixels of kind {picture.mode}; save it with 8 bits a channel")
+    try:
+        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    except Exception:
+        raise ValueError("broken picture: cannot be decoded") from None
+
+
+def read_json(path: Path) -> dict:
+    """A JSON file of the run folder. Raises PlatemintError where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlatemintError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise PlatemintError(f"{path}: is damaged ({error}): restore it, or generate into another folder") from error
