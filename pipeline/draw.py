@@ -1,9 +1,9 @@
 """Target strings: rows of shuffled columns, so that every position holds each character as often as is wished.
 
-A deck is all the characters that one position takes from one alphabet: LLLDDDD and LLDDDD share the decks of their
+A pool is all the characters that one position takes from one alphabet: LLLDDDD and LLDDDD share the pools of their
 first two positions. Each character comes floor or ceil of n / len(alphabet) times, or as often as `pipeline.quotas` has
-it. The decks are dealt to the patterns (groups whose strings look alike), and texts that come twice or must not be
-drawn are then mended by trading single characters inside a deck, which leaves every count as it was; where pairs of
+it. The pools are dealt to the patterns (groups whose strings look alike), and texts that come twice or must not be
+drawn are then mended by trading single characters inside a pool, which leaves every count as it was; where pairs of
 neighbours are even too, by trading all that follows a character that two texts share, which leaves the pairs as well.
 """
 
@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from platemint.pipeline.balance.quotas import Deck, Wish, group_weights
-from platemint.pipeline.balance.rounding import count_table, deck, largest_remainder, lattice, spread, whole
+from platemint.pipeline.balance.quotas import Pool, Demand, group_weights
+from platemint.pipeline.balance.rounding import count_table, pool, largest_remainder, lattice, spread, whole
 from platemint.pipeline.plate import PlatemintError, Taken, characters
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ TRADES = 1_000_000  # most that are tried before mending is given up (some secon
 PER_ROW = 100  # trades are plenty where the rows are few: solvable cases took up to 33
 PER_FAULT = 20  # trades more; where there is room, a fault takes up to four
 SMALL = 200  # rows of a pattern that are looked through for a pair
-NEAR = 16  # trades that fail inside the pattern before other patterns of the deck are asked too
+NEAR = 16  # trades that fail inside the pattern before other patterns of the pool are asked too
 LISTED = 4  # an alphabet product up to so many times the texts asked is listed to see how many are free
 COUNTED = 200_000  # ... and up to so many texts where drawing failed, for the message
 
@@ -57,7 +57,7 @@ def draw_targets(
     seed: int,
     forbidden: Container[str],
     reserved: Iterable[str] = (),
-    wish: Wish | None = None,
+    demand: Demand | None = None,
 ) -> Targets:
     """`count` different strings, none in `forbidden` or `reserved`, shared over the groups by weight.
 
@@ -65,25 +65,25 @@ def draw_targets(
     PlatemintError, naming group, asked and possible, where the strings do not suffice, where no arrangement is found
     within a bounded search, and where what is wished cannot be had.
     """
-    wish = wish or Wish()
+    demand = demand or Demand()
     if not groups:
         raise PlatemintError("source: no group of plates to draw texts for: see that the source holds labelled plates")
     rng = np.random.default_rng([seed, STAGE])
-    asked = largest_remainder(group_weights(groups, wish.balance), count)
+    asked = largest_remainder(group_weights(groups, demand.balance), count)
     taken = Taken(forbidden, frozenset(reserved))
-    patterns = _patterns(groups, asked, wish)
+    patterns = _patterns(groups, asked, demand)
     _check_room(patterns, groups, asked, count, taken)
-    texts, decks = _deal(patterns, wish, rng)
-    mending = _PairMender if wish.balance.pairs else _Mender
-    mender = mending(texts, decks, patterns, taken, Random(int(rng.integers(2**62))))
+    texts, pools = _deal(patterns, demand, rng)
+    mending = _PairMender if demand.balance.pairs else _Mender
+    mender = mending(texts, pools, patterns, taken, Random(int(rng.integers(2**62))))
     if faults := mender.mend():
         raise _unmended(faults, patterns, groups, asked, count, taken)
     return _take_turns(mender.texts, patterns, groups, asked, rng)
 
 
-def quotas(targets: Targets, groups: Sequence[Group], wish: Wish | None = None) -> dict[str, dict[str, int]]:
-    """{deck's name: {character: count}} of these targets, zeros included (see `pipeline.quotas.Deck`)."""
-    wish = wish or Wish()
+def quotas(targets: Targets, groups: Sequence[Group], demand: Demand | None = None) -> dict[str, dict[str, int]]:
+    """{pool's name: {character: count}} of these targets, zeros included (see `pipeline.quotas.Deck`)."""
+    demand = demand or Demand()
     present = np.bincount(targets.group, minlength=len(groups))
     texts = targets.text[np.argsort(targets.group, kind="stable")]
     parts = np.split(texts, np.cumsum(present)[:-1])
@@ -91,7 +91,7 @@ def quotas(targets: Targets, groups: Sequence[Group], wish: Wish | None = None) 
     for group, part in zip(groups, parts):
         table, seen = count_table(part)
         for position, alphabet in enumerate(group.positions if len(part) else ()):
-            name = Deck(position, alphabet, wish.scope(group)).name
+            name = Pool(position, alphabet, demand.scope(group)).name
             counts = found.setdefault(name, dict.fromkeys(alphabet, 0))
             for character, n in zip(seen, table[position].tolist()):
                 if n:
@@ -101,9 +101,9 @@ def quotas(targets: Targets, groups: Sequence[Group], wish: Wish | None = None) 
 
 @dataclass
 class _Pattern:
-    """Groups that draw from the same strings and decks. Its texts are the rows from `start` on, `size` of them.
+    """Groups that draw from the same strings and pools. Its texts are the rows from `start` on, `size` of them.
 
-    scope: of its decks. blocked: words that none of its texts may hold.
+    scope: of its pools. blocked: words that none of its texts may hold.
     """
 
     positions: tuple[str, ...]
@@ -122,8 +122,8 @@ class _Pattern:
         """Positions that have a choice."""
         return [p for p, alphabet in enumerate(self.positions) if len(alphabet) > 1]
 
-    def decks(self) -> list[Deck]:
-        return [Deck(position, alphabet, self.scope) for position, alphabet in enumerate(self.positions)]
+    def pools(self) -> list[Pool]:
+        return [Pool(position, alphabet, self.scope) for position, alphabet in enumerate(self.positions)]
 
     def blocks(self, text: str) -> bool:
         """Whether a text holds a word that is not to be seen, separators inside it or not."""
@@ -139,28 +139,28 @@ class _Pattern:
 
 
 @dataclass
-class _Hands:
-    """What a deck is dealt to. order: an alphabet, whose first come once more where it cannot be even. spare: those dealt once less than others, which may replace these."""
+class _Parts:
+    """What a pool is dealt to. order: an alphabet, whose first come once more where it cannot be even. spare: those dealt once less than others, which may replace these."""
 
     order: np.ndarray
-    hands: list[_Pattern]
+    parts: list[_Pattern]
     spare: set[str]
 
     @cached_property
     def ends(self) -> list[int]:
-        return list(accumulate(hand.size for hand in self.hands))
+        return list(accumulate(part.size for part in self.parts))
 
     def row(self, card: int) -> int:
         """The row that the card with this number, 0 <= card < ends[-1], lies in."""
-        hand = self.hands[bisect_right(self.ends, card)]
-        return hand.start + card - (self.ends[bisect_right(self.ends, card)] - hand.size)
+        part = self.parts[bisect_right(self.ends, card)]
+        return part.start + card - (self.ends[bisect_right(self.ends, card)] - part.size)
 
 
-def _patterns(groups: Sequence[Group], asked: np.ndarray, wish: Wish) -> list[_Pattern]:
+def _patterns(groups: Sequence[Group], asked: np.ndarray, demand: Demand) -> list[_Pattern]:
     """Patterns that are asked for, those with the fewest strings first: they have the least choice."""
     found: dict[tuple, _Pattern] = {}
     for g in np.flatnonzero(asked).tolist():
-        key = tuple(groups[g].positions), wish.scope(groups[g]), tuple(groups[g].blocked)
+        key = tuple(groups[g].positions), demand.scope(groups[g]), tuple(groups[g].blocked)
         pattern = found.setdefault(key, _Pattern(*key, [], 0))
         pattern.groups.append(g)
         pattern.size += int(asked[g])
@@ -170,31 +170,31 @@ def _patterns(groups: Sequence[Group], asked: np.ndarray, wish: Wish) -> list[_P
     return patterns
 
 
-def _deal(patterns: list[_Pattern], wish: Wish, rng: np.random.Generator) -> tuple[list[str], dict[Deck, _Hands]]:
-    """All rows' texts, pattern by pattern, not yet mended, and what each deck was dealt to."""
-    decks: dict[Deck, _Hands] = {}
+def _deal(patterns: list[_Pattern], demand: Demand, rng: np.random.Generator) -> tuple[list[str], dict[Pool, _Parts]]:
+    """All rows' texts, pattern by pattern, not yet mended, and what each pool was dealt to."""
+    pools: dict[Pool, _Parts] = {}
     for pattern in patterns:
-        for key in pattern.decks():
-            decks.setdefault(key, _Hands(rng.permutation(list(key.alphabet)), [], set())).hands.append(pattern)
-    wished = wish.counts({key: sum(hand.size for hand in cards.hands) for key, cards in decks.items()})
+        for key in pattern.pools():
+            pools.setdefault(key, _Parts(rng.permutation(list(key.alphabet)), [], set())).parts.append(pattern)
+    wished = demand.counts({key: sum(part.size for part in cards.parts) for key, cards in pools.items()})
     columns: dict[tuple[int, int], np.ndarray] = {}
-    for key, cards in decks.items():
+    for key, cards in pools.items():
         counts = wished.get(key)
         pile = np.array(list(counts))[spread(list(counts.values()), rng)] if counts else None
         begin = 0
-        for k in rng.permutation(len(cards.hands)).tolist():  # at random, so that decks do not run in step
-            hand = cards.hands[k]
-            columns[hand.start, key.position] = (
-                _hand(hand, key.position, np.roll(cards.order, -begin), rng) if pile is None else pile[: hand.size]
+        for k in rng.permutation(len(cards.parts)).tolist():  # at random, so that pools do not run in step
+            part = cards.parts[k]
+            columns[part.start, key.position] = (
+                _part(part, key.position, np.roll(cards.order, -begin), rng) if pile is None else pile[: part.size]
             )
-            pile = None if pile is None else pile[hand.size :]
-            begin += hand.size
+            pile = None if pile is None else pile[part.size :]
+            begin += part.size
         over = begin % len(cards.order)
         even = set(cards.order[over:].tolist()) if over else set()
-        cards.spare = wish.spare(key, counts) if counts else even
+        cards.spare = demand.spare(key, counts) if counts else even
     rows = ([columns[q.start, p] for p in range(len(q.positions))] for q in patterns)
-    texts = (_joined(_with_even_pairs(part, rng) if wish.balance.pairs else part) for part in rows)
-    return [text for part in texts for text in part], decks
+    texts = (_joined(_with_even_pairs(part, rng) if demand.balance.pairs else part) for part in rows)
+    return [text for part in texts for text in part], pools
 
 
 def _with_even_pairs(columns: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
@@ -217,13 +217,13 @@ def _with_even_pairs(columns: list[np.ndarray], rng: np.random.Generator) -> lis
     return columns
 
 
-def _hand(pattern: _Pattern, position: int, order: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _part(pattern: _Pattern, position: int, order: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A pattern's column of characters. The first of `order` come once more where it cannot be even.
 
     Where most of the strings are needed, shuffled columns would nearly all collide: there rows come from a lattice.
     """
     if pattern.size * 2 <= pattern.space:
-        return deck(order, pattern.size, rng)
+        return pool(order, pattern.size, rng)
     return order[lattice([len(alphabet) for alphabet in pattern.positions], pattern.size)[:, position]]
 
 
@@ -234,21 +234,21 @@ def _joined(columns: list[np.ndarray]) -> list[str]:
 
 
 class _Mender:
-    """Trades characters inside decks until no text is taken and none comes twice.
+    """Swaps characters inside pools until no text is taken and none comes twice.
 
-    A row at fault trades the character of one position with another row of the same deck, or with a spare character.
+    A row at fault trades the character of one position with another row of the same pool, or with a spare character.
     A trade stands unless it leaves more faults than it found; so the fault may move on, and ends where there is room.
     """
 
     def __init__(
         self,
         texts: list[str],
-        decks: dict[Deck, _Hands],
+        pools: dict[Pool, _Parts],
         patterns: list[_Pattern],
         taken: Container[str],
         random: Random,
     ):
-        self.texts, self.decks, self.patterns, self.taken = texts, decks, patterns, taken
+        self.texts, self.pools, self.patterns, self.taken = texts, pools, patterns, taken
         self.random = random.random  # the one method that gives the same numbers in every Python
         self.starts = [pattern.start for pattern in patterns]
         self.used: set[str] = set()  # texts of the rows without fault
@@ -264,16 +264,16 @@ class _Mender:
                 break
             row, _ = self.faults.popitem()  # and back at the end: reading the last key instead takes time per key gone
             self.faults[row] = None
-            failed = 0 if self._trade(row, self.pattern(row), wide=failed > NEAR) else failed + 1
+            failed = 0 if self._swap_characters(row, self.pattern(row), wide=failed > NEAR) else failed + 1
         return list(self.faults)
 
     def pattern(self, row: int) -> _Pattern:
         return self.patterns[bisect_right(self.starts, row) - 1]
 
-    def _trade(self, row: int, pattern: _Pattern, wide: bool) -> bool:
+    def _swap_characters(self, row: int, pattern: _Pattern, wide: bool) -> bool:
         """Tries one trade and says whether it mended a fault. wide: with other patterns and spare characters too."""
         position = self._below(pattern.free)  # of a pattern without any, the one text is settled before all others
-        cards = self.decks[Deck(position, pattern.positions[position], pattern.scope)]
+        cards = self.pools[Pool(position, pattern.positions[position], pattern.scope)]
         if wide and cards.spare and self.random() < 0.3:
             return self._trade_spare(row, position, cards)
         if wide and self.random() < 0.5:
@@ -304,7 +304,7 @@ class _Mender:
         self._settle(row, new)
         return good + good_other > sound
 
-    def _trade_spare(self, row: int, position: int, cards: _Hands) -> bool:
+    def _trade_spare(self, row: int, position: int, cards: _Parts) -> bool:
         """Takes a spare character for one that came once more, and says whether that mended the row."""
         old, new = self.texts[row][position], self._below(sorted(cards.spare))
         if old in cards.spare or not self._may(row, _with(self.texts[row], position, new)):
@@ -335,9 +335,9 @@ class _PairMender(_Mender):
     Rows of a small pattern may share none: they trade single characters if that makes pairs that no row has yet.
     """
 
-    def _trade(self, row: int, pattern: _Pattern, wide: bool) -> bool:
+    def _swap_characters(self, row: int, pattern: _Pattern, wide: bool) -> bool:
         if wide and pattern.size <= SMALL:
-            return super()._trade(row, pattern, wide)
+            return super()._swap_characters(row, pattern, wide)
         cut = self._below(pattern.free)
         for _ in range(PER_FAULT):
             other = pattern.start + int(self.random() * pattern.size)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from platemint.pipeline.balance.quotas import Deck, group_weights
+from platemint.pipeline.balance.quotas import Pool, group_weights
 from platemint.pipeline.balance.rounding import divergence, entropy, largest_remainder
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.shard import Stages
@@ -45,43 +45,43 @@ class Proposal:
 
 
 class Corpus:
-    """A corpus that plates are added to: what every deck has, and what it gets when so many plates are added."""
+    """A corpus that plates are added to: what every pool has, and what it gets when so many plates are added."""
 
     def __init__(self, stages: Stages):
         self.stages, self.groups = stages, stages.sources.groups
         self.weights = group_weights(self.groups, stages.recipe.balance)
-        scopes = [stages.wish.scope(group) for group in self.groups]
-        self.decks = [
-            [Deck(position, alphabet, scope) for position, alphabet in enumerate(group.positions)]
+        scopes = [stages.demand.scope(group) for group in self.groups]
+        self.pools = [
+            [Pool(position, alphabet, scope) for position, alphabet in enumerate(group.positions)]
             for group, scope in zip(self.groups, scopes)
         ]
 
-    def after(self, plates: int) -> dict[Deck, dict[str, int]]:
-        """Every deck's characters once so many plates are added, those that have a choice."""
-        sizes: dict[Deck, int] = {}
-        for decks, n, weight in zip(self.decks, largest_remainder(self.weights, plates).tolist(), self.weights):
-            for deck in decks if weight else ():
-                sizes[deck] = sizes.get(deck, 0) + n
-        added, have = self.stages.wish.counts(sizes), self.stages.wish.have
+    def after(self, plates: int) -> dict[Pool, dict[str, int]]:
+        """Every pool's characters once so many plates are added, those that have a choice."""
+        sizes: dict[Pool, int] = {}
+        for pools, n, weight in zip(self.pools, largest_remainder(self.weights, plates).tolist(), self.weights):
+            for pool in pools if weight else ():
+                sizes[pool] = sizes.get(pool, 0) + n
+        added, have = self.stages.demand.counts(sizes), self.stages.demand.have
         return {
-            deck: {c: n + have[deck.name].get(c, 0) for c, n in counts.items()}
-            for deck, counts in added.items()
-            if len(deck.alphabet) > 1
+            pool: {c: n + have[pool.name].get(c, 0) for c, n in counts.items()}
+            for pool, counts in added.items()
+            if len(pool.alphabet) > 1
         }
 
     def evenness(self, plates: int) -> float:
         """The corpus's evenness, 0..1, once so many plates are added."""
-        decks = self.after(plates)
-        sizes = [sum(counts.values()) for counts in decks.values()]
-        return float(np.average([self._even(*deck) for deck in decks.items()], weights=sizes)) if decks else 1.0
+        pools = self.after(plates)
+        sizes = [sum(counts.values()) for counts in pools.values()]
+        return float(np.average([self._even(*pool) for pool in pools.items()], weights=sizes)) if pools else 1.0
 
-    def _even(self, deck: Deck, counts: dict[str, int]) -> float:
-        """How even a deck is, 0..1; 1 where no character could have one more of the others'.
+    def _even(self, pool: Pool, counts: dict[str, int]) -> float:
+        """How even a pool is, 0..1; 1 where no character could have one more of the others'.
 
         The entropy it lacks; of an uneven wish, its divergence from that. What is not wished for does not count.
         """
-        wished = self.stages.wish.target.expected(np.ones(len(deck.alphabet)), -1, deck.alphabet)
-        there, wished = np.array([counts[c] for c in deck.alphabet])[wished > 0], wished[wished > 0]
+        wished = self.stages.demand.target.expected(np.ones(len(pool.alphabet)), -1, pool.alphabet)
+        there, wished = np.array([counts[c] for c in pool.alphabet])[wished > 0], wished[wished > 0]
         best = largest_remainder(wished, int(there.sum()))
         off = divergence(there, wished) - divergence(best, wished)
         return min(1.0, max(0.0, 1 - off / entropy(best))) if entropy(best) else 1.0
@@ -93,17 +93,17 @@ class Corpus:
     def least_plates(self, plates: int) -> int:
         """Fewer than these cannot be added for what so many bring: one position of one split needs them by itself.
 
-        Whoever adds plates adds at most one character to a deck with each.
+        Whoever adds plates adds at most one character to a pool with each.
         """
-        wish, before = self.stages.wish, self.after(0)
+        demand, before = self.stages.demand, self.after(0)
         least = 0
-        for deck, counts in self.after(plates).items():
-            goal = self._even(deck, counts)
-            have = before.get(deck, dict.fromkeys(counts, 0))
+        for pool, counts in self.after(plates).items():
+            goal = self._even(pool, counts)
+            have = before.get(pool, dict.fromkeys(counts, 0))
 
-            def reached(n: int, deck: Deck = deck, have: dict = have, goal: float = goal) -> bool:
-                added = wish.alone(deck, n)
-                return self._even(deck, {c: have[c] + added[c] for c in have}) >= goal - 1e-9
+            def reached(n: int, pool: Pool = pool, have: dict = have, goal: float = goal) -> bool:
+                added = demand.alone(pool, n)
+                return self._even(pool, {c: have[c] + added[c] for c in have}) >= goal - 1e-9
 
             least = max(least, _first(reached))
         return least

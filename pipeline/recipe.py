@@ -382,8 +382,8 @@ def _parse(text: str, origin: str) -> Any:
     try:
         return yaml.load(text, _UniqueKeys)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
+        record = getattr(error, "problem_mark", None)
+        where = f", line {record.line + 1}" if record else ""
         raise PlatemintError(f"{origin}{where}: not YAML: {getattr(error, 'problem', None) or error}") from None
 
 

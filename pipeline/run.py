@@ -15,7 +15,7 @@ import numpy as np
 
 from platemint.pipeline import engines, lock, storage, write
 from platemint.pipeline.balance.forbidden import forbidden_texts
-from platemint.pipeline.balance.swaps import Rules
+from platemint.pipeline.balance.swaps import SwapRules
 from platemint.pipeline.dataset_card import card
 from platemint.pipeline.draw import Targets, draw_targets, quotas
 from platemint.pipeline.plate import PlatemintError, Readings, Taken
@@ -32,12 +32,12 @@ TRIAL = 8  # plates minted for an estimate
 class Plan:
     """What a run will do, decided before the first plate. facts: what plan.json tells of it.
 
-    rules: for trades of characters between texts; None where pairs are even, which trades would undo.
+    rules: for swaps of characters between texts; None where pairs are even, which trades would undo.
     """
 
     facts: dict
     shards: list[Shard]
-    rules: Rules | None
+    rules: SwapRules | None
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,10 @@ def plan(stages: Stages) -> Plan:
 
     Raises PlatemintError where the strings do not suffice, and for a balance that cannot be.
     """
-    recipe, sources, wish = stages.recipe, stages.sources, stages.wish
+    recipe, sources, demand = stages.recipe, stages.sources, stages.demand
     given = forbidden_texts(recipe.draw.forbid)
     forbidden = Readings(sources.texts | given)
-    targets = draw_targets(sources.groups, recipe.count, recipe.seed, forbidden, recipe.draw.reserved, wish)
+    targets = draw_targets(sources.groups, recipe.count, recipe.seed, forbidden, recipe.draw.reserved, demand)
     shards = _cut(targets, [group.split for group in sources.groups], recipe.write.shard_rows)
     minting = len(shards)
     if recipe.write.real:
@@ -124,13 +124,13 @@ def plan(stages: Stages) -> Plan:
         "set_aside": len(sources.set_aside),
         "groups": [asdict(group) | {"targets": n} for group, n in zip(sources.groups, planned)],
         "forbidden": {"texts": len(given), "sha256": storage.sha256("\n".join(sorted(given)))},
-        "target": {"by_character": wish.target.by_character, "by_position": wish.target.by_position},
-        "have": wish.have,
-        "quotas": quotas(targets, sources.groups, wish),
+        "target": {"by_character": demand.target.by_character, "by_position": demand.target.by_position},
+        "have": demand.have,
+        "quotas": quotas(targets, sources.groups, demand),
         "shards": [_promise(shard) for shard in shards],
     }
     taken = Taken(forbidden, frozenset(recipe.draw.reserved), np.sort(targets.text))
-    rules = None if recipe.balance.pairs else Rules(taken, minting, recipe.seed)
+    rules = None if recipe.balance.pairs else SwapRules(taken, minting, recipe.seed)
     return Plan(json.loads(json.dumps(facts)), shards, rules)
 
 

@@ -18,9 +18,9 @@ from time import perf_counter
 import numpy as np
 
 from platemint.pipeline import storage, write
-from platemint.pipeline.balance.quotas import Wish, had
+from platemint.pipeline.balance.quotas import Demand, had
 from platemint.pipeline.balance.shares import read_target
-from platemint.pipeline.balance.swaps import PATIENCE, Rules, Trader
+from platemint.pipeline.balance.swaps import PATIENCE, SwapRules, Swapper
 from platemint.pipeline.draw import Targets, quotas
 from platemint.pipeline.plate import Plate, PlatemintError, same_reading
 from platemint.pipeline.recipe import GenerateRecipe, recipe_hash
@@ -54,13 +54,13 @@ class Stages:
         return tried(sources, self.recipe, lambda plates: self.filter(self.edit(plates)))
 
     @cached_property
-    def wish(self) -> Wish:
+    def demand(self) -> Demand:
         """How often characters shall come. Raises PlatemintError for a table that cannot be read."""
         balance, have = self.recipe.balance, {}
         if balance.top_up:
             texts = [[photo.text for photo in photos] for photos in self.sources.photos]
             have = had(self.sources.groups, texts, balance)
-        return Wish(balance, read_target(balance.target), have)
+        return Demand(balance, read_target(balance.target), have)
 
     @cached_property
     def checkpoints(self) -> dict[str, str]:
@@ -138,10 +138,10 @@ def take(targets: Targets, places: np.ndarray | slice) -> Targets:
     return Targets(targets.group[places], targets.text[places], targets.group_index[places])
 
 
-def run_shard(shard: Shard, stages: Stages, rules: Rules | None = None, tick: Tick | None = None) -> dict:
+def run_shard(shard: Shard, stages: Stages, rules: SwapRules | None = None, tick: Tick | None = None) -> dict:
     """Mints a shard, writes its files and then its commit, which it returns: without it nothing of the shard counts.
 
-    rules: for trades of characters between its texts; None: texts stay as planned.
+    rules: for swaps of characters between its texts; None: texts stay as planned.
     """
     recipe, groups = stages.recipe, stages.sources.groups
     seconds = Counter()
@@ -155,7 +155,7 @@ def run_shard(shard: Shard, stages: Stages, rules: Rules | None = None, tick: Ti
         ]
     served = np.setdiff1d(np.arange(len(shard.index)), missing)
     absent = {str(shard.index[place]): str(targets.text[place]) for place in missing}
-    traded = np.flatnonzero(targets.text != shard.targets.text)
+    swapped = np.flatnonzero(targets.text != shard.targets.text)
     commit = {
         "shard": shard.number,
         "recipe_sha256": recipe_hash(recipe),
@@ -165,9 +165,9 @@ def run_shard(shard: Shard, stages: Stages, rules: Rules | None = None, tick: Ti
         "real": len(shard.real),
         "rejected": dict(sorted(Counter(row["reason"] for row in dropped).items())),
         "missing": absent,
-        "planned": {str(shard.index[place]): str(shard.targets.text[place]) for place in traded},
-        "counts": quotas(take(targets, served), groups, stages.wish),
-        "shortfall": quotas(take(targets, missing), groups, stages.wish),
+        "planned": {str(shard.index[place]): str(shard.targets.text[place]) for place in swapped},
+        "counts": quotas(take(targets, served), groups, stages.demand),
+        "shortfall": quotas(take(targets, missing), groups, stages.demand),
         "reasons": why_missing(absent, dropped),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
     }
@@ -209,14 +209,14 @@ class Minted:
 
 
 def mint(
-    shard: Shard, stages: Stages, seconds: Counter, rules: Rules | None = None, tick: Tick | None = None
+    shard: Shard, stages: Stages, seconds: Counter, rules: SwapRules | None = None, tick: Tick | None = None
 ) -> Minted:
     """Tries every target on one source after the other, until it is accepted or the rounds are over.
 
-    A target whose plate is rejected goes back as a whole. When several sources have failed it, it trades characters.
+    A target whose plate is rejected goes back as a whole. When several sources have failed it, it swaps characters.
     """
     rounds, sources = stages.recipe.filter.rounds, stages.sources
-    trader = _trader(shard, stages, rules) if rules else None
+    swapper = _swapper(shard, stages, rules) if rules else None
     kept, served, dropped, failed, tried, accepted = {}, {}, [], Counter(), Counter(), Counter()
     pending, targets, tick = np.arange(len(shard.index)), shard.targets, tick or _nobody
     patience = [min(sources.groups[g].sources or PATIENCE, PATIENCE) for g in targets.group.tolist()]
@@ -239,24 +239,24 @@ def mint(
                 tick(good, len(plates) - good)
             pending = np.array([place for place in pending.tolist() if place not in kept], dtype=np.int64)
             failed.update(pending.tolist())
-            if trader and attempt + PATIENCE < rounds:
+            if swapper and attempt + PATIENCE < rounds:
                 stuck = [place for place in pending.tolist() if failed[place] >= patience[place]]
                 easy = _easy_groups(accepted, tried, sources.groups) if stuck else ()
                 partners = {p for p, g in enumerate(targets.group.tolist()) if g in easy or p not in kept}
-                undone = _trade(trader, stuck, partners, failed)
+                undone = _swap_characters(swapper, stuck, partners, failed)
                 for place in undone & kept.keys():
                     dropped.append(pool.submit(_given_up, kept.pop(place)))
                     del served[place]
                     tick(-1, 1)
                 pending = np.union1d(pending, [*undone]).astype(np.int64)
-                targets = replace(targets, text=np.array(trader.texts))
+                targets = replace(targets, text=np.array(swapper.texts))
         with _timed(seconds, "write"):
             return Minted(_in_order(kept.values()), _in_order(dropped), pending, targets)
 
 
-def _trader(shard: Shard, stages: Stages, rules: Rules) -> Trader:
+def _swapper(shard: Shard, stages: Stages, rules: SwapRules) -> Swapper:
     groups = [stages.sources.groups[g] for g in shard.targets.group.tolist()]
-    return Trader(shard.number, shard.targets.text.tolist(), groups, stages.wish, rules)
+    return Swapper(shard.number, shard.targets.text.tolist(), groups, stages.demand, rules)
 
 
 def _nobody(accepted: int, rejected: int) -> None:
@@ -269,11 +269,11 @@ def _easy_groups(accepted: Counter, tried: Counter, groups: Sequence) -> set[int
     return {group for group, likely in chance.items() if likely > 0.75}
 
 
-def _trade(trader: Trader, stuck: list[int], partners: set[int], failed: Counter) -> set[int]:
-    """Trades characters of stuck targets, and gives the places of the others that were traded with."""
+def _swap_characters(swapper: Swapper, stuck: list[int], partners: set[int], failed: Counter) -> set[int]:
+    """Swaps characters of stuck targets, and gives the places of the others that were swapped with."""
     undone = set()
     for place in stuck:
-        other = trader.trade(place, partners)
+        other = swapper.swap(place, partners)
         if other is not None:
             failed[place] = failed[other] = 0
             undone.add(other)
@@ -281,8 +281,8 @@ def _trade(trader: Trader, stuck: list[int], partners: set[int], failed: Counter
 
 
 def _given_up(row) -> dict:
-    """The row of a plate whose text has been traded away since."""
-    return row.result() | {"reason": "traded"}
+    """The row of a plate whose text has been swapped away since."""
+    return row.result() | {"reason": "swapped"}
 
 
 def _turns(sources, shard: Shard, attempt: int, places: np.ndarray, uses: Counter) -> dict[int, tuple]:

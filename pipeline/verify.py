@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from platemint.pipeline import storage, write
-from platemint.pipeline.balance.quotas import Wish
+from platemint.pipeline.balance.quotas import Demand
 from platemint.pipeline.balance.shares import Target
 from platemint.pipeline.plate import PlatemintError, Readings
 from platemint.pipeline.recipe import GenerateRecipe, load_recipe, recipe_hash
@@ -272,8 +272,8 @@ class _Verifier:
         """found: what the commits have served and missed together."""
         planned, table = self.plan["quotas"], self.plan["target"]
         by_position = {int(position): shares for position, shares in table["by_position"].items()}
-        wish = Wish(self.recipe.balance, Target("", table["by_character"], by_position), self.plan["have"])
-        for what in wish.faults(planned):
+        demand = Demand(self.recipe.balance, Target("", table["by_character"], by_position), self.plan["have"])
+        for what in demand.faults(planned):
             self.fault("plan.json", what)
         cells = {(key, c) for table in (planned, found) for key, counts in table.items() for c in counts}
         for key, c in sorted(cells):

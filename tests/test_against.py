@@ -18,7 +18,7 @@ from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.recipe import AnonymizeRecipe
 
 BOX = (40, 30, 70, 26)  # x, y, width, height
-ITEM = {"id": "00:11:22:33:44:55:66:77", "fate": "redacted", "reason": "reader"}
+ITEM = {"id": "00:11:22:33:44:55:66:77", "outcome": "redacted", "reason": "reader"}
 PLATES = {"one.png": "ABC1234", "two.jpg": "XYZ9876", "KLM4567.png": "KLM4567", "four.bmp": "DEF5678"}
 
 
@@ -195,7 +195,7 @@ def _redacted(audit):
     [
         (_redacted, "lists 0 redacted, the figures say 1"),
         (lambda audit: audit["given_up"].append(ITEM), "lists 1 redacted, the figures say 0"),
-        (lambda audit: audit["given_up"].append(ITEM | {"fate": "kept"}), "lists 1 kept, the figures say 0"),
+        (lambda audit: audit["given_up"].append(ITEM | {"outcome": "kept"}), "lists 1 kept, the figures say 0"),
         (lambda audit: audit["given_up"].append(ITEM), "its reasons are not those of the figures"),
         (lambda audit: audit["given_up"].extend([ITEM, ITEM]), "lists an id twice"),
         (lambda audit: audit.pop("given_up"), "is missing or damaged"),

@@ -17,7 +17,7 @@ from PIL import Image
 from stand_ins import Stamps, anonymized, frames, stamped, write_target
 
 from platemint import run_pipeline
-from platemint.pipeline.anonymize.anonymizer import ENCODED, MARK
+from platemint.pipeline.anonymize.anonymizer import ENCODED, UNFINISHED
 from platemint.pipeline.anonymize.compare import verify_against
 from platemint.pipeline.anonymize.picture import open_picture
 from platemint.pipeline.anonymize.pseudonyms import Keyed, read_key
@@ -53,8 +53,8 @@ def shown(out: Path) -> dict[str, list[tuple[str, str]]]:
     found = {}
     for frame in open_dataset(out).frames:
         pixels = open_picture(out / frame.path).pixels
-        plates = zip(frame.spots, views_of(frame.spots, pixels))
-        found[frame.path] = [(spot.text, stamped(view.cut(pixels))) for spot, view in plates]
+        plates = zip(frame.annotations, views_of(frame.annotations, pixels))
+        found[frame.path] = [(annotation.text, stamped(view.cut(pixels))) for annotation, view in plates]
     return found
 
 
@@ -66,10 +66,10 @@ def is_clean(out: Path, texts: list[str] = TEXTS) -> bool:
 
 def adds_up(audit: dict) -> bool:
     plates, pictures = audit["plates"], audit["pictures"]
-    counted = sum(plates[fate] for fate in ("replaced", "redacted", "withheld", "set_aside"))
-    seen = sum(pictures[fate] for fate in ("written", "withheld", "set_aside"))
+    counted = sum(plates[outcome] for outcome in ("replaced", "redacted", "withheld", "set_aside"))
+    seen = sum(pictures[outcome] for outcome in ("written", "withheld", "set_aside"))
     given_up = plates["redacted"] + plates["withheld"]
-    listed = Counter(item["fate"] for item in audit["given_up"])
+    listed = Counter(item["outcome"] for item in audit["given_up"])
     aside = pictures["set_aside"] + audit["missing_pictures_and_other_faults"]
     return (counted, seen, sum(audit["reasons"].values()), aside) == (
         plates["annotated"], pictures["found"], given_up, listed["set aside"]
@@ -84,10 +84,13 @@ def test_the_output_is_the_same_dataset_with_other_plates(tmp_path):
     audit = anonymized(corpus, out)
     assert audit["plates"] == {"annotated": 8, "replaced": 7, "redacted": 1, "withheld": 0, "set_aside": 0}
     assert audit["pictures"]["written"] == 5 and audit["pictures"]["without_annotation"] == 1 and adds_up(audit)
-    assert audit == json.loads((out / "audit.json").read_text()) and not (out / MARK).exists()
+    assert audit == json.loads((out / "audit.json").read_text()) and not (out / UNFINISHED).exists()
     before, after = open_dataset(corpus), open_dataset(out)
     assert after.format == before.format and not after.set_aside
-    places = [sorted((f.split, [spot.corners for spot in f.spots]) for f in d.frames) for d in (before, after)]
+    places = [
+        sorted((f.split, [annotation.corners for annotation in f.annotations]) for f in d.frames)
+        for d in (before, after)
+    ]
     assert places[0] == places[1]
     labels = [pair for pairs in shown(out).values() for pair in pairs]
     assert all(characters(label) == characters(stamp) for label, stamp in labels)
@@ -126,10 +129,10 @@ def test_pixels_outside_of_plates_stay(tmp_path):
     for frame in open_dataset(corpus).frames:
         before, after = (open_picture(root / frame.path).pixels for root in (corpus, out))
         outside = np.ones(before.shape[:2], bool)
-        for x1, y1, x2, y2 in (view.box for view in views_of(frame.spots, before)):
+        for x1, y1, x2, y2 in (view.box for view in views_of(frame.annotations, before)):
             outside[y1:y2, x1:x2] = False
         changed = (before != after).any(2)
-        assert not changed[outside].any() and changed.any() == bool(frame.spots)
+        assert not changed[outside].any() and changed.any() == bool(frame.annotations)
     assert audit["pixels"]["outside"] == 0 < audit["pixels"]["changed"]
 
 
@@ -348,8 +351,8 @@ class Inked(Stamps):
 class Unforeseen(Inked):
     """As if encoding did to plates what it did not do to each of them alone."""
 
-    def cases(self, frame, pixels, coded=None):
-        return super().cases(frame, pixels)
+    def items(self, frame, pixels, coded=None):
+        return super().items(frame, pixels)
 
 
 @pytest.mark.parametrize("doubt", ["redact", "withhold"])
@@ -368,13 +371,13 @@ def test_plates_have_to_hold_in_the_file_that_leaves(tmp_path, mode, suffix, hol
     assert adds_up(audit) and audit["pixels"]["outside"] == 0
     found = {frame.path: frame for frame in open_dataset(out).frames}
     dark = {path: (open_picture(out / path).pixels < 75).all(2).any(0) for path in found}
-    assert dark[f"b.{suffix}"].any() and found[f"b.{suffix}"].spots[0].text
+    assert dark[f"b.{suffix}"].any() and found[f"b.{suffix}"].annotations[0].text
     if holds:
         assert audit["plates"]["replaced"] == 4
     elif doubt == "redact":
         assert audit["plates"] | {"replaced": 2, "redacted": 2} == audit["plates"]
         assert sum(audit["reasons"].values()) == 2 and reason in audit["reasons"]
-        assert [bool(spot.text) for spot in found[f"a.{suffix}"].spots] == [False, True, False]
+        assert [bool(annotation.text) for annotation in found[f"a.{suffix}"].annotations] == [False, True, False]
         assert [bool(dark[f"a.{suffix}"][x : x + 60].any()) for x in (8, 84, 160)] == [False, True, False]
     else:
         assert list(found) == [f"b.{suffix}"] and audit["pictures"]["withheld"] == 1
@@ -393,7 +396,7 @@ def test_the_same_plate_twice_shares_the_fate_that_encoding_decides(tmp_path):
     audit = anonymized(corpus, tmp_path / "out", Uneven)
     assert audit["reasons"] == {ENCODED: 1, "the same plate twice": 1} and audit["plates"]["replaced"] == 1
     (frame,) = open_dataset(tmp_path / "out").frames
-    assert sorted(bool(spot.text) for spot in frame.spots) == [False, False, True]
+    assert sorted(bool(annotation.text) for annotation in frame.annotations) == [False, False, True]
 
 
 def test_memory_is_bound_by_pixels_too(tmp_path, monkeypatch):
@@ -444,8 +447,8 @@ def test_every_format_can_say_that_a_plate_has_no_text(tmp_path):
         again = open_dataset(tmp_path / f"{name}-out")
         assert again.format == open_dataset(tmp_path / name).format and not again.set_aside
         assert len(again.frames) == len(files)
-        assert not any(spot.text for frame in again.frames for spot in frame.spots)
-        assert all(frame.spots for frame in again.frames if frame.path != "no-plate.png")
+        assert not any(annotation.text for frame in again.frames for annotation in frame.annotations)
+        assert all(frame.annotations for frame in again.frames if frame.path != "no-plate.png")
 
 
 class Partial(Stamps):
@@ -487,10 +490,10 @@ def test_the_owner_can_look_up_what_was_given_up_and_nobody_else(tmp_path, doubt
         assert sorted(r["id"] for r in rows) == [item["id"] for item in audit["given_up"]]
         for item in audit["given_up"]:
             (row,) = [row for row in rows if row["id"] == item["id"]]
-            assert row["fate"] == item["fate"] and item["reason"] in (row["reason"], "could not be used")
+            assert row["outcome"] == item["outcome"] and item["reason"] in (row["reason"], "could not be used")
             assert re.fullmatch("[0-9a-f]{2}(:[0-9a-f]{2}){7}", item["id"])
         audits.append(audit)
-    found = {(r["picture"], r["plate"], r["text"], r["fate"], r["reason"]) for r in rows}
+    found = {(r["picture"], r["plate"], r["text"], r["outcome"], r["reason"]) for r in rows}
     assert found >= {
         ("dark.png", "1", "", "redacted", "no text"),
         ("BAD1000.png", "", "", "set aside", f"not a picture ({', '.join(FORMATS)})"),
@@ -511,7 +514,7 @@ def test_a_fault_that_quotes_a_plate_is_told_to_the_owner_alone(tmp_path):
     audit = anonymized(corpus, tmp_path / "out", list_file=str(tmp_path / "list.csv"))
     (row,) = listed(tmp_path / "list.csv")
     assert row["picture"] == "a.png" and "ABC1234" in row["reason"]
-    assert [item["fate"] for item in audit["given_up"]] == ["set aside"] and "ABC1234" not in json.dumps(audit)
+    assert [item["outcome"] for item in audit["given_up"]] == ["set aside"] and "ABC1234" not in json.dumps(audit)
     assert "set aside" in (tmp_path / "out/audit.html").read_text() and is_clean(tmp_path / "out")
 
 
@@ -626,7 +629,7 @@ def test_faults_in_the_middle_of_a_run_quote_nothing(call, awkward, tmp_path, mo
     assert quoted(result) == [] and "Traceback" not in result.output
     (line,) = result.stderr.splitlines()
     assert "choose one of the whole alphabet" in line if fault is PlatemintError else "left out" in line
-    assert (tmp_path / "out" / MARK).is_dir()
+    assert (tmp_path / "out" / UNFINISHED).is_dir()
 
 
 def test_faults_of_names_and_of_writing_quote_nothing(call, tmp_path, monkeypatch):
@@ -663,7 +666,7 @@ def test_a_text_that_is_found_in_the_output_is_exit_code_1(call, tmp_path, monke
 
 def test_the_marks_own_name_is_no_plate(tmp_path):
     assert anonymized(dataset(tmp_path / "in", {"a": ["ZING"]}), tmp_path / "out")["source_texts"]["found"] == 0
-    assert not (tmp_path / "out" / MARK).exists()
+    assert not (tmp_path / "out" / UNFINISHED).exists()
 
 
 def test_what_must_not_be_passed_on_keeps_its_mark_and_can_be_made_again(call, tmp_path, monkeypatch):
@@ -672,14 +675,14 @@ def test_what_must_not_be_passed_on_keeps_its_mark_and_can_be_made_again(call, t
         "platemint.pipeline.anonymize.anonymizer.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
     )
     result = call(corpus, "--out", out, "--list", tmp_path / "list")
-    assert result.exit_code == 1 and (out / MARK).is_dir() and (out / "audit.json").is_file()
+    assert result.exit_code == 1 and (out / UNFINISHED).is_dir() and (out / "audit.json").is_file()
     faults = verify_against(out, corpus).faults
     assert any(f.startswith(".anonymizing: the run has not ended") for f in faults)
     assert any(f.startswith("a.txt: spells ABC1234") for f in faults)
     monkeypatch.undo()
     monkeypatch.setattr("platemint.pipeline.anonymize.anonymizer.Anonymizer", Stamps)
     result = call(corpus, "--out", out, "--list", tmp_path / "list")
-    assert result.exit_code == 0 and not result.stderr and not (out / MARK).exists() and is_clean(out)
+    assert result.exit_code == 0 and not result.stderr and not (out / UNFINISHED).exists() and is_clean(out)
     assert verify_against(out, corpus).faults == []
 
 
@@ -738,7 +741,7 @@ def test_a_folder_that_holds_anything_is_refused_and_left_alone(tmp_path):
     for name, make in {
         "file": lambda: (out / "thesis").write_text("mine"),
         "link": lambda: (out / "link").symlink_to(precious),
-        "mark that is a link": lambda: (out / MARK).symlink_to(precious / "inner"),
+        "mark that is a link": lambda: (out / UNFINISHED).symlink_to(precious / "inner"),
     }.items():
         out.mkdir()
         make()
@@ -756,13 +759,13 @@ def test_a_folder_that_holds_anything_is_refused_and_left_alone(tmp_path):
 
 def test_what_an_interrupted_run_has_left_is_cleared_and_links_are_not_followed(tmp_path):
     corpus, out = dataset(tmp_path / "in"), tmp_path / "out"
-    (out / MARK).mkdir(parents=True)
-    (out / MARK / "3").write_text("half")
+    (out / UNFINISHED).mkdir(parents=True)
+    (out / UNFINISHED / "3").write_text("half")
     (out / "train").mkdir()
     (out / "train/old.png").write_text("old")
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious/thesis").write_text("mine")
-    for place in (out / "link", out / "train/link", out / MARK / "link"):
+    for place in (out / "link", out / "train/link", out / UNFINISHED / "link"):
         place.symlink_to(tmp_path / "precious")
     anonymized(corpus, out)
     anonymized(corpus, tmp_path / "fresh")
@@ -775,9 +778,11 @@ def test_full_and_read_only_disks_are_told_and_nothing_real_is_on_them(mounted, 
     texts = [f"ABC12{k}" for k in range(10, 50)]
     with pytest.raises(PlatemintError, match="No space left"):
         anonymized(corpus, disk / "out")
-    assert (disk / "out" / MARK).is_dir() and list((disk / "out" / MARK).iterdir()) and is_clean(disk, texts)
+    assert (
+        (disk / "out" / UNFINISHED).is_dir() and list((disk / "out" / UNFINISHED).iterdir()) and is_clean(disk, texts)
+    )
     subprocess.run(["mount", "-o", "remount,size=9m", disk], check=True)
-    assert anonymized(corpus, disk / "out")["plates"]["replaced"] == 40 and not (disk / "out" / MARK).exists()
+    assert anonymized(corpus, disk / "out")["plates"]["replaced"] == 40 and not (disk / "out" / UNFINISHED).exists()
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     with pytest.raises(PlatemintError, match="cannot be written.*(?i:read-only)"):
         anonymized(corpus, disk / "other")
@@ -787,7 +792,7 @@ KILLS = """
 import os, random, signal, sys, time
 from pathlib import Path
 import cv2
-from platemint.pipeline.anonymize.anonymizer import ENCODED, MARK
+from platemint.pipeline.anonymize.anonymizer import ENCODED, UNFINISHED
 from platemint.pipeline.anonymize.search import scan
 from stand_ins import anonymized, frames, stamped
 
@@ -834,13 +839,13 @@ for turn in range(14):
     deaths += killed(child)
     if out.exists():
         check()
-        marked += (out / MARK).exists()
-        if not (out / MARK).exists():
+        marked += (out / UNFINISHED).exists()
+        if not (out / UNFINISHED).exists():
             clear()
-clear() if out.exists() and not (out / MARK).exists() else None
+clear() if out.exists() and not (out / UNFINISHED).exists() else None
 assert not killed(start())
 check()
-assert len(list(out.rglob("*"))) == names and not (out / MARK).exists()
+assert len(list(out.rglob("*"))) == names and not (out / UNFINISHED).exists()
 print(deaths, marked)
 """
 
@@ -892,13 +897,13 @@ def readings(root: Path) -> list[tuple[str, str, float]]:
     reader, found = Filter(recipe.filter, recipe.edit), []
     for frame in open_dataset(root).frames:
         pixels = open_picture(root / frame.path).pixels
-        for spot, view in zip(frame.spots, views_of(frame.spots, pixels)):
+        for annotation, view in zip(frame.annotations, views_of(frame.annotations, pixels)):
             cut = view.cut(pixels)
             blank = np.zeros(cut.shape[:2], np.uint8)
-            plate = stand_ins.Plate(cut, spot.text, original=cut, original_text=spot.text, source_mask=blank,
-                                    target_mask=blank, slots=np.zeros((len(spot.text), 3, 2), np.float32))  # fmt: skip
+            plate = stand_ins.Plate(cut, annotation.text, original=cut, original_text=annotation.text, source_mask=blank,
+                                    target_mask=blank, slots=np.zeros((len(annotation.text), 3, 2), np.float32))  # fmt: skip
             plate = reader.scored([plate])[0]
-            found.append((spot.text, plate.reading, plate.scores["reader"]))
+            found.append((annotation.text, plate.reading, plate.scores["reader"]))
     return found
 
 
@@ -920,7 +925,7 @@ def test_a_redacted_plate_is_read_by_nobody(scenes, tmp_path):
         def networks(self):
             return (lambda plates: []), super().networks()[1]
 
-        def _text(self, case, attempt):
+        def _text(self, item, attempt):
             return ""
 
     before = readings(scenes)

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from platemint.pipeline.anonymize.anonymizer import LOOKS, made_with
+from platemint.pipeline.anonymize.anonymizer import ENHANCED, made_with
 from platemint.pipeline.recipe import AnonymizeRecipe
 from platemint.pipeline.report.audit_page import page, settings
 
@@ -43,7 +43,7 @@ class Elements(HTMLParser):
 
 def shown(audit=AUDIT, **fields):
     recipe = AnonymizeRecipe(source={"path": "/data/ABC1234"}, out="/data/XYZ9876", **fields)
-    return page(audit | {"settings": settings(recipe), "made_with": made_with(recipe)}, recipe, LOOKS)
+    return page(audit | {"settings": settings(recipe), "made_with": made_with(recipe)}, recipe, ENHANCED)
 
 
 def test_every_figure_is_there_in_words():
@@ -91,7 +91,7 @@ def test_it_says_what_became_of_doubtful_plates():
 
 
 def test_it_lists_what_was_given_up_as_far_as_a_page_goes():
-    items = [{"id": f"id{k}", "fate": "redacted", "reason": "source read"} for k in range(1207)]
+    items = [{"id": f"id{k}", "outcome": "redacted", "reason": "source read"} for k in range(1207)]
     few, many = shown(AUDIT | {"given_up": items[:3]}), shown(AUDIT | {"given_up": items})
     assert few.count("redacted: the old text might still be read") == 3 and "id2<" in few
     assert many.count("redacted: the old") == 200 and "id199<" in many and "1,007 more stand in audit.json" in many

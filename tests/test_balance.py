@@ -13,7 +13,7 @@ from platemint.pipeline.balance.rounding import (
     Infeasible,
     apportion,
     count_table,
-    deck,
+    pool,
     divergence,
     entropy,
     evenness,
@@ -62,14 +62,14 @@ def test_water_raises_the_lowest_to_one_level(have, n):
 @given(st.integers(1, 40), st.integers(0, 300), st.integers(0, 99))
 def test_every_stretch_of_a_deck_is_even(k, n, seed):
     alphabet = [chr(65 + i) for i in range(k)]
-    cards = deck(alphabet, n, np.random.default_rng(seed)).tolist()
+    cards = pool(alphabet, n, np.random.default_rng(seed)).tolist()
     for start in range(0, n - k + 1, k):
         assert sorted(cards[start : start + k]) == alphabet
     assert Counter(cards) == Counter(alphabet[i % k] for i in range(n))
 
 
 def test_a_deck_is_shuffled_by_the_given_generator():
-    first, same, other = (deck("ABCDEFGHIJ", 100, np.random.default_rng(seed)).tolist() for seed in (1, 1, 2))
+    first, same, other = (pool("ABCDEFGHIJ", 100, np.random.default_rng(seed)).tolist() for seed in (1, 1, 2))
     assert first == same != other
 
 

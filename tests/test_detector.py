@@ -15,7 +15,7 @@ from test_audit_page import shown
 
 from platemint.pipeline.anonymize.compare import verify_against
 from platemint.pipeline.anonymize.detector import GRAY, Detector, covered, letterboxed, look
-from platemint.pipeline.corpora.frames import Frame, Spot, open_dataset, rewrite
+from platemint.pipeline.corpora.frames import Frame, Annotation, open_dataset, rewrite
 from platemint.pipeline.corpora.frames.records import box
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.recipe import Detect
@@ -258,8 +258,8 @@ def test_without_onnxruntime_it_is_said_how_to_install_it(tmp_path, monkeypatch)
 
 # ------------------------------------------------------------------------------------------------------------ coverage
 
-PLATE = Spot("ABC1234", box(40, 40, 100, 60))
-TILTED = Spot("ABC1234", ((40, 60), (92, 30), (102, 47), (50, 77)))
+PLATE = Annotation("ABC1234", box(40, 40, 100, 60))
+TILTED = Annotation("ABC1234", ((40, 60), (92, 30), (102, 47), (50, 77)))
 FINDS = {
     "the plate": ((41, 39, 99, 61), True),
     "a little more": ((35, 36, 105, 64), True),
@@ -274,14 +274,14 @@ FINDS = {
 
 @pytest.mark.parametrize("found, is_covered", FINDS.values(), ids=FINDS)
 def test_only_what_is_an_annotated_plate_is_covered(found, is_covered):
-    assert covered(found, [Spot("X", box(150, 90, 190, 110)), PLATE]) == is_covered
+    assert covered(found, [Annotation("X", box(150, 90, 190, 110)), PLATE]) == is_covered
     assert not covered(found, [])
 
 
 def test_a_tilted_plate_covers_the_box_around_it_and_a_crop_everything():
     assert covered((40, 30, 102, 77), [TILTED])
     assert not covered((40, 30, 70, 45), [TILTED])  # beside it, in the corner of that box
-    assert covered((1, 1, 9, 9), [Spot("ABC1234")])
+    assert covered((1, 1, 9, 9), [Annotation("ABC1234")])
 
 
 def test_pictures_that_cannot_be_looked_at_are_listed(tmp_path):

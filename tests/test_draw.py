@@ -29,13 +29,13 @@ def faults(targets, groups, count, forbidden=()) -> list[str]:
         found.append("not so many different texts")
     if set(texts) & set(forbidden):
         found.append("a forbidden text")
-    decks = defaultdict(Counter)
+    pools = defaultdict(Counter)
     for text, g in zip(texts, targets.group):
         if len(text) != len(groups[g].positions) or any(c not in a for c, a in zip(text, groups[g].positions)):
             found.append(f"{text} is not of its group")
         for position, alphabet in enumerate(groups[g].positions):
-            decks[position, alphabet].update(text[position])
-    for (position, alphabet), counts in decks.items():
+            pools[position, alphabet].update(text[position])
+    for (position, alphabet), counts in pools.items():
         low, high = divmod(counts.total(), len(alphabet))
         if any(not low <= counts[c] <= low + (high > 0) for c in alphabet):
             found.append(f"uneven at {position} over {alphabet}")
@@ -162,7 +162,7 @@ def test_same_seed_same_targets():
 
 
 def test_positions_do_not_run_in_step():
-    """Of many groups with one text each, neighbours in one deck must not be neighbours in the next."""
+    """Of many groups with one text each, neighbours in one pool must not be neighbours in the next."""
     groups = [group(f"LL-{a}{b}") for a in LETTERS for b in LETTERS]
     pairs = {text[:2] for text in draw_targets(groups, len(groups), 0, frozenset()).text.tolist()}
     assert len(pairs) > 0.55 * 676  # 0.63 for independent positions, 0.04 in step

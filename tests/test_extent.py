@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from platemint.pipeline.corpora.extent import whole
-from platemint.pipeline.corpora.frames import Spot
+from platemint.pipeline.corpora.frames import Annotation
 from platemint.pipeline.corpora.rectify import views_of
 
 LEFT, TOP, RIGHT, BOTTOM = 150, 120, 450, 190  # of the plate in the frame
@@ -57,7 +57,8 @@ def test_an_annotation_around_all_of_its_characters_stays(angle):
 def test_a_plate_in_a_frame_is_seen_whole_and_a_crop_stays():
     picture = frame()
     tight, crop = views_of(
-        [Spot("HKM2468", tuple(map(tuple, corners(LEFT + 36, TOP, RIGHT - 36, BOTTOM)))), Spot("HKM2468")], picture
+        [Annotation("HKM2468", tuple(map(tuple, corners(LEFT + 36, TOP, RIGHT - 36, BOTTOM)))), Annotation("HKM2468")],
+        picture,
     )
     assert tight.box[0] <= FIRST and tight.box[2] >= LAST and crop.size == (600, 320)
 

@@ -260,7 +260,10 @@ def write_out(dataset: Dataset, new_text, root: Path) -> Path:
 
 
 def plates(dataset: Dataset) -> dict:
-    return {frame.path: [(spot.text, spot.corners) for spot in frame.spots] for frame in dataset.frames}
+    return {
+        frame.path: [(annotation.text, annotation.corners) for annotation in frame.annotations]
+        for frame in dataset.frames
+    }
 
 
 def reasons(dataset: Dataset) -> list[tuple[str, str]]:
@@ -312,15 +315,15 @@ def test_other_texts_stand_wherever_the_old_ones_stood(case, tmp_path, new_text)
     assert again.format == format and again.set_aside == [] and len(again.frames) == len(dataset.frames)
     becomes = rewrite(dataset, new_text)
     expected = {
-        becomes[frame.path][0]: [(new_text(frame, s.text) if s.text else "", s.corners) for s in frame.spots]
+        becomes[frame.path][0]: [(new_text(frame, s.text) if s.text else "", s.corners) for s in frame.annotations]
         for frame in dataset.frames
     }
     assert plates(again) == expected
     assert {becomes[f.path][0]: f.split for f in dataset.frames} == {f.path: f.split for f in again.frames}
     said = told(again.root)
     for frame in dataset.frames:
-        for spot in frame.spots:
-            assert not spot.text or characters(spot.text).lower() not in said
+        for annotation in frame.annotations:
+            assert not annotation.text or characters(annotation.text).lower() not in said
 
 
 def test_every_format_has_a_case():
@@ -512,7 +515,7 @@ def test_yolo_without_or_with_broken_names(tmp_path):
     files = {"1.jpg": None, "1.txt": "0 0.5 0.5 0.2 0.1\n3 0.1 0.1 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2\n"}
     files |= {"2.jpg": None, "2.txt": "0 0.1 0.1 0.2 0.1 0.3 0.1 0.3 0.2 0.2 0.2 0.1 0.2\n"}
     frames = open_dataset(make(tmp_path, files)).frames
-    assert [[len(spot.corners) for spot in frame.spots] for frame in frames] == [[4, 4], [4]]
+    assert [[len(annotation.corners) for annotation in frame.annotations] for frame in frames] == [[4, 4], [4]]
     for text in ("names: 7", "nc: 2", "[", "names: {a: plate}"):
         with pytest.raises(PlatemintError, match=r"data.yaml: names"):
             open_dataset(make(tmp_path, {"data.yaml": text}))
@@ -554,11 +557,13 @@ def test_real_frames(tmp_path, name, format, count):
     dataset = open_dataset(SHARED / "frames" / name)
     assert (dataset.format, len(dataset.frames), dataset.set_aside, dataset.unknown) == (format, count, [], [])
     for frame in dataset.frames:
-        for (x1, y1), (x2, _), (x3, y3), (x4, y4) in [spot.corners for spot in frame.spots]:
+        for (x1, y1), (x2, _), (x3, y3), (x4, y4) in [annotation.corners for annotation in frame.annotations]:
             assert x1 < x2 and x4 < x3 and y1 < y4 and x1 < x3 and y1 < y3
     again = open_dataset(write_out(dataset, other, tmp_path))
     assert len(again.frames) == count and not again.set_aside
     said = told(tmp_path)
-    assert not any(characters(spot.text).lower() in said for frame in dataset.frames for spot in frame.spots)
+    assert not any(
+        characters(annotation.text).lower() in said for frame in dataset.frames for annotation in frame.annotations
+    )
     same = rewrite(dataset, lambda frame, text: text)
     assert all(old == new and data in (None, (dataset.root / old).read_bytes()) for old, (new, data) in same.items())

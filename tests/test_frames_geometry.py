@@ -294,9 +294,11 @@ def yolo(names: str, *kinds: int) -> dict:
 
 
 def in_coco(names: list[str], *kinds: int) -> dict:
-    marks = [{"id": i, "image_id": 1, "category_id": kind, "bbox": [40 * i, 9, 30, 9]} for i, kind in enumerate(kinds)]
+    records = [
+        {"id": i, "image_id": 1, "category_id": kind, "bbox": [40 * i, 9, 30, 9]} for i, kind in enumerate(kinds)
+    ]
     categories = [{"id": i, "name": name} for i, name in enumerate(names)]
-    data = {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": marks, "categories": categories}
+    data = {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": records, "categories": categories}
     return {"1.jpg": None, "a.json": json.dumps(data)}
 
 

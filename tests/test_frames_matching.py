@@ -11,7 +11,7 @@ from PIL import Image
 from stand_ins import stamp, stamped
 from test_frames import BOX, SIZE, VOC, make, other, plates, reasons, write_out
 
-from platemint.pipeline.anonymize.anonymizer import MARK
+from platemint.pipeline.anonymize.anonymizer import UNFINISHED
 from platemint.pipeline.corpora.frames import open_dataset, rewrite
 from platemint.pipeline.plate import PlatemintError
 
@@ -22,11 +22,11 @@ YOLO_BOX = "0 0.175 0.15 0.25 0.1\n"
 def coco(*names: str, **image) -> str:
     """An image for each name, and a plate ABC1234 in each."""
     images = [{"id": i, "file_name": name, "width": 400, "height": 300} | image for i, name in enumerate(names)]
-    marks = [
+    records = [
         {"id": i, "image_id": i, "category_id": 1, "bbox": COCO_BOX, "attributes": {"text": f"ABC123{i}"}}
         for i, _ in enumerate(names)
     ]
-    return json.dumps({"images": images, "annotations": marks, "categories": [{"id": 1, "name": "plate"}]})
+    return json.dumps({"images": images, "annotations": records, "categories": [{"id": 1, "name": "plate"}]})
 
 
 NFC, NFD = (unicodedata.normalize(form, "straße_ö.jpg") for form in ("NFC", "NFD"))
@@ -187,11 +187,11 @@ def test_the_program_withholds_what_may_be_meant_and_says_what_to_mend(call, tmp
     assert not [name for name in ("QRS", "gone", "one.png", "ABC") if name in result.stderr + result.stdout]
     audit = json.loads((out / "audit.json").read_text())
     assert audit["pictures"] == {"found": 2, "written": 1, "without_annotation": 0, "withheld": 1, "set_aside": 0}
-    assert audit["annotations"] == {"left_over": 1, "pictures_withheld": 1} and not (out / MARK).exists()
+    assert audit["annotations"] == {"left_over": 1, "pictures_withheld": 1} and not (out / UNFINISHED).exists()
     assert {path.name for path in out.rglob("*.png")} == {"one.png"}
     assert "1 annotations of plates found no picture" in (out / "audit.html").read_text()
     with open(listed) as file:
-        assert {(row["picture"], row["fate"]) for row in csv.DictReader(file)} == {
+        assert {(row["picture"], row["outcome"]) for row in csv.DictReader(file)} == {
             ("QRS9876.png", "picture withheld"), ("gone.png", "set aside")
         }  # fmt: skip
 

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from platemint import run_pipeline
 from platemint.pipeline.balance.shares import Target, read_target
 from platemint.pipeline.plate import ALPHABET, DIGITS, LETTERS, PROVINCES, PlatemintError, canonical
-from platemint.pipeline.report.heatmap import DOUBLINGS, EMPTY, MARK, PALE, PAPER, colour, draw, sheet_of
+from platemint.pipeline.report.heatmap import DOUBLINGS, EMPTY, UNFINISHED, PALE, PAPER, colour, draw, sheet_of
 from platemint.pipeline.report.inspect import inspect, table
-from platemint.pipeline.report.near_duplicates import SHOWN, twins
+from platemint.pipeline.report.near_duplicates import SHOWN, near_duplicates
 
 texts_of_plates = st.lists(st.text("AB0189-·京沪", min_size=1, max_size=9), min_size=1, max_size=40)
 
@@ -234,7 +234,7 @@ def test_a_target_that_is_no_table_is_wrong_use(tmp_path):
 
 
 def brute_force(texts, splits):
-    """What `twins` counts, pair by pair of plates."""
+    """What `near duplicates` counts, pair by pair of plates."""
     plates = [(canonical(text), split) for text, split in zip(texts, splits)]
     same, pairs, flagged = set(), set(), {"same": set(), "one_apart": set()}
     for (i, (a, s)), (j, (b, t)) in combinations(enumerate(plates), 2):
@@ -257,7 +257,7 @@ def brute_force(texts, splits):
 )
 def test_near_duplicates_are_those_of_brute_force(plates):
     texts, splits = [text for text, _ in plates], [split for _, split in plates]
-    found = twins(texts, splits)
+    found = near_duplicates(texts, splits)
     same, pairs, flagged = brute_force(texts, splits)
     assert found["same"]["texts"] == same and found["same"]["plates"] == flagged["same"]
     assert found["one_apart"]["pairs"] == pairs and found["one_apart"]["plates"] == flagged["one_apart"]
@@ -331,13 +331,13 @@ def test_marks(tmp_path):
     report = inspect(corpus(tmp_path, [*["A1,train"] * 12, "B2,train"]), target=target)
     image = draw(report)
     zero, rare = cell(report, image, 1, "3"), cell(inspect_few := few(tmp_path), draw(inspect_few), 0, "7")
-    assert (zero == MARK).all(-1).sum() > 20 and (zero == PAPER).all(-1).mean() > 0.4
-    assert (rare == PALE).all(-1).sum() > 20 and not (rare == MARK).all(-1).any()
+    assert (zero == UNFINISHED).all(-1).sum() > 20 and (zero == PAPER).all(-1).mean() > 0.4
+    assert (rare == PALE).all(-1).sum() > 20 and not (rare == UNFINISHED).all(-1).any()
     assert (cell(report, image, 0, "3") == EMPTY).all() and (cell(report, image, 1, "C") == EMPTY).all()
     unwanted = cell(report, image, 0, "B")
-    assert fill(unwanted) == MARK and tuple(unwanted[4, 4]) == colour(2**DOUBLINGS)
+    assert fill(unwanted) == UNFINISHED and tuple(unwanted[4, 4]) == colour(2**DOUBLINGS)
     for row, character in ((0, "A"), (1, "1")):
-        assert not (cell(report, image, row, character) == MARK).all(-1).any()
+        assert not (cell(report, image, row, character) == UNFINISHED).all(-1).any()
 
 
 def few(folder):

@@ -5,7 +5,7 @@ import json
 import pytest
 from stand_ins import anonymized, frames
 
-from platemint.pipeline.anonymize.anonymizer import MARK
+from platemint.pipeline.anonymize.anonymizer import UNFINISHED
 from platemint.pipeline.anonymize.compare import verify_against
 from platemint.pipeline.anonymize.search import scan
 
@@ -141,7 +141,7 @@ def coco(root, text: str):
 def test_a_dataset_with_such_a_plate_is_finished_and_verified(tmp_path, text):
     corpus, out = coco(tmp_path / "in", text), tmp_path / f"out of {text}"
     audit = anonymized(corpus, out)["source_texts"]
-    assert audit["found"] == 0 < audit["found_in_numbers_and_keys"] and not (out / MARK).exists()
+    assert audit["found"] == 0 < audit["found_in_numbers_and_keys"] and not (out / UNFINISHED).exists()
     assert verify_against(out, corpus).faults == []
 
 

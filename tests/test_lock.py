@@ -16,7 +16,7 @@ import pytest
 from stand_ins import frames
 
 from platemint.pipeline import lock
-from platemint.pipeline.anonymize.anonymizer import MARK
+from platemint.pipeline.anonymize.anonymizer import UNFINISHED
 from platemint.pipeline.anonymize.compare import verify_against
 from platemint.pipeline.anonymize.search import scan
 from platemint.pipeline.plate import Failure, PlatemintError
@@ -105,7 +105,8 @@ def test_what_a_kill_leaves_is_taken_over(verbs, tmp_path, verb):
     go(killed)
     wait_for(
         lambda: (
-            (out / lock.HOLDER).exists() and list(out.glob(f"{MARK}/*") if verb == "anonymize" else out.glob("data/*"))
+            (out / lock.HOLDER).exists()
+            and list(out.glob(f"{UNFINISHED}/*") if verb == "anonymize" else out.glob("data/*"))
         )
     )
     os.kill(killed.pid, signal.SIGKILL)

@@ -43,12 +43,12 @@ def test_what_is_forbidden():
 
 
 def evenness(texts: list[str], patterns: list[str]) -> int:
-    """The most by which two characters of a deck differ in how often they come."""
-    decks: dict[tuple[int, str], Counter] = {}
+    """The most by which two characters of a pool differ in how often they come."""
+    pools: dict[tuple[int, str], Counter] = {}
     for text, like in zip(texts, patterns):
         for position, (c, alphabet) in enumerate(zip(characters(text), positions_like(characters(like)))):
-            decks.setdefault((position, alphabet), Counter(dict.fromkeys(alphabet, 0)))[c] += 1
-    return max(max(counts.values()) - min(counts.values()) for counts in decks.values())
+            pools.setdefault((position, alphabet), Counter(dict.fromkeys(alphabet, 0)))[c] += 1
+    return max(max(counts.values()) - min(counts.values()) for counts in pools.values())
 
 
 def test_every_occurrence_gets_a_text_of_its_own():

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from platemint.pipeline.balance.forbidden import forbidden_texts
-from platemint.pipeline.balance.quotas import Deck, Wish, group_weights, had
+from platemint.pipeline.balance.quotas import Pool, Demand, group_weights, had
 from platemint.pipeline.balance.shares import Target
 from platemint.pipeline.draw import _deal, _PairMender, _patterns, draw_targets, quotas
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, Group, PlatemintError, Readings, characters
@@ -25,14 +25,14 @@ def group(pattern: str, weight: float = 1.0, split: str = "train", layout: str =
     return Group(layout, split, tuple(ALPHABETS.get(c, c) for c in pattern), weight, 1, tuple(blocked))
 
 
-def counted(targets, groups, wish) -> dict[Deck, Counter]:
-    """Characters of every deck, counted the slow way."""
-    decks = defaultdict(Counter)
+def counted(targets, groups, demand) -> dict[Pool, Counter]:
+    """Characters of every pool, counted the slow way."""
+    pools = defaultdict(Counter)
     for text, g in zip(targets.text.tolist(), targets.group.tolist()):
         for position, (c, alphabet) in enumerate(zip(text, groups[g].positions, strict=True)):
             assert c in alphabet
-            decks[Deck(position, alphabet, wish.scope(groups[g]))][c] += 1
-    return decks
+            pools[Pool(position, alphabet, demand.scope(groups[g]))][c] += 1
+    return pools
 
 
 patterns = st.text("LDN-", min_size=6, max_size=8).filter(lambda pattern: len(pattern.replace("-", "")) >= 6)
@@ -50,72 +50,74 @@ def table(seed: int) -> dict[str, float]:
     return dict(zip(some, rng.uniform(0.2, 4, len(some)).tolist()))
 
 
-def wishes(groups):
+def demands(groups):
     """Wishes in all forms, of what the groups may have."""
     there = {c for g in groups for alphabet in g.positions for c in alphabet}
     tables = st.integers(0, 99).map(lambda seed: {c: share for c, share in table(seed).items() if c in there})
     return st.one_of(
-        st.builds(Wish, st.sampled_from([Balance(per=per) for per in ("position", "layout", "character")])),
+        st.builds(Demand, st.sampled_from([Balance(per=per) for per in ("position", "layout", "character")])),
         st.builds(
-            Wish,
+            Demand,
             st.sampled_from([Balance(), Balance(per="layout"), Balance(per="character")]),
             tables.map(lambda shares: Target("table", shares)),
         ),
-        tables.map(lambda shares: Wish(Balance(), Target("table", {}, {0: shares}))),
+        tables.map(lambda shares: Demand(Balance(), Target("table", {}, {0: shares}))),
     )
 
 
 @settings(max_examples=40, deadline=None)
 @given(groups_of, st.data(), st.integers(30, 400), st.integers(0, 99))
 def test_drawn_texts_hold_what_is_wished_to_the_character(groups, data, count, seed):
-    wish = data.draw(wishes(groups))
+    demand = data.draw(demands(groups))
     try:
-        targets = draw_targets(groups, count, seed, frozenset(), wish=wish)
+        targets = draw_targets(groups, count, seed, frozenset(), demand=demand)
     except PlatemintError as refused:  # a table by position may ask for what its plates have no room for
-        assert (wish.target.by_position or wish.balance.per == "character") and "it cannot be as wished" in str(refused)
+        assert (demand.target.by_position or demand.balance.per == "character") and "it cannot be as wished" in str(
+            refused
+        )
         return
     assert len(set(targets.text.tolist())) == len(targets.text) == count
-    decks = counted(targets, groups, wish)
-    plan = quotas(targets, groups, wish)
-    assert {Deck.named(name): +Counter(counts) for name, counts in plan.items()} == decks
-    wished = wish.counts({deck: counts.total() for deck, counts in decks.items()})
-    for deck, counts in decks.items():
-        if deck in wished:
-            assert counts == +Counter(wished[deck]) and sum(wished[deck].values()) == counts.total()
+    pools = counted(targets, groups, demand)
+    plan = quotas(targets, groups, demand)
+    assert {Pool.named(name): +Counter(counts) for name, counts in plan.items()} == pools
+    wished = demand.counts({pool: counts.total() for pool, counts in pools.items()})
+    for pool, counts in pools.items():
+        if pool in wished:
+            assert counts == +Counter(wished[pool]) and sum(wished[pool].values()) == counts.total()
         else:
-            assert max(counts.values()) - min(counts[c] for c in deck.alphabet) <= 1
-    assert wish.faults(plan) == []
+            assert max(counts.values()) - min(counts[c] for c in pool.alphabet) <= 1
+    assert demand.faults(plan) == []
 
 
 @settings(max_examples=30, deadline=None)
 @given(groups_of, st.data(), st.integers(60, 300))
 def test_one_character_traded_for_another_is_a_fault_that_names_its_deck(groups, data, count):
-    wish = data.draw(wishes(groups))
+    demand = data.draw(demands(groups))
     try:
-        plan = quotas(draw_targets(groups, count, 0, frozenset(), wish=wish), groups, wish)
+        plan = quotas(draw_targets(groups, count, 0, frozenset(), demand=demand), groups, demand)
     except PlatemintError:
         return
     counts = plan[name := data.draw(st.sampled_from([name for name in plan if len(plan[name]) > 1]))]
     more, less = data.draw(st.lists(st.sampled_from(list(counts)), min_size=2, max_size=2, unique=True))
     counts[more] += 2
     counts[less] -= 2
-    assert any(name in fault for fault in wish.faults(plan)), (name, wish.faults(plan))
+    assert any(name in fault for fault in demand.faults(plan)), (name, demand.faults(plan))
 
 
 def test_a_position_is_even_over_all_layouts_or_in_each():
     groups = [group("LDD", 0.7, layout="a"), group("LDDD", 0.3, layout="b")]
     for per, names in (("position", {""}), ("layout", {"a", "b"})):
-        wish = Wish(Balance(per=per))
-        decks = counted(draw_targets(groups, 365, 3, frozenset(), wish=wish), groups, wish)
-        assert {deck.scope for deck in decks} == names
-        assert all(max(n.values()) - min(n[c] for c in deck.alphabet) <= 1 for deck, n in decks.items())
+        demand = Demand(Balance(per=per))
+        pools = counted(draw_targets(groups, 365, 3, frozenset(), demand=demand), groups, demand)
+        assert {pool.scope for pool in pools} == names
+        assert all(max(n.values()) - min(n[c] for c in pool.alphabet) <= 1 for pool, n in pools.items())
 
 
 def test_a_character_is_even_wherever_it_stands():
     """Z may stand at two places and A at one: what A gets there, Z gives up."""
     groups = [Group("some", "train", (DIGITS, "XYZ", "ABCXYZ"), 1.0, 1)]
-    wish = Wish(Balance(per="character"))
-    targets = draw_targets(groups, 60, 0, frozenset(), wish=wish)
+    demand = Demand(Balance(per="character"))
+    targets = draw_targets(groups, 60, 0, frozenset(), demand=demand)
     total = Counter("".join(targets.text.tolist()))
     assert {total[c] for c in "ABCXYZ"} == {20} and {total[c] for c in DIGITS} == {6}
     assert {text[2] for text in targets.text.tolist()} == set("ABC")  # nothing else can do it
@@ -125,7 +127,7 @@ def test_a_table_by_character_and_by_position_is_met():
     groups = [group("LLDD", 0.5), group("LDDD", 0.5)]
     table = {"A": 0.5, "B": 0.25, "C": 0.25}
     for target in (Target("t", table), Target("t", {}, {0: table})):
-        targets = draw_targets(groups, 200, 0, frozenset(), wish=Wish(Balance(), target))
+        targets = draw_targets(groups, 200, 0, frozenset(), demand=Demand(Balance(), target))
         firsts = Counter(text[0] for text in targets.text.tolist())
         assert firsts == {"A": 100, "B": 50, "C": 50}
         lasts = Counter(text[-1] for text in targets.text.tolist())
@@ -137,8 +139,8 @@ def test_a_table_by_character_and_by_position_is_met():
 def test_decks_of_a_position_meet_its_table_together():
     """B can only come from the first group, so A comes from the second, which has no B."""
     groups = [Group("a", "train", ("AB", DIGITS, DIGITS), 0.5, 1), Group("b", "train", ("AC", DIGITS, DIGITS), 0.5, 1)]
-    wish = Wish(Balance(), Target("t", {}, {0: {"A": 0.25, "B": 0.5, "C": 0.25}}))
-    targets = draw_targets(groups, 100, 0, frozenset(), wish=wish)
+    demand = Demand(Balance(), Target("t", {}, {0: {"A": 0.25, "B": 0.5, "C": 0.25}}))
+    targets = draw_targets(groups, 100, 0, frozenset(), demand=demand)
     found = Counter((g, text[0]) for g, text in zip(targets.group.tolist(), targets.text.tolist()))
     assert found == {(0, "B"): 50, (1, "A"): 25, (1, "C"): 25}
 
@@ -157,18 +159,18 @@ def test_decks_of_a_position_meet_its_table_together():
 )
 def test_what_the_plates_have_no_room_for_is_refused_by_name(target, per, said):
     groups = [Group("x", "train", ("AB", DIGITS, DIGITS), 0.5, 1), Group("x", "train", ("AC", DIGITS, DIGITS), 0.5, 1)]
-    wish = Wish(Balance(per=per), target)
+    demand = Demand(Balance(per=per), target)
     if not said:
-        assert {text[0] for text in draw_targets(groups, 80, 0, frozenset(), wish=wish).text.tolist()} == {"A"}
+        assert {text[0] for text in draw_targets(groups, 80, 0, frozenset(), demand=demand).text.tolist()} == {"A"}
         return
     with pytest.raises(PlatemintError, match=f"^balance.*{said}"):
-        draw_targets(groups, 120, 0, frozenset(), wish=wish)
+        draw_targets(groups, 120, 0, frozenset(), demand=demand)
 
 
 def test_a_table_by_position_does_not_top_up():
-    wish = Wish(Balance(top_up=True), Target("t", {}, {0: {"A": 1}}), {f"0/{LETTERS}/train": {"A": 1}})
+    demand = Demand(Balance(top_up=True), Target("t", {}, {0: {"A": 1}}), {f"0/{LETTERS}/train": {"A": 1}})
     with pytest.raises(PlatemintError, match="balance.target: .*without position"):
-        draw_targets([group("LDD")], 10, 0, frozenset(), wish=wish)
+        draw_targets([group("LDD")], 10, 0, frozenset(), demand=demand)
 
 
 # --- topping up
@@ -187,51 +189,51 @@ def test_topping_up_raises_the_rare_of_each_split_to_one_level(train, val, count
     ]
     balance = Balance(top_up=True)
     texts = [[f"{c}{n:03d}" for c, times in have.items() for n in range(times)] for have in (train, val)]
-    wish = Wish(balance, have=had(groups, texts, balance))
-    targets = draw_targets(groups, count, 0, Readings([*texts[0], *texts[1]]), wish=wish)
-    decks = counted(targets, groups, wish)
-    assert {deck.scope for deck in decks} <= {"train", "val"}
-    for deck, added in decks.items():
-        column = [text[deck.position] for text in texts[deck.scope == "val"]]
+    demand = Demand(balance, have=had(groups, texts, balance))
+    targets = draw_targets(groups, count, 0, Readings([*texts[0], *texts[1]]), demand=demand)
+    pools = counted(targets, groups, demand)
+    assert {pool.scope for pool in pools} <= {"train", "val"}
+    for pool, added in pools.items():
+        column = [text[pool.position] for text in texts[pool.scope == "val"]]
         before = Counter(column)
         after = before + added
         raised = [after[c] for c in added]
-        assert max(raised) <= min(after[c] for c in deck.alphabet) + 1  # nobody gets one who stands above the lowest
-    assert wish.faults(quotas(targets, groups, wish)) == []
+        assert max(raised) <= min(after[c] for c in pool.alphabet) + 1  # nobody gets one who stands above the lowest
+    assert demand.faults(quotas(targets, groups, demand)) == []
 
 
 def test_splits_that_lack_the_same_get_different_texts():
     """One text each, and both would begin with B and go on with the same digits."""
     groups = [group("LDDD", split="train"), group("LDDD", split="val")]
     balance, texts = Balance(top_up=True), [["A000"], ["A000"]]
-    wish = Wish(balance, have=had(groups, texts, balance))
+    demand = Demand(balance, have=had(groups, texts, balance))
     for seed in range(20):
-        targets = draw_targets(groups, 2, seed, frozenset(), wish=wish)
+        targets = draw_targets(groups, 2, seed, frozenset(), demand=demand)
         assert len({*targets.text.tolist()}) == 2 and not any(set("A0") & {*text} for text in targets.text.tolist())
-        assert wish.faults(quotas(targets, groups, wish)) == []
+        assert demand.faults(quotas(targets, groups, demand)) == []
 
 
 def test_more_of_what_is_there_is_a_fault_also_of_a_corpus_topped_up():
     groups, balance = [group("D", split="train")], Balance(top_up=True)
-    wish = Wish(balance, have=had(groups, [["0", "0", "1"]], balance))
+    demand = Demand(balance, have=had(groups, [["0", "0", "1"]], balance))
     name = f"0/{DIGITS}/train"
     good = dict.fromkeys(DIGITS, 0) | dict.fromkeys("2345", 1)
     other = dict.fromkeys(DIGITS, 0) | dict.fromkeys("6789", 1)
-    assert wish.faults({name: good}) == wish.faults({name: other}) == []
+    assert demand.faults({name: good}) == demand.faults({name: other}) == []
     for bad in (
         good | {"2": 0, "1": 1},
         good | {"2": 0, "0": 1},
         good | {"2": 2, "3": 0},
         good | {"0": -1, "6": 1, "7": 1},
     ):
-        assert wish.faults({name: bad}) == [f"its quotas at {name} are not as wished"]
+        assert demand.faults({name: bad}) == [f"its quotas at {name} are not as wished"]
 
 
 def test_what_a_corpus_has_is_counted_by_deck_and_foreign_characters_too():
     groups = [group("LD", split="train"), group("ND", split="val")]
     found = had(groups, [["A1", "A2"], ["I3"]], Balance(top_up=True))
     assert found[f"0/{LETTERS}/train"] == dict.fromkeys(LETTERS, 0) | {"A": 2}
-    assert found[f"0/{ALPHABETS['N']}/val"]["I"] == 1  # no letter of this deck, but it is there
+    assert found[f"0/{ALPHABETS['N']}/val"]["I"] == 1  # no letter of this pool, but it is there
     assert found[f"1/{DIGITS}/train"]["1"] == found[f"1/{DIGITS}/val"]["3"] == 1
 
 
@@ -257,7 +259,7 @@ def test_layouts_and_lengths_have_the_shares_wished_for():
 
 
 def test_the_shares_are_those_of_the_texts_drawn():
-    targets = draw_targets(THREE, 1000, 0, frozenset(), wish=Wish(Balance(layouts={"b": 0.37}, lengths={"4": 0.1})))
+    targets = draw_targets(THREE, 1000, 0, frozenset(), demand=Demand(Balance(layouts={"b": 0.37}, lengths={"4": 0.1})))
     assert np.bincount(targets.group).tolist() == [100, 530, 370]
 
 
@@ -306,15 +308,15 @@ def uneven_pairs(texts: list[str], positions) -> list[int]:
 @settings(max_examples=12, deadline=None)
 @given(groups_of, st.integers(1, 600), st.integers(0, 99))
 def test_pairs_of_neighbours_are_as_even_as_single_characters(groups, count, seed):
-    wish = Wish(Balance(pairs=True))
-    targets = draw_targets(groups, count, seed, frozenset(), wish=wish)
+    demand = Demand(Balance(pairs=True))
+    targets = draw_targets(groups, count, seed, frozenset(), demand=demand)
     forbidden = set(targets.text.tolist()[: count // 20])
-    again = draw_targets(groups, count, seed, forbidden, wish=wish)
+    again = draw_targets(groups, count, seed, forbidden, demand=demand)
     for drawn in (targets, again):
         texts = drawn.text.tolist()
         assert len(set(texts)) == count
-        for deck, counts in counted(drawn, groups, wish).items():
-            assert max(counts.values()) - min(counts[c] for c in deck.alphabet) <= 1
+        for pool, counts in counted(drawn, groups, demand).items():
+            assert max(counts.values()) - min(counts[c] for c in pool.alphabet) <= 1
         of = defaultdict(list)
         for text, g in zip(texts, drawn.group.tolist()):
             of[groups[g].positions].append(text)
@@ -324,7 +326,7 @@ def test_pairs_of_neighbours_are_as_even_as_single_characters(groups, count, see
 
 def test_pairs_that_count_as_one_are_one_apart():
     groups = [group("L-DD"), group("LLDDD", 2)]
-    drawn = draw_targets(groups, 3001, 0, frozenset(), wish=Wish(Balance(pairs=True)))
+    drawn = draw_targets(groups, 3001, 0, frozenset(), demand=Demand(Balance(pairs=True)))
     for g in (0, 1):
         for counts in pairs(drawn.text[drawn.group == g].tolist(), groups[g].positions).values():
             assert max(counts.values()) - min(counts.values()) <= 1
@@ -335,12 +337,12 @@ def test_pairs_that_count_as_one_are_one_apart():
 
 def test_mending_keeps_every_pair():
     """Half of the texts dealt are forbidden: trades of what follows a shared character leave all pairs as they were."""
-    groups, wish = [group("LLDD"), group("LL-DDD", 2, blocked=["AB1", "Z99"])], Wish(Balance(pairs=True))
+    groups, demand = [group("LLDD"), group("LL-DDD", 2, blocked=["AB1", "Z99"])], Demand(Balance(pairs=True))
     asked = np.array([300, 600])
-    patterns = _patterns(groups, asked, wish)
-    texts, decks = _deal(patterns, wish, np.random.default_rng(0))
+    patterns = _patterns(groups, asked, demand)
+    texts, pools = _deal(patterns, demand, np.random.default_rng(0))
     before, taken = list(texts), frozenset(texts[::2])
-    mender = _PairMender(texts, decks, patterns, taken, Random(0))
+    mender = _PairMender(texts, pools, patterns, taken, Random(0))
     assert len(mender.faults) >= 450 and mender.mend() == []
     assert not taken & set(mender.texts) and len(set(mender.texts)) == 900
     for pattern in patterns:
@@ -361,7 +363,7 @@ def test_blocked_words_are_never_drawn_separators_inside_or_not():
         assert not any(word in characters(text) for text in texts for word in ("BA", "C1"))
     for pairs_too in (False, True):
         groups, words = [group("LL-LDD", blocked=["ASS", "A12", "ZZ9"])], ("ASS", "A12", "ZZ9")
-        texts = draw_targets(groups, 9000, 0, (), (), Wish(Balance(pairs=pairs_too))).text.tolist()
+        texts = draw_targets(groups, 9000, 0, (), (), Demand(Balance(pairs=pairs_too))).text.tolist()
         assert not any(word in characters(text) for text in texts for word in words)
     free = draw_targets([group("LL-LDD")], 9000, 0, ()).text.tolist()
     assert any(word in characters(text) for text in free for word in words)

@@ -12,7 +12,7 @@ from test_detector import finder, framed
 
 from platemint.pipeline.anonymize.compare import verify_against
 from platemint.pipeline.anonymize.picture import open_picture
-from platemint.pipeline.anonymize.read_texts import LOOKS, sure
+from platemint.pipeline.anonymize.read_texts import ENHANCED, sure
 from platemint.pipeline.anonymize.search import scan
 from platemint.pipeline.corpora.frames import open_dataset, rewrite
 from platemint.pipeline.corpora.rectify import views_of
@@ -133,8 +133,10 @@ def read_back(out: Path) -> dict[str, list[tuple[str, str]]]:
     found = {}
     for frame in open_dataset(out).frames:
         pixels = open_picture(out / frame.path).pixels
-        views = views_of(frame.spots, pixels)
-        found[frame.path] = [(spot.text, stamped(view.cut(pixels))) for spot, view in zip(frame.spots, views)]
+        views = views_of(frame.annotations, pixels)
+        found[frame.path] = [
+            (annotation.text, stamped(view.cut(pixels))) for annotation, view in zip(frame.annotations, views)
+        ]
     return found
 
 
@@ -196,7 +198,7 @@ class Hesitant(Stamps):
     def read(self, pictures):
         found = super().read(pictures)
         for n, (text, _) in enumerate(found):
-            if text == "ABC1234" and n % len(LOOKS):
+            if text == "ABC1234" and n % len(ENHANCED):
                 found[n] = "ABC12345", 1.0
             elif text == "XYZ7777":
                 found[n] = text, 0.9
@@ -269,7 +271,9 @@ def test_a_plate_keeps_its_new_text_where_that_is_wished(tmp_path):
 
 def test_no_new_text_may_read_like_one_that_was_read(tmp_path):
     corpus = dataset(tmp_path / "in", "yolo")
-    unread, read = (Stamps(AnonymizeRecipe(source={"path": str(corpus)}, read_texts=wish)) for wish in (False, True))
+    unread, read = (
+        Stamps(AnonymizeRecipe(source={"path": str(corpus)}, read_texts=demand)) for demand in (False, True)
+    )
     assert all(text in read.forbidden and text in read.real and text in read.texts for text in OLD)
     assert "XYZ7777" not in unread.forbidden and len(read.pseudonym("XYZ7777", "images/train/one.png")) == 7
 
@@ -286,7 +290,7 @@ def test_a_text_that_was_read_is_searched_for(tmp_path, monkeypatch):
 def test_only_the_owners_list_says_which_plate_was_given_up(tmp_path):
     corpus, out, owner = dataset(tmp_path / "in", "voc"), tmp_path / "out", tmp_path / "list.csv"
     audit = anonymized(corpus, out, Stubborn, read_texts=True, list_file=str(owner))
-    assert {item["fate"] for item in audit["given_up"]} == {"redacted"} and "ABC1234" in owner.read_text()
+    assert {item["outcome"] for item in audit["given_up"]} == {"redacted"} and "ABC1234" in owner.read_text()
     assert is_clean(out)
 
 
@@ -373,8 +377,10 @@ def test_finds_are_dealt_with_and_annotated_as_what_they_are(tmp_path, model, fo
         and verify_against(out, corpus).faults == []
     )
     copy = {Path(frame.path).stem: frame for frame in open_dataset(out).frames}
-    assert near(copy["both"].spots[1].corners, BOXES[1]) and len(copy["both"].spots) == 2
-    assert len(copy["alone"].spots) == 1 - in_table and all(near(s.corners, BOXES[0]) for s in copy["alone"].spots)
+    assert near(copy["both"].annotations[1].corners, BOXES[1]) and len(copy["both"].annotations) == 2
+    assert len(copy["alone"].annotations) == 1 - in_table and all(
+        near(s.corners, BOXES[0]) for s in copy["alone"].annotations
+    )
     for plates in read_back(out).values():
         assert all(label == ("" if form == "yolo" else stamp) for label, stamp in plates)
     for name in ("both", "alone"):

@@ -21,7 +21,7 @@ from test_verify import edit_json, forge
 
 from platemint import run_pipeline
 from platemint.pipeline import run
-from platemint.pipeline.balance.quotas import Deck, Wish, had
+from platemint.pipeline.balance.quotas import Pool, Demand, had
 from platemint.pipeline.balance.shares import Target
 from platemint.pipeline.plate import DIGITS, LETTERS, Group, PlatemintError, Readings
 from platemint.pipeline.rebalance import Corpus, propose
@@ -189,7 +189,7 @@ class Counted:
         balance = Balance(top_up=True)
         self.sources = type("Sources", (), {"groups": groups})()
         self.recipe = made("corpus", count=count)
-        self.wish = Wish(balance, target, had(groups, texts, balance))
+        self.demand = Demand(balance, target, had(groups, texts, balance))
 
 
 def counted(texts: dict[str, list[str]], target=Target()) -> Counted:
@@ -222,8 +222,8 @@ def test_an_uneven_wish_is_met_in_the_end(texts):
     """And its letters and digits then are as the table has them, those apart that it does not want."""
     shares = {"A": 3, "B": 1, "7": 2, "8": 1, "9": 0.5}
     whole = Corpus(counted(texts, Target("t", shares)))
-    for deck, counts in whole.after(whole.plates_until(1)).items():
-        wished = {c: shares[c] for c in deck.alphabet if c in shares}
+    for pool, counts in whole.after(whole.plates_until(1)).items():
+        wished = {c: shares[c] for c in pool.alphabet if c in shares}
         total, of = sum(counts[c] for c in wished), sum(wished.values())
         assert all(abs(counts[c] - total * share / of) <= 1.5 for c, share in wished.items())
 
@@ -287,7 +287,7 @@ def test_the_wrong_way_round_is_not_even():
         Counted([Group("", "train", ("AB", "-"), 1.0, 1)], [["A-"] * 10 + ["B-"] * 30], Target("t", {"A": 3, "B": 1}))
     )
     assert whole.evenness(0) < 0.5 and whole.plates_until(1) in (78, 79, 80)
-    assert whole.after(80)[Deck(0, "AB", "train")] == {"A": 90, "B": 30}
+    assert whole.after(80)[Pool(0, "AB", "train")] == {"A": 90, "B": 30}
 
 
 def test_long_tails():

@@ -49,7 +49,10 @@ def aside(corpus):
 
 
 def plates(dataset):
-    return {frame.path: [(spot.text, spot.corners) for spot in frame.spots] for frame in dataset.frames}
+    return {
+        frame.path: [(annotation.text, annotation.corners) for annotation in frame.annotations]
+        for frame in dataset.frames
+    }
 
 
 def other(frame, text):
@@ -75,7 +78,7 @@ def test_a_stray_quotation_mark_spoils_no_row_but_its_own(tmp_path, name):
     corpus, dataset = read_corpus(tmp_path), open_dataset(tmp_path)
     assert {row for _, row in aside(corpus)} <= lines and aside(corpus)
     assert len(corpus.labels) + len(corpus.set_aside) == 3
-    assert len(dataset.frames) + len(dataset.set_aside) == 3 and all(frame.spots for frame in dataset.frames)
+    assert len(dataset.frames) + len(dataset.set_aside) == 3 and all(frame.annotations for frame in dataset.frames)
 
 
 CELL = st.text(st.characters(exclude_characters="\0\r\n,;\t", exclude_categories=["Cs"]), max_size=8)
@@ -147,19 +150,19 @@ def test_broken_lines_of_jsonl_are_listed_and_their_pictures_stay_back(tmp_path)
 # --------------------------------------------------------------------------------------------------- encodings, headers
 
 
-@pytest.mark.parametrize("mark", [codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF8, codecs.BOM_UTF32_LE, b""])
+@pytest.mark.parametrize("bom", [codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF8, codecs.BOM_UTF32_LE, b""])
 @pytest.mark.parametrize(
     "name, delimiter", [("a.csv", ","), ("a.csv", "\t"), ("a.tsv", "\t"), ("a.txt", "\t"), ("a.csv", ";")]
 )
-def test_encodings_and_delimiters_of_spreadsheets(tmp_path, mark, name, delimiter):
+def test_encodings_and_delimiters_of_spreadsheets(tmp_path, bom, name, delimiter):
     encodings = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be", codecs.BOM_UTF32_LE: "utf-32-le"}
-    encoding = encodings.get(mark, "utf-8")
+    encoding = encodings.get(bom, "utf-8")
     content = f"Path{delimiter}Text\r\n1.jpg{delimiter}京A12345\r\n"
-    make(tmp_path, {name: mark + content.encode(encoding)} | pictures("1.jpg"))
+    make(tmp_path, {name: bom + content.encode(encoding)} | pictures("1.jpg"))
     assert texts(read_corpus(tmp_path)) == texts(read_corpus(tmp_path / name)) == {"1.jpg": "京A12345"}
     dataset = open_dataset(tmp_path)
     assert plates(dataset) == {"1.jpg": [("京A12345", ())]}
-    assert rewrite(dataset, other)[name][1] == mark + content.replace("京", "Z").encode(encoding)
+    assert rewrite(dataset, other)[name][1] == bom + content.replace("京", "Z").encode(encoding)
 
 
 @pytest.mark.parametrize(
@@ -408,7 +411,9 @@ def test_the_words_are_the_recipes(tmp_path):
     for task in ("anonymize", "generate", "train"):
         recipe = load_recipe(None, task=task)
         assert (recipe if task == "train" else recipe.source).unreadable == UNREADABLE
-    assert [spot.text for f in open_dataset(tmp_path, unreadable=["DIRTY1"]).frames for spot in f.spots] == ["", "NONE"]
+    assert [
+        annotation.text for f in open_dataset(tmp_path, unreadable=["DIRTY1"]).frames for annotation in f.annotations
+    ] == ["", "NONE"]
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from stand_ins import Lucky, Sources, recipe
 from test_verify import edit_json
 
 from platemint.pipeline import run
-from platemint.pipeline.balance.quotas import Wish
-from platemint.pipeline.balance.swaps import Rules, Trader
+from platemint.pipeline.balance.quotas import Demand
+from platemint.pipeline.balance.swaps import SwapRules, Swapper
 from platemint.pipeline.draw import draw_targets
 from platemint.pipeline.plate import DIGITS, LETTERS, Group, Readings, Taken, characters
 from platemint.pipeline.recipe import Balance
@@ -32,24 +32,26 @@ GROUPS = (
 )
 
 
-def traders(shards: int, wish: Wish, seed: int = 0, forbidden=frozenset(), reserved=frozenset()) -> list[Trader]:
+def swappers(shards: int, demand: Demand, seed: int = 0, forbidden=frozenset(), reserved=frozenset()) -> list[Swapper]:
     """The traders of a run of 300 plates."""
-    targets = draw_targets(GROUPS, 300, seed, forbidden, reserved, wish)
-    size, rules = 300 // shards, Rules(Taken(forbidden, reserved, sorted_texts(targets)), shards, seed)
+    targets = draw_targets(GROUPS, 300, seed, forbidden, reserved, demand)
+    size, rules = 300 // shards, SwapRules(Taken(forbidden, reserved, sorted_texts(targets)), shards, seed)
     places = [slice(number * size, (number + 1) * size) for number in range(shards)]
     some = [take(targets, part) for part in places]
-    return [Trader(n, part.text.tolist(), [GROUPS[g] for g in part.group], wish, rules) for n, part in enumerate(some)]
+    return [
+        Swapper(n, part.text.tolist(), [GROUPS[g] for g in part.group], demand, rules) for n, part in enumerate(some)
+    ]
 
 
 def sorted_texts(targets):
     return targets.text[targets.text.argsort()]
 
 
-def decks(trader: Trader) -> dict:
+def pools(swapper: Swapper) -> dict:
     counts = defaultdict(Counter)
-    for text, of in zip(trader.texts, trader.decks, strict=True):
-        for c, deck in zip(text, of, strict=True):
-            counts[deck][c] += 1
+    for text, of in zip(swapper.texts, swapper.pools, strict=True):
+        for c, pool in zip(text, of, strict=True):
+            counts[pool][c] += 1
     return counts
 
 
@@ -60,25 +62,25 @@ RESERVED = frozenset(f"K-{c}{n:03d}" for c in LETTERS for n in range(0, 1000, 3)
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 3), st.integers(0, 9), st.sampled_from(["position", "layout"]), st.data())
 def test_trades_keep_every_count_and_make_no_text_that_must_not_be(shards, seed, per, data):
-    wish, made, planned = Wish(Balance(per=per)), [], set()
-    some = traders(shards, wish, seed, FORBIDDEN, RESERVED)
-    for trader in some:
-        before, first = decks(trader), list(trader.texts)
+    demand, made, planned = Demand(Balance(per=per)), [], set()
+    some = swappers(shards, demand, seed, FORBIDDEN, RESERVED)
+    for swapper in some:
+        before, first = pools(swapper), list(swapper.texts)
         planned |= {*first}
         seen, done = set(first), 0
         for _ in range(60):
             place = data.draw(st.integers(0, len(first) - 1))
-            old = list(trader.texts)
-            other = trader.trade(place, range(len(first)))
-            changed = [p for p, (a, b) in enumerate(zip(old, trader.texts, strict=True)) if a != b]
+            old = list(swapper.texts)
+            other = swapper.swap(place, range(len(first)))
+            changed = [p for p, (a, b) in enumerate(zip(old, swapper.texts, strict=True)) if a != b]
             assert changed == ([] if other is None else sorted({place, other}))
-            new = {trader.texts[p] for p in changed}
+            new = {swapper.texts[p] for p in changed}
             assert len(new) == len(changed) and not new & seen  # nor one that was given up: it is among the dropped
             seen |= new
             done += bool(new)
-        assert done > 50 and decks(trader) == before
-        assert len(set(trader.texts)) == len(first)
-        for text, group in zip(trader.texts, trader.groups):
+        assert done > 50 and pools(swapper) == before
+        assert len(set(swapper.texts)) == len(first)
+        for text, group in zip(swapper.texts, swapper.groups):
             assert not any(word in characters(text) for word in group.blocked)
         made.append(seen - {*first})
     assert sum(map(len, made)) == len(set().union(*made))  # no text is made in two shards
@@ -87,20 +89,20 @@ def test_trades_keep_every_count_and_make_no_text_that_must_not_be(shards, seed,
 
 
 def test_the_same_seed_trades_the_same_and_only_with_partners():
-    wish = Wish()
-    (first,), (same,), (other,) = (traders(1, wish, seed) for seed in (0, 0, 1))
+    demand = Demand()
+    (first,), (same,), (other,) = (swappers(1, demand, seed) for seed in (0, 0, 1))
     partners = set(range(100, 200))
-    found = [[t.trade(place, partners) for place in range(30)] for t in (first, same, other)]
+    found = [[t.swap(place, partners) for place in range(30)] for t in (first, same, other)]
     assert found[0] == found[1] != found[2] and first.texts == same.texts
     assert {*found[0]} <= partners and len({*found[0]}) > 20
-    assert first.trade(5, ()) is None and first.texts == same.texts
+    assert first.swap(5, ()) is None and first.texts == same.texts
 
 
 def test_a_text_without_a_choice_is_never_traded():
     group = Group("one", "train", ("A", "-", "1"), 1.0, 1)
     targets = draw_targets([group], 1, 0, frozenset())
-    rules = Rules(Taken(frozenset(), frozenset(), targets.text), 1, 0)
-    assert Trader(0, targets.text.tolist(), [group], Wish(), rules).trade(0, {0}) is None
+    rules = SwapRules(Taken(frozenset(), frozenset(), targets.text), 1, 0)
+    assert Swapper(0, targets.text.tolist(), [group], Demand(), rules).swap(0, {0}) is None
 
 
 # --- runs in which some texts fail on every photograph they may have
@@ -126,7 +128,7 @@ def stubborn(out, **more):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    out = tmp_path_factory.mktemp("traded") / "plates"
+    out = tmp_path_factory.mktemp("swapped") / "plates"
     made = stubborn(out)
     result = run.generate(made, stages=Stubborn(made))
     assert result.exit_code == 0 and result.accepted == 120
@@ -174,13 +176,13 @@ def test_a_commit_tells_which_texts_were_traded_and_what_became_of_the_plates(fi
         for index, text in zip(shard.index.tolist(), shard.targets.text.tolist()):
             assert planned.get(index, kept[index]["text"]) == text
             assert index not in planned or kept[index]["text"] != text
-    traded = [row for row in rows(finished, "dropped") if row["reason"] == "traded"]
-    assert planned and traded
-    for row in traded:  # was good, gave its text away, and got another one later
+    swapped = [row for row in rows(finished, "dropped") if row["reason"] == "swapped"]
+    assert planned and swapped
+    for row in swapped:  # was good, gave its text away, and got another one later
         assert row["score_reader"] >= 0.35 and row["round"] < kept[row["index"]]["round"]
         assert row["text"] not in {plate["text"] for plate in kept.values()}
-    counted = sum(commit["rejected"].get("traded", 0) for commit in commits(finished))
-    assert counted == len(traded)
+    counted = sum(commit["rejected"].get("swapped", 0) for commit in commits(finished))
+    assert counted == len(swapped)
 
 
 def test_the_reasons_of_what_is_missing_are_those_of_its_drops(tmp_path):
@@ -235,7 +237,7 @@ def test_trades_without_end_do_not_use_up_photographs(tmp_path):
     made = recipe(tmp_path / "plates", count=30, filter={"rounds": 100, "min_reader": 0.5})
     result = run.generate(made, stages=Hopeless(made))
     rejected = sum((Counter(commit["rejected"]) for commit in commits(result.folder)), Counter())
-    assert result.missing == 3 and rejected["traded"] > 2 * MOST_OFTEN * 27
+    assert result.missing == 3 and rejected["swapped"] > 2 * MOST_OFTEN * 27
     assert verify(result.folder).faults == []
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from platemint.pipeline.anonymize.anonymizer import redacted
-from platemint.pipeline.corpora.frames import Spot
+from platemint.pipeline.corpora.frames import Annotation
 from platemint.pipeline.corpora.rectify import LEAST, MOST, overlapping, views_of
 
 WIDTH, HEIGHT = 900, 640
@@ -48,7 +48,7 @@ ALL = {"crop": (), **UPRIGHT, **TILTED, **{f"edge, {k}": v for k, v in EDGES.ite
 
 
 def view_of(corners, frame=FRAME):
-    return views_of([Spot("", corners)], frame)[0]
+    return views_of([Annotation("", corners)], frame)[0]
 
 
 def pasted(view, after, region, frame=FRAME):
@@ -117,9 +117,10 @@ def test_of_a_redacted_plate_no_stroke_is_left(name):
 
 
 def test_plates_that_share_pixels_are_told():
-    spots = [
-        Spot("", c) for c in (box(0, 0, 90, 30), box(60, 20, 150, 50), box(200, 0, 290, 30), tilted(300, 9, 90, 30, 9))
+    annotations = [
+        Annotation("", c)
+        for c in (box(0, 0, 90, 30), box(60, 20, 150, 50), box(200, 0, 290, 30), tilted(300, 9, 90, 30, 9))
     ]
-    assert overlapping(views_of(spots, FRAME)) == [True, True, False, False]
-    assert overlapping(views_of([Spot("A"), Spot("B", TILTED["steep"])], FRAME)) == [True, True]
+    assert overlapping(views_of(annotations, FRAME)) == [True, True, False, False]
+    assert overlapping(views_of([Annotation("A"), Annotation("B", TILTED["steep"])], FRAME)) == [True, True]
     assert overlapping([]) == []

@@ -32,7 +32,7 @@ from platemint.pipeline.anonymize.pseudonyms import ATTEMPTS, Drawn, Forbidden, 
 from platemint.pipeline.anonymize.read_texts import Unknown, completed, is_wanted
 from platemint.pipeline.anonymize.residue import in_view
 from platemint.pipeline.anonymize.search import Scan, scan
-from platemint.pipeline.corpora.frames import BARE, Dataset, Frame, Spot, open_dataset, rewrite
+from platemint.pipeline.corpora.frames import BARE, Dataset, Frame, Annotation, open_dataset, rewrite
 from platemint.pipeline.corpora.frames.checks import WITHHELD
 from platemint.pipeline.corpora.rectify import Box, View, overlapping, views_of
 from platemint.pipeline.edit import Editor
@@ -59,7 +59,7 @@ from platemint.pipeline.shard import Stages
 
 FRAMES = 16  # pictures in memory at once, at most
 PIXELS = 64_000_000  # of these together, from which on no other one is opened
-MARK = ".anonymizing"  # in a folder whose run has not ended, or has ended with what must not be passed on
+UNFINISHED = ".anonymizing"  # in a folder whose run has not ended, or has ended with what must not be passed on
 AUDIT, PAGE = "audit.json", "audit.html"
 ENCODED = "not proven once encoded"  # why a plate is given up that held until its picture was encoded
 ERASED = 0.75  # part of the old strokes' pixels that have to change where nobody could read the photograph
@@ -70,15 +70,15 @@ CELLS = (4, 2)  # a redacted plate is as many patches of one colour, smoothed
 
 
 @dataclass
-class Case:
-    """One plate on its way: where it is in which frame, and what became of it. fate: replaced, redacted or withheld.
+class Replacement:
+    """One plate on its way: where it is in which frame, and what became of it. outcome: replaced, redacted or withheld.
 
     pixels: of the whole frame. coded: what encoding makes of it, None where it loses nothing (see `Picture.coded`).
     reason: why it is not replaced. edit: the one that is accepted, to be scored once more.
     """
 
     frame: Frame
-    spot: Spot
+    annotation: Annotation
     view: View
     pixels: np.ndarray
     source: np.ndarray  # the plate as it was, uint8 (h, w, 3)
@@ -87,7 +87,7 @@ class Case:
     reading: str = ""  # what our reader reads of it, whatever its label says
     legible: bool = True
     standing: Standing | None = None  # where its characters stand, None where nobody can tell
-    fate: str = ""
+    outcome: str = ""
     text: str = ""
     reason: str = ""
     edit: Plate | None = None
@@ -106,7 +106,7 @@ class Case:
 class Audit:
     """What became of all plates, for people and programs; see `as_dict`."""
 
-    fates: Counter = field(default_factory=Counter)
+    outcomes: Counter = field(default_factory=Counter)
     reasons: Counter = field(default_factory=Counter)
     pictures: Counter = field(default_factory=Counter)
     outside: Counter = field(default_factory=Counter)
@@ -117,20 +117,20 @@ class Audit:
     reading: dict = field(default_factory=dict)  # see `pipeline.read_plates.Unknown`; empty where nobody read
     detector: dict = field(default_factory=dict)  # see `pipeline.detector.look`; empty where nobody looked
 
-    def count(self, cases: list[Case]) -> None:
+    def count(self, items: list[Replacement]) -> None:
         """Takes note of a picture's plates."""
-        withheld = any(case.fate == "withheld" for case in cases)
+        withheld = any(item.outcome == "withheld" for item in items)
         self.pictures["withheld" if withheld else "written"] += 1
-        self.pictures["bare"] += not cases
-        for number, case in enumerate(cases, 1):
-            fate = "withheld" if withheld else case.fate
-            self.fates[fate] += 1
-            self.unknown.add(case.frame.path, case.spot, fate)
-            if fate == "replaced":
-                self.characters += _looked_for(case)
-            if reason := case.reason or "in one picture with another" * withheld:
+        self.pictures["bare"] += not items
+        for number, item in enumerate(items, 1):
+            outcome = "withheld" if withheld else item.outcome
+            self.outcomes[outcome] += 1
+            self.unknown.add(item.frame.path, item.annotation, outcome)
+            if outcome == "replaced":
+                self.characters += _looked_for(item)
+            if reason := item.reason or "in one picture with another" * withheld:
                 self.reasons[reason] += 1
-                self.given_up.plate(case.frame.path, number, case.spot.text, fate, reason)
+                self.given_up.plate(item.frame.path, number, item.annotation.text, outcome, reason)
 
 
 class Anonymizer:
@@ -148,15 +148,17 @@ class Anonymizer:
         self.detector = Detector(recipe.detector) if recipe.detector.path else None
         self.edit, self.filter = self.networks()
         known = _texts(self.dataset)
-        self.annotated = sum(len(frame.spots) for frame in self.dataset.frames) + len(self.dataset.lost)
+        self.annotated = sum(len(frame.annotations) for frame in self.dataset.frames) + len(self.dataset.lost)
         if is_wanted(recipe):
             self.dataset = completed(self.dataset, recipe, self.filter, self.detector, progress)
-        spots = [(spot.text, frame.path) for frame in self.dataset.frames for spot in frame.spots]
+        annotations = [
+            (annotation.text, frame.path) for frame in self.dataset.frames for annotation in frame.annotations
+        ]
         self.texts = sorted(_texts(self.dataset))
         self.read = len(self.texts) - len(known)  # texts that nobody but the reader gave
         self.forbidden = Forbidden(self.texts, recipe.draw.blocked, recipe.draw.reserved)
         self.real = Readings(self.texts)
-        self.pseudonym = self._pseudonyms([spot for spot in spots if _writable(spot[0])])
+        self.pseudonym = self._pseudonyms([annotation for annotation in annotations if _writable(annotation[0])])
         self.tried: dict[tuple[str, str], int] = {}  # the attempt that a plate's first picture has taken
         if dataset is None:
             becomes = _rewritten(self.dataset, lambda frame, old: self.pseudonym(old, frame.path, 0))
@@ -172,57 +174,57 @@ class Anonymizer:
             return Keyed(read_key(self.recipe.key_file, folders), self.forbidden)
         return Drawn(plates, self.forbidden, self.recipe.track_consistent)
 
-    def cases(self, frame: Frame, pixels: np.ndarray, coded: Callable | None = None) -> list[Case]:
+    def items(self, frame: Frame, pixels: np.ndarray, coded: Callable | None = None) -> list[Replacement]:
         """The plates of a frame. Those that have no text, one that cannot be written or a neighbour are decided.
 
-        coded: as a `Case` has it.
+        coded: as a `Replacement` has it.
         """
-        cases, views = [], views_of(frame.spots, pixels)
-        for spot, view, shared in zip(frame.spots, views, overlapping(views)):
-            case = Case(frame, spot, view, pixels, view.cut(pixels), coded)
-            if not _writable(spot.text):
-                none = "found, no text" if spot.found else "no text"
-                self.give_up(case, "a text that cannot be written" if spot.text else none)
+        items, views = [], views_of(frame.annotations, pixels)
+        for annotation, view, shared in zip(frame.annotations, views, overlapping(views)):
+            item = Replacement(frame, annotation, view, pixels, view.cut(pixels), coded)
+            if not _writable(annotation.text):
+                none = "found, no text" if annotation.found else "no text"
+                self.give_up(item, "a text that cannot be written" if annotation.text else none)
             elif shared:  # whatever is proven of one would be undone by the other
-                self.give_up(case, "overlaps another plate")
-            cases.append(case)
-        return cases
+                self.give_up(item, "overlaps another plate")
+            items.append(item)
+        return items
 
-    def give_up(self, case: Case, reason: str) -> None:
+    def give_up(self, item: Replacement, reason: str) -> None:
         """Redacts a plate, or has its picture withheld, as the recipe says."""
-        redact = self.recipe.on_doubt == "redact" or case.spot.read or not case.spot.text
-        case.fate, case.text, case.reason = "redacted" if redact else "withheld", "", reason
-        case.result, case.region = redacted(case.source), np.ones(case.source.shape[:2], bool)
+        redact = self.recipe.on_doubt == "redact" or item.annotation.read or not item.annotation.text
+        item.outcome, item.text, item.reason = "redacted" if redact else "withheld", "", reason
+        item.result, item.region = redacted(item.source), np.ones(item.source.shape[:2], bool)
 
-    def settle(self, cases: list[Case]) -> None:
+    def settle(self, items: list[Replacement]) -> None:
         """Gives every plate a new text that holds, or gives it up."""
-        open_ = [case for case in cases if not case.fate]
-        for case, plate in zip(open_, self.filter.scored([_as_is(case) for case in open_])):
-            case.reading, case.legible = plate.reading, plate.scores["reader"] >= LEGIBLE
-        for case in open_:
-            if not case.legible and not _resembles(case.reading, case.spot.text):
-                self.give_up(case, "not read where it is annotated")
-        open_ = [case for case in open_ if not case.fate]
-        for case, standing in zip(open_, self.filter.standing([_as_is(case) for case in open_])):
-            case.standing = standing
+        open_ = [item for item in items if not item.outcome]
+        for item, plate in zip(open_, self.filter.scored([_as_is(item) for item in open_])):
+            item.reading, item.legible = plate.reading, plate.scores["reader"] >= LEGIBLE
+        for item in open_:
+            if not item.legible and not _resembles(item.reading, item.annotation.text):
+                self.give_up(item, "not read where it is annotated")
+        open_ = [item for item in open_ if not item.outcome]
+        for item, standing in zip(open_, self.filter.standing([_as_is(item) for item in open_])):
+            item.standing = standing
         for attempt in range(ATTEMPTS):
-            tried = [(case, text) for case in open_ if (text := self._text(case, attempt))]
-            plates = self._edited([_to_edit(case, text) for case, text in tried])
-            plates = [_mended(case, plate) for (case, _), plate in zip(tried, plates)]
-            seen = [case.edited(plate) for (case, _), plate in zip(tried, plates)]
+            tried = [(item, text) for item in open_ if (text := self._text(item, attempt))]
+            plates = self._edited([_to_edit(item, text) for item, text in tried])
+            plates = [_mended(item, plate) for (item, _), plate in zip(tried, plates)]
+            seen = [item.edited(plate) for (item, _), plate in zip(tried, plates)]
             reasons = self._faults([c for c, _ in tried], seen)
-            for (case, text), plate, edit, reason in zip(tried, plates, seen, reasons):
-                case.reason = reason
+            for (item, text), plate, edit, reason in zip(tried, plates, seen, reasons):
+                item.reason = reason
                 if not reason:
-                    self.tried.setdefault(self._plate(case), attempt)
-                    case.fate, case.text, case.edit, case.result = "replaced", text, edit, plate.image
-                    case.region = (plate.source_mask > 0) | (plate.target_mask > 0)
-            open_ = [case for case in open_ if not case.fate]
-        for case in open_:
-            self.give_up(case, case.reason or "no new text is free")
-        self._alike(cases)
+                    self.tried.setdefault(self._plate(item), attempt)
+                    item.outcome, item.text, item.edit, item.result = "replaced", text, edit, plate.image
+                    item.region = (plate.source_mask > 0) | (plate.target_mask > 0)
+            open_ = [item for item in open_ if not item.outcome]
+        for item in open_:
+            self.give_up(item, item.reason or "no new text is free")
+        self._alike(items)
 
-    def encoded(self, pictures: list[tuple[Picture, list[Case]]]) -> list[tuple[bytes, Counter] | None]:
+    def encoded(self, pictures: list[tuple[Picture, list[Replacement]]]) -> list[tuple[bytes, Counter] | None]:
         """The file of each picture with its plates settled, and its pixels counted as `compose` does; None: withheld.
 
         Where encoding loses, plates are cut out of what the file shows and, unless that is what was foreseen, have to
@@ -230,23 +232,23 @@ class Anonymizer:
         be shared with another plate.
         """
         files, open_ = {}, range(len(pictures))
-        while open_ := [n for n in open_ if all(case.fate != "withheld" for case in pictures[n][1])]:
-            again: list[tuple[int, Case, Plate]] = []
+        while open_ := [n for n in open_ if all(item.outcome != "withheld" for item in pictures[n][1])]:
+            again: list[tuple[int, Replacement, Plate]] = []
             for n in open_:
-                picture, cases = pictures[n]
-                pixels, counted = compose(picture.pixels, cases)
+                picture, items = pictures[n]
+                pixels, counted = compose(picture.pixels, items)
                 files[n] = picture.encode(pixels), counted
-                replaced = [case for case in cases if case.fate == "replaced" and not picture.exact]
+                replaced = [item for item in items if item.outcome == "replaced" and not picture.exact]
                 seen = shown(files[n][0]) if replaced else pixels
-                cuts = [(case, case.view.cut(seen)) for case in replaced]
-                unlike = [(case, cut) for case, cut in cuts if not np.array_equal(cut, case.edit.image)]
-                again += [(n, case, replace(case.edit, image=cut)) for case, cut in unlike]
-            reasons = self._faults([case for _, case, _ in again], [plate for *_, plate in again])
-            failed = [(n, case) for (n, case, _), reason in zip(again, reasons) if reason]
-            for _, case, plate in again:
-                case.edit = plate  # as the file shows it
-            for _, case in failed:
-                self.give_up(case, ENCODED)
+                cuts = [(item, item.view.cut(seen)) for item in replaced]
+                unlike = [(item, cut) for item, cut in cuts if not np.array_equal(cut, item.edit.image)]
+                again += [(n, item, replace(item.edit, image=cut)) for item, cut in unlike]
+            reasons = self._faults([item for _, item, _ in again], [plate for *_, plate in again])
+            failed = [(n, item) for (n, item, _), reason in zip(again, reasons) if reason]
+            for _, item, plate in again:
+                item.edit = plate  # as the file shows it
+            for _, item in failed:
+                self.give_up(item, ENCODED)
             open_ = sorted({n for n, _ in failed})
             for n in open_:
                 del files[n]
@@ -261,49 +263,49 @@ class Anonymizer:
                 "edit.checkpoint: this network cannot write the text of some plate; choose one of the whole alphabet"
             ) from None
 
-    def _plate(self, case: Case) -> tuple[str, str]:
+    def _plate(self, item: Replacement) -> tuple[str, str]:
         """Which plates have one new text: those of one text in a frame, or in all frames."""
-        return characters(case.spot.text), "" if self.recipe.track_consistent else case.frame.path
+        return characters(item.annotation.text), "" if self.recipe.track_consistent else item.frame.path
 
-    def _alike(self, cases: list[Case]) -> None:
-        """Plates of one text share their fate in a frame: one label cannot say two things."""
-        lost = {(case.frame.path, characters(case.spot.text)) for case in cases if case.fate != "replaced"}
-        for case in cases:
-            if case.fate == "replaced" and (case.frame.path, characters(case.spot.text)) in lost:
-                self.give_up(case, "the same plate twice")
+    def _alike(self, items: list[Replacement]) -> None:
+        """Plates of one text share their outcome in a frame: one label cannot say two things."""
+        lost = {(item.frame.path, characters(item.annotation.text)) for item in items if item.outcome != "replaced"}
+        for item in items:
+            if item.outcome == "replaced" and (item.frame.path, characters(item.annotation.text)) in lost:
+                self.give_up(item, "the same plate twice")
 
-    def _text(self, case: Case, attempt: int) -> str:
+    def _text(self, item: Replacement, attempt: int) -> str:
         """The attempt's text, "" where there is none: a key gives one text alone, and one that is in use stays."""
-        if self.tried.get(self._plate(case), attempt) != attempt:
+        if self.tried.get(self._plate(item), attempt) != attempt:
             return ""
-        text = self.pseudonym(case.spot.text, case.frame.path, attempt)
-        return "" if text in self.real or same_reading(text, case.spot.text) else text
+        text = self.pseudonym(item.annotation.text, item.frame.path, attempt)
+        return "" if text in self.real or same_reading(text, item.annotation.text) else text
 
-    def _faults(self, cases: list[Case], plates: list[Plate]) -> list[str]:
+    def _faults(self, items: list[Replacement], plates: list[Plate]) -> list[str]:
         """Why each edit cannot leave, "" where it can: it reads right, and its source's text is read in no light."""
-        looks = [replace(p, image=look(p.image)) for p in plates for look in LOOKS.values()]
-        scored = list(batched(self.filter.scored(looks), len(LOOKS)))
-        return [self._fault(case, seen) for case, seen in zip(cases, scored)]
+        looks = [replace(p, image=look(p.image)) for p in plates for look in ENHANCED.values()]
+        scored = list(batched(self.filter.scored(looks), len(ENHANCED)))
+        return [self._fault(item, seen) for item, seen in zip(items, scored)]
 
-    def _fault(self, case: Case, seen: list[Plate]) -> str:
+    def _fault(self, item: Replacement, seen: list[Plate]) -> str:
         """seen: the edit in each light, plain first."""
-        if reason := self._unreadable(case, seen[0]):
+        if reason := self._unreadable(item, seen[0]):
             return reason
-        if any(self._leaks(case, plate) for plate in seen):
+        if any(self._leaks(item, plate) for plate in seen):
             return "source read"
-        if case.legible and any(len(characters(p.reading)) > len(characters(p.text)) for p in seen):
+        if item.legible and any(len(characters(p.reading)) > len(characters(p.text)) for p in seen):
             return "a character too many read"
-        return "source characters in view" * (remaining(case, seen[0]) > 0)
+        return "source characters in view" * (remaining(item, seen[0]) > 0)
 
-    def _unreadable(self, case: Case, plate: Plate) -> str:
+    def _unreadable(self, item: Replacement, plate: Plate) -> str:
         reason = self.filter.decide(plate.scores)
-        if reason == "reader" and not case.legible and case.erased:  # nobody could read it: the mask has to prove it
+        if reason == "reader" and not item.legible and item.erased:  # nobody could read it: the mask has to prove it
             reason = self.filter.decide(plate.scores | {"reader": 1.0})
         return reason
 
-    def _leaks(self, case: Case, plate: Plate) -> bool:
+    def _leaks(self, item: Replacement, plate: Plate) -> bool:
         """Whether the old text is read, or what was read before, should its label be wrong, or one off them."""
-        olds = (case.spot.text, *([case.reading] if len(case.reading) >= TELLING else []))
+        olds = (item.annotation.text, *([item.reading] if len(item.reading) >= TELLING else []))
         near = any(within_one(plate.reading, old) for old in olds) and not same_reading(plate.reading, plate.text)
         return near or plate.scores["residue"] > self.recipe.filter.max_residue
 
@@ -323,38 +325,38 @@ def _resembles(reading: str, text: str) -> bool:
     return SequenceMatcher(None, canonical(reading), canonical(text), autojunk=False).ratio() >= HALF_READ
 
 
-def _looked_for(case: Case) -> Counter:
+def _looked_for(item: Replacement) -> Counter:
     """The old characters of a replaced plate: looked_for, in_view of these, and not_placed, which nobody can read."""
-    count = len(characters(case.spot.text))
-    if case.standing is None:
+    count = len(characters(item.annotation.text))
+    if item.standing is None:
         return Counter(not_placed=count)
-    return Counter(looked_for=count, in_view=remaining(case, case.edit))
+    return Counter(looked_for=count, in_view=remaining(item, item.edit))
 
 
-def remaining(case: Case, plate: Plate) -> int:
+def remaining(item: Replacement, plate: Plate) -> int:
     """How many of a plate's old characters can still be seen in its edit, as far as their places are known."""
-    if case.standing is None:
+    if item.standing is None:
         return 0
-    return int((in_view(case.source, plate.image, plate.target_mask, case.standing) > residue.LIMIT).sum())
+    return int((in_view(item.source, plate.image, plate.target_mask, item.standing) > residue.LIMIT).sum())
 
 
-def _mended(case: Case, plate: Plate) -> Plate:
+def _mended(item: Replacement, plate: Plate) -> Plate:
     """An edit with what is still in view of old characters painted over."""
-    if case.standing is None:
+    if item.standing is None:
         return plate
-    image, where = residue.erased(case.source, plate.image, plate.target_mask, case.standing)
+    image, where = residue.erased(item.source, plate.image, plate.target_mask, item.standing)
     return replace(plate, image=image, source_mask=np.where(where, np.uint8(255), plate.source_mask))
 
 
-def _to_edit(case: Case, text: str) -> Plate:
-    places = None if case.standing is None else spread(case.standing.known, case.spot.text)
-    return Plate(case.source, case.spot.text, target=text, places=places)
+def _to_edit(item: Replacement, text: str) -> Plate:
+    places = None if item.standing is None else spread(item.standing.known, item.annotation.text)
+    return Plate(item.source, item.annotation.text, target=text, places=places)
 
 
-def _as_is(case: Case) -> Plate:
+def _as_is(item: Replacement) -> Plate:
     """The untouched plate, to be read."""
-    nowhere = np.zeros((len(case.spot.text), 3, 2), np.float32)
-    return Plate(case.source, case.spot.text, original=case.source, original_text=case.spot.text,
+    nowhere = np.zeros((len(item.annotation.text), 3, 2), np.float32)
+    return Plate(item.source, item.annotation.text, original=item.source, original_text=item.annotation.text,
                  source_mask=BLANK, target_mask=BLANK, slots=nowhere)  # fmt: skip
 
 
@@ -378,7 +380,7 @@ def _enlarged(image: np.ndarray) -> np.ndarray:
 
 
 # How somebody who wants the old text back would look first.
-LOOKS = {"plain": lambda image: image, "stretched": _stretched, "sharpened": _sharpened, "enlarged": _enlarged}
+ENHANCED = {"plain": lambda image: image, "stretched": _stretched, "sharpened": _sharpened, "enlarged": _enlarged}
 
 
 def redacted(image: np.ndarray) -> np.ndarray:
@@ -407,18 +409,18 @@ def _written(recipe: AnonymizeRecipe, progress: TextIO | None, anonymizer: Anony
     _open_folder(folder)
     audit, texts, written = Audit(), {}, {}
     reporter = Count(len(dataset.frames), progress, "pictures")
-    for number, (frame, cases, file) in enumerate(_settled(anonymizer, reporter)):
-        audit.count(cases)
+    for number, (frame, items, file) in enumerate(_settled(anonymizer, reporter)):
+        audit.count(items)
         if file:
             data, counted = file
             audit.outside.update(counted)
-            storage.write(folder / MARK / str(number), data)
-            texts[frame.path] = {case.spot.text: case.text for case in cases}
+            storage.write(folder / UNFINISHED / str(number), data)
+            texts[frame.path] = {item.annotation.text: item.text for item in items}
             written[frame.path] = number
     reporter.close()
     dataset = _without(dataset, written)
     names = _publish(folder, dataset, texts, written)
-    audit.scan = scan(folder, anonymizer.texts, (MARK, *lock.FILES))
+    audit.scan = scan(folder, anonymizer.texts, (UNFINISHED, *lock.FILES))
     if anonymizer.detector:
         audit.detector = look(anonymizer.detector, folder, {names[f.path]: f for f in dataset.frames}, progress)
     if is_wanted(recipe):
@@ -432,9 +434,9 @@ def _written(recipe: AnonymizeRecipe, progress: TextIO | None, anonymizer: Anony
         audit.given_up.write(place_of(recipe.list_file, (recipe.source.path, folder)))
     facts = as_dict(audit, anonymizer)
     storage.write(folder / AUDIT, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-    storage.write(folder / PAGE, page(facts, recipe, LOOKS))
+    storage.write(folder / PAGE, page(facts, recipe, ENHANCED))
     if may_leave(facts):  # else the mark stays: nobody shall take the folder for finished
-        (folder / MARK).rmdir()
+        (folder / UNFINISHED).rmdir()
     return facts
 
 
@@ -449,16 +451,16 @@ def may_leave(audit: dict) -> bool:
 
 def _settled(
     anonymizer: Anonymizer, reporter: Count
-) -> Iterator[tuple[Frame, list[Case], tuple[bytes, Counter] | None]]:
+) -> Iterator[tuple[Frame, list[Replacement], tuple[bytes, Counter] | None]]:
     """Every frame whose picture can be opened, with its plates decided and its file as `encoded` gives it."""
     for opened in _together(_opened(anonymizer.dataset, reporter)):
         pictures = [
-            (picture, anonymizer.cases(frame, picture.pixels, None if picture.exact else picture.coded))
+            (picture, anonymizer.items(frame, picture.pixels, None if picture.exact else picture.coded))
             for frame, picture in opened
         ]
-        anonymizer.settle([case for _, cases in pictures for case in cases])
+        anonymizer.settle([item for _, items in pictures for item in items])
         files = anonymizer.encoded(pictures)
-        yield from ((frame, cases, file) for (frame, _), (_, cases), file in zip(opened, pictures, files))
+        yield from ((frame, items, file) for (frame, _), (_, items), file in zip(opened, pictures, files))
 
 
 def _opened(dataset: Dataset, reporter: Count) -> Iterator[tuple[Frame, Picture]]:
@@ -469,7 +471,7 @@ def _opened(dataset: Dataset, reporter: Count) -> Iterator[tuple[Frame, Picture]
             picture = open_picture(dataset.root / frame.path)
         except ValueError as fault:
             dataset.put_aside(frame.path, "", str(fault))
-            dataset.lost += [spot.text for spot in frame.spots]
+            dataset.lost += [annotation.text for annotation in frame.annotations]
         else:
             yield frame, picture
 
@@ -490,14 +492,18 @@ def _together(opened: Iterable[tuple[Frame, Picture]]) -> Iterator[list[tuple[Fr
 def _without(dataset: Dataset, written: Container[str]) -> Dataset:
     """The dataset without the frames that are not written, whose texts stay known as lost."""
     kept, lost = ([f for f in dataset.frames if (f.path in written) is there] for there in (True, False))
-    return replace(dataset, frames=kept, lost=dataset.lost + [spot.text for frame in lost for spot in frame.spots])
+    return replace(
+        dataset,
+        frames=kept,
+        lost=dataset.lost + [annotation.text for frame in lost for annotation in frame.annotations],
+    )
 
 
-def compose(pixels: np.ndarray, cases: list[Case]) -> tuple[np.ndarray, Counter]:
+def compose(pixels: np.ndarray, items: list[Replacement]) -> tuple[np.ndarray, Counter]:
     """The frame with its plates' results; and how many pixels changed, and how many of these outside every region."""
     new, allowed = pixels.copy(), np.zeros(pixels.shape[:2], bool)
-    for case in cases:
-        case.view.paste(new, allowed, case.source, case.result, case.region)
+    for item in items:
+        item.view.paste(new, allowed, item.source, item.result, item.region)
     changed = differing(new, pixels)
     return new, Counter(changed=int(changed.sum()), outside=int((changed & ~allowed).sum()), pixels=changed.size)
 
@@ -513,7 +519,7 @@ def _publish(
                 storage.write(folder / new, data)
                 continue
             (folder / new).parent.mkdir(parents=True, exist_ok=True)
-            (folder / MARK / str(written[old])).replace(folder / new)
+            (folder / UNFINISHED / str(written[old])).replace(folder / new)
     return {old: new for old, (new, _) in becomes.items()}
 
 
@@ -536,7 +542,7 @@ def as_dict(audit: Audit, anonymizer: Anonymizer) -> dict:
         "plates": {
             "annotated": anonymizer.annotated,
             **({"found": audit.unknown.found} if recipe.detector.finds != "list" else {}),
-            **{fate: audit.fates[fate] for fate in ("replaced", "redacted", "withheld")},
+            **{outcome: audit.outcomes[outcome] for outcome in ("replaced", "redacted", "withheld")},
             "set_aside": len(dataset.lost),
         },
         "reasons": dict(audit.reasons.most_common()),
@@ -598,7 +604,7 @@ def _open_dataset(recipe: AnonymizeRecipe) -> Dataset:
 
 
 def _texts(dataset: Dataset) -> set[str]:
-    annotated = (spot.text for frame in dataset.frames for spot in frame.spots)
+    annotated = (annotation.text for frame in dataset.frames for annotation in frame.annotations)
     return {*annotated, *dataset.lost, *dataset.named} - {""}
 
 
@@ -610,16 +616,16 @@ def _refuse_overlap(corpus: Path, out: Path) -> None:
 
 def _open_folder(folder: Path) -> None:
     """A folder, empty but for its lock, with the mark of a run that has not ended. What a killed one has left is cleared."""
-    mark = folder / MARK
+    record = folder / UNFINISHED
     with _writing(folder):
-        interrupted = mark.is_dir() and not mark.is_symlink()
+        interrupted = record.is_dir() and not record.is_symlink()
         if not interrupted and folder.exists() and _contents(folder):
             raise PlatemintError(f"{folder}: is not empty; choose another --out, or remove what is there")
-        mark.mkdir(parents=True, exist_ok=True)
-        for path in [*mark.iterdir(), *_contents(folder)]:  # the mark stays as long as anything else
+        record.mkdir(parents=True, exist_ok=True)
+        for path in [*record.iterdir(), *_contents(folder)]:  # the mark stays as long as anything else
             if path.is_symlink() or not path.is_dir():
                 path.unlink()
-            elif path != mark:
+            elif path != record:
                 shutil.rmtree(path)
 
 

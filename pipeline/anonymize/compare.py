@@ -18,13 +18,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from platemint.pipeline.anonymize.anonymizer import AUDIT, MARK, PAGE
+from platemint.pipeline.anonymize.anonymizer import AUDIT, UNFINISHED, PAGE
 from platemint.pipeline.anonymize.file_parts import UNKNOWN, metadata_of
 from platemint.pipeline.anonymize.not_replaced import ASIDE, PICTURE
 from platemint.pipeline.anonymize.picture import Picture, differing, open_picture, shown
 from platemint.pipeline.anonymize.residue import UNTOUCHED, untouched
 from platemint.pipeline.anonymize.search import Hit, Scan, scan
-from platemint.pipeline.corpora.frames import BARE, LAST, Dataset, Frame, Spot, open_dataset
+from platemint.pipeline.corpora.frames import BARE, LAST, Dataset, Frame, Annotation, open_dataset
 from platemint.pipeline.corpora.frames.checks import SAME_PLATE
 from platemint.pipeline.corpora.frames.pictures import numbered
 from platemint.pipeline.corpora.frames.records import Corners, box, iou
@@ -125,10 +125,10 @@ class _Check:
 
     def __init__(self, folder: Path, source: Dataset):
         self.folder, self.source, self.report = folder, source, Report()
-        annotated = (spot.text for frame in source.frames for spot in frame.spots)
+        annotated = (annotation.text for frame in source.frames for annotation in frame.annotations)
         self.real = sorted({*annotated, *source.lost, *source.named} - {""})
         self.finds = _finds(folder)
-        self.twins = {_path(frame, source): frame for frame in source.frames}
+        self.pictures = {_path(frame, source): frame for frame in source.frames}
         places = Counter(map(_places, source.frames))
         self.placed = {_places(frame): frame for frame in source.frames if places[_places(frame)] == 1}
         self.scan = Scan()
@@ -149,18 +149,18 @@ class _Check:
         """No label reads like a text of the corpus; none is unusable, or about a picture that is not there."""
         real = Readings(self.real)
         for frame in copy.frames:
-            self.report.plates += len(frame.spots)
-            for spot in frame.spots:
-                if spot.text and spot.text in real:
-                    self.fault(frame.path, f"is labelled {spot.text}, which reads like a text of the corpus")
+            self.report.plates += len(frame.annotations)
+            for annotation in frame.annotations:
+                if annotation.text and annotation.text in real:
+                    self.fault(frame.path, f"is labelled {annotation.text}, which reads like a text of the corpus")
         for item in copy.set_aside:
             self.fault(item["path"], f"{item['row'] and 'row ' + item['row'] + ': '}{item['reason']}")
 
     def files(self, copy: Dataset) -> None:
         """There is nothing but the dataset and its audit."""
-        if (self.folder / MARK).exists():
+        if (self.folder / UNFINISHED).exists():
             self.fault(
-                MARK, "the run has not ended, or not well; mend what is told here and anonymize again, same --out"
+                UNFINISHED, "the run has not ended, or not well; mend what is told here and anonymize again, same --out"
             )
         for path in copy.unknown:
             if path not in OWN:
@@ -184,13 +184,13 @@ class _Check:
 
     def twin(self, frame: Frame) -> Frame | None:
         """The corpus's frame of the same path or, where names were plates, the one with its plates in these places."""
-        spots = [
-            spot
-            for spot in frame.spots
-            if not any(iou(spot.corners, found) > SAME_PLATE for found in self.found(frame))
+        annotations = [
+            annotation
+            for annotation in frame.annotations
+            if not any(iou(annotation.corners, found) > SAME_PLATE for found in self.found(frame))
         ]
-        places = _places(replace(frame, spots=tuple(spots)))
-        return self.twins.get(frame.path) or (self.placed.get(places) if places else None)
+        places = _places(replace(frame, annotations=tuple(annotations)))
+        return self.pictures.get(frame.path) or (self.placed.get(places) if places else None)
 
     def found(self, frame: Frame) -> list[Corners]:
         """Where a detector has found plates on a picture that the corpus does not annotate."""
@@ -200,8 +200,8 @@ class _Check:
         """Compares a picture with the corpus's, outside of the plates that are annotated or were found there."""
         if (old.format, old.pixels.shape) != (new.format, new.pixels.shape):
             return self.fault(frame.path, f"is a file of another kind or size than the corpus's, {twin.path}")
-        found = [Spot("", corners) for corners in self.found(frame)]
-        views = views_of([*twin.spots, *found], old.pixels)
+        found = [Annotation("", corners) for corners in self.found(frame)]
+        views = views_of([*twin.annotations, *found], old.pixels)
         self.in_view(frame, twin, [(view.cut(old.pixels), view.cut(new.pixels)) for view in views])
         free = plates(views, old.pixels.shape[:2])
         wrong = differing(new.pixels, old.pixels)
@@ -221,8 +221,12 @@ class _Check:
         cuts: of each plate, as it was and as it is. New strokes may have the old ones' colour, so that a character is held
         against a plate only where more is read there than its new text.
         """
-        labels = {spot.corners: spot.text for spot in frame.spots}
-        asked = [(*cut, spot.text, labels.get(spot.corners, "")) for spot, cut in zip(twin.spots, cuts) if spot.text]
+        labels = {annotation.corners: annotation.text for annotation in frame.annotations}
+        asked = [
+            (*cut, annotation.text, labels.get(annotation.corners, ""))
+            for annotation, cut in zip(twin.annotations, cuts)
+            if annotation.text
+        ]
         readings = self.reader.read([before for before, *_ in asked]) if asked else []
         asked = [plate for plate, (reading, _) in zip(asked, readings) if same_reading(reading, plate[2])]
         now = self.reader.read([after for _, after, *_ in asked]) if asked else []
@@ -269,16 +273,18 @@ class _Check:
         """The list of what was given up has as much of each kind as the figures say."""
         try:
             listed = said[GIVEN_UP]
-            fates, ids = Counter(item["fate"] for item in listed), {item["id"] for item in listed}
-            reasons = Counter(item["reason"] for item in listed if item["fate"] in ("redacted", "withheld"))
+            outcomes, ids = Counter(item["outcome"] for item in listed), {item["id"] for item in listed}
+            reasons = Counter(item["reason"] for item in listed if item["outcome"] in ("redacted", "withheld"))
             aside = said["pictures.set_aside"] + said["missing_pictures_and_other_faults"]
-            figures = {fate: said[f"plates.{fate}"] for fate in ("redacted", "withheld")}
+            figures = {outcome: said[f"plates.{outcome}"] for outcome in ("redacted", "withheld")}
             figures |= {ASIDE: aside, PICTURE: said["annotations.pictures_withheld"]}
         except (KeyError, TypeError):
             return self.fault(AUDIT, f"{GIVEN_UP}: is missing or damaged")
-        for fate in sorted({*fates, *figures}):
-            if fates[fate] != figures.get(fate, 0):
-                self.fault(AUDIT, f"{GIVEN_UP}: lists {fates[fate]} {fate}, the figures say {figures.get(fate, 0)}")
+        for outcome in sorted({*outcomes, *figures}):
+            if outcomes[outcome] != figures.get(outcome, 0):
+                self.fault(
+                    AUDIT, f"{GIVEN_UP}: lists {outcomes[outcome]} {outcome}, the figures say {figures.get(outcome, 0)}"
+                )
         if dict(reasons) != said["reasons"]:
             self.fault(AUDIT, f"{GIVEN_UP}: its reasons are not those of the figures")
         if len(ids) < len(listed):
@@ -290,19 +296,23 @@ class _Check:
         As audit.json has them: aside: pictures set aside, which only who decodes all of the corpus's can tell.
         unlabelled: plates replaced whose annotations have no text; read: texts read that nobody annotated.
         """
-        fates = Counter(find["fate"] for find in self.finds)
+        outcomes = Counter(find["outcome"] for find in self.finds)
         loose = Counter(find["picture"] for find in self.finds if not find["annotated"])
         bare, found = sum(frame.path not in loose for frame in copy.unannotated), len(self.source.folder.pictures)
         gone = (
             bare - len(self.source.unannotated) if self.source.format == LAST else 0
         )  # names lose a plate with its text
-        spots = [spot for frame in copy.frames for spot in frame.spots]
-        labelled = sum(bool(spot.text) for spot in spots)
-        finds = {f"detector.found_{fate}": fates[fate] for fate in ("replaced", "redacted")} if self.finds else {}
+        annotations = [annotation for frame in copy.frames for annotation in frame.annotations]
+        labelled = sum(bool(annotation.text) for annotation in annotations)
+        finds = (
+            {f"detector.found_{outcome}": outcomes[outcome] for outcome in ("replaced", "redacted")}
+            if self.finds
+            else {}
+        )
         own = [self.folder / name for name in OWN if (self.folder / name).is_file()]
         return {
             "plates.replaced": labelled + unlabelled,
-            "plates.redacted": len(spots) + loose.total() - labelled - unlabelled + gone,
+            "plates.redacted": len(annotations) + loose.total() - labelled - unlabelled + gone,
             "pictures.written": len(copy.frames),
             "pictures.found": found,
             "pictures.withheld": found - len(copy.frames) - aside,
@@ -373,7 +383,8 @@ def _finds(folder: Path) -> list[dict]:
     try:
         finds = _flat(read_json(folder / AUDIT)).get("detector.settled", [])
         return [
-            {"picture": f["picture"], "box": f["box"], "fate": f["fate"], "annotated": f["annotated"]} for f in finds
+            {"picture": f["picture"], "box": f["box"], "outcome": f["outcome"], "annotated": f["annotated"]}
+            for f in finds
         ]
     except (AttributeError, KeyError, TypeError, PlatemintError):
         return []
@@ -396,7 +407,7 @@ def _path(frame: Frame, source: Dataset) -> str:
 
 def _places(frame: Frame) -> tuple:
     """Where a frame's plates are; empty for a crop, which is one as a whole."""
-    return tuple(spot.corners for spot in frame.spots if spot.corners)
+    return tuple(annotation.corners for annotation in frame.annotations if annotation.corners)
 
 
 def _again(picture: Picture) -> np.ndarray:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from platemint.pipeline.anonymize.picture import open_picture
-from platemint.pipeline.corpora.frames import Frame, Spot
+from platemint.pipeline.corpora.frames import Frame, Annotation
 from platemint.pipeline.corpora.frames.records import PLATE, bounds
 from platemint.pipeline.corpora.rectify import Box
 from platemint.pipeline.plate import PlatemintError
@@ -192,7 +192,7 @@ def look(detector: Detector, folder: Path, frames: Mapping[str, Frame], progress
             unseen.append(path)
         else:
             found += len(plates)
-            alone = [(box, score) for box, score in plates if not covered(box, frame.spots)]
+            alone = [(box, score) for box, score in plates if not covered(box, frame.annotations)]
             uncovered += [{"picture": path, "box": list(box), "score": round(score, 2)} for box, score in alone]
         reporter.add(1, 0)
     reporter.close()
@@ -209,13 +209,15 @@ def look(detector: Detector, folder: Path, frames: Mapping[str, Frame], progress
     }
 
 
-def covered(box: Box, spots: Iterable[Spot]) -> bool:
+def covered(box: Box, annotations: Iterable[Annotation]) -> bool:
     """Whether a detection is one of a picture's annotated plates. A crop is a plate as a whole, whatever it shows.
 
     The upright box around the annotation is compared, since detections are upright too. A detection much larger than
     it may hold another plate, and so may an annotation much larger than the detection: neither covers the other.
     """
-    return any(not spot.corners or _shared(box, bounds(spot.corners)) >= COVERED for spot in spots)
+    return any(
+        not annotation.corners or _shared(box, bounds(annotation.corners)) >= COVERED for annotation in annotations
+    )
 
 
 def _shared(a: tuple[float, ...], b: tuple[float, ...]) -> float:

@@ -19,9 +19,9 @@ from platemint.pipeline import storage
 from platemint.pipeline.anonymize.pseudonyms import apart
 from platemint.pipeline.plate import PlatemintError
 
-COLUMNS = ("id", "picture", "plate", "text", "fate", "reason")
+COLUMNS = ("id", "picture", "plate", "text", "outcome", "reason")
 ASIDE = "set aside"
-PICTURE = "picture withheld"  # fate of one without any annotation
+PICTURE = "picture withheld"  # outcome of one without any annotation
 UNUSABLE = "could not be used"  # of what is set aside: its full reason may quote the dataset
 SALT_BYTES = 32
 
@@ -33,13 +33,13 @@ class GivenUp:
         self.rows: list[dict] = []
         self._salt = secrets.token_bytes(SALT_BYTES)
 
-    def plate(self, picture: str, number: int, text: str, fate: str, reason: str) -> None:
+    def plate(self, picture: str, number: int, text: str, outcome: str, reason: str) -> None:
         """number: of the plate in its picture, from 1."""
-        self._add(picture, number, text, fate, reason)
+        self._add(picture, number, text, outcome, reason)
 
-    def picture(self, path: str, fate: str, reason: str) -> None:
+    def picture(self, path: str, outcome: str, reason: str) -> None:
         """A picture of which nothing is annotated."""
-        self._add(path, "", "", fate, reason)
+        self._add(path, "", "", outcome, reason)
 
     def aside(self, items: Iterable[dict[str, str]]) -> None:
         """What a dataset has set aside, one row for a path, whatever is wrong with it."""
@@ -51,9 +51,13 @@ class GivenUp:
             self._add(path, "", "", ASIDE, "; ".join(some))
 
     def public(self) -> list[dict[str, str]]:
-        """Id, fate and reason of all, in the order of their ids, so that none is told of the dataset's."""
+        """Id, outcome and reason of all, in the order of their ids, so that none is told of the dataset's."""
         told = (
-            {"id": row["id"], "fate": row["fate"], "reason": UNUSABLE if row["fate"] == ASIDE else row["reason"]}
+            {
+                "id": row["id"],
+                "outcome": row["outcome"],
+                "reason": UNUSABLE if row["outcome"] == ASIDE else row["reason"],
+            }
             for row in self.rows
         )
         return sorted(told, key=lambda row: row["id"])
@@ -66,11 +70,11 @@ class GivenUp:
         table.writerows(self.rows)
         storage.write(path, text.getvalue().encode(errors="backslashreplace"), private=True)
 
-    def _add(self, picture: str, number: int | str, text: str, fate: str, reason: str) -> None:
+    def _add(self, picture: str, number: int | str, text: str, outcome: str, reason: str) -> None:
         where = f"{picture}\0{number}".encode(errors="surrogateescape")
         # In pairs: an id in one piece would by chance spell plates of digits and letters up to F.
         id = hmac.digest(self._salt, where, "sha256")[:8].hex(":")
-        self.rows.append(dict(zip(COLUMNS, (id, picture, number, text, fate, reason))))
+        self.rows.append(dict(zip(COLUMNS, (id, picture, number, text, outcome, reason))))
 
 
 def place_of(path: str | Path, apart_from: Iterable[str | Path]) -> Path:

@@ -15,7 +15,7 @@ import numpy as np
 
 from platemint.pipeline.anonymize.detector import Detector, covered
 from platemint.pipeline.anonymize.picture import open_picture
-from platemint.pipeline.corpora.frames import FORMATS, WITHOUT_TEXT, Dataset, Frame, Spot
+from platemint.pipeline.corpora.frames import FORMATS, WITHOUT_TEXT, Dataset, Frame, Annotation
 from platemint.pipeline.corpora.frames.finds import homes
 from platemint.pipeline.corpora.frames.records import bounds, box
 from platemint.pipeline.corpora.rectify import views_of
@@ -25,7 +25,11 @@ from platemint.pipeline.plate import LONGEST, behind_province, same_reading
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import AnonymizeRecipe
 
-LOOKS = (1.0, 0.94, 1.12)  # scales of a plate's outline: a box that cuts a character off is found out by a wider look
+ENHANCED = (
+    1.0,
+    0.94,
+    1.12,
+)  # scales of a plate's outline: a box that cuts a character off is found out by a wider look
 LEAST = 5  # characters, a province left out: fewer are often a part of a plate
 MEMORY = 64 << 20  # bytes of cuts held until they are read
 
@@ -42,12 +46,14 @@ def completed(
     """The dataset with a detector's finds among its plates, and with the texts of plates that had none, where sure."""
     finder = detector if recipe.detector.finds != "list" else None
     frames = {frame.path: frame for frame in dataset.frames}
-    wanted = [frame for frame in dataset.frames if finder or not all(spot.text for spot in frame.spots)]
+    wanted = [
+        frame for frame in dataset.frames if finder or not all(annotation.text for annotation in frame.annotations)
+    ]
     reporter = Count(len(wanted), progress, "pictures looked at for unknown plates")
     looks: list[Seen] = []
     for frame, pixels in _opened(dataset, wanted, reporter):
         frames[frame.path] = known = _with_finds(frame, pixels, finder, dataset.format)
-        looks += [(frame.path, place, _cuts(spot, pixels)) for place, spot in _unread(known, recipe)]
+        looks += [(frame.path, place, _cuts(annotation, pixels)) for place, annotation in _unread(known, recipe)]
         if sum(cut.nbytes for *_, cuts in looks for cut in cuts) >= MEMORY:
             _read(frames, looks, reader, recipe.min_reading)
             looks = []
@@ -65,17 +71,17 @@ def sure(readings: list[tuple[str, float]], least: float) -> str:
 
 @dataclass
 class Unknown:
-    """What became of plates that had no text or no annotation. plates: picture, plate, fate, once it is decided."""
+    """What became of plates that had no text or no annotation. plates: picture, plate, outcome, once it is decided."""
 
-    plates: list[tuple[str, Spot, str]] = field(default_factory=list)
+    plates: list[tuple[str, Annotation, str]] = field(default_factory=list)
 
-    def add(self, picture: str, spot: Spot, fate: str) -> None:
-        if spot.read or spot.found or not spot.text:
-            self.plates.append((picture, spot, fate))
+    def add(self, picture: str, annotation: Annotation, outcome: str) -> None:
+        if annotation.read or annotation.found or not annotation.text:
+            self.plates.append((picture, annotation, outcome))
 
     @property
     def found(self) -> int:
-        return sum(spot.found for _, spot, _ in self.plates)
+        return sum(annotation.found for _, annotation, _ in self.plates)
 
     def facts(self, dataset: Dataset, recipe: AnonymizeRecipe, names: dict[str, str]) -> tuple[dict, dict]:
         """Figures of the plates that were read, and of a detector's finds, {} where they are listed only.
@@ -89,33 +95,35 @@ class Unknown:
         )
 
     def _read(self, recipe: AnonymizeRecipe, annotated: set[str]) -> dict:
-        read = [(picture, spot, fate) for picture, spot, fate in self.plates if spot.read]
-        replaced = [(picture, spot) for picture, spot, fate in read if fate == "replaced"]
-        labelled = [spot.labelled and (picture in annotated or not spot.found) for picture, spot in replaced]
+        read = [(picture, annotation, outcome) for picture, annotation, outcome in self.plates if annotation.read]
+        replaced = [(picture, annotation) for picture, annotation, outcome in read if outcome == "replaced"]
+        labelled = [
+            annotation.labelled and (picture in annotated or not annotation.found) for picture, annotation in replaced
+        ]
         return {
             "min_reading": recipe.min_reading,
-            "without_text": sum(not spot.found for _, spot, _ in self.plates),
+            "without_text": sum(not annotation.found for _, annotation, _ in self.plates),
             "read": len(read),
             "read_and_replaced": len(replaced),
             "replaced_without_label": len(replaced) - sum(labelled),
         }
 
     def _finds(self, recipe: AnonymizeRecipe, annotated: set[str], names: dict[str, str]) -> dict:
-        found = [(picture, spot, fate) for picture, spot, fate in self.plates if spot.found]
-        fates = Counter(fate for *_, fate in found)
+        found = [(picture, annotation, outcome) for picture, annotation, outcome in self.plates if annotation.found]
+        outcomes = Counter(outcome for *_, outcome in found)
         settled = [
             {
                 "picture": names[picture],
-                "box": [*map(int, bounds(spot.corners))],
-                "fate": fate,
+                "box": [*map(int, bounds(annotation.corners))],
+                "outcome": outcome,
                 "annotated": picture in annotated,
             }
-            for picture, spot, fate in found
-            if fate != "withheld"
+            for picture, annotation, outcome in found
+            if outcome != "withheld"
         ]
         return {
             "finds": recipe.detector.finds,
-            **{f"found_{fate}": fates[fate] for fate in ("replaced", "redacted", "withheld")},
+            **{f"found_{outcome}": outcomes[outcome] for outcome in ("replaced", "redacted", "withheld")},
             "found_not_annotated": sum(not item["annotated"] for item in settled),
             "settled": settled,
         }
@@ -137,36 +145,42 @@ def _with_finds(frame: Frame, pixels: np.ndarray, detector: Detector | None, for
         found = detector.find(pixels) if detector else []
     except ValueError:
         return frame
-    spots = list(frame.spots)
+    annotations = list(frame.annotations)
     for place, _ in found:
-        if not covered(place, spots):
-            spots.append(Spot("", box(*place), box(*place), format not in WITHOUT_TEXT, found=True))
-    return replace(frame, spots=tuple(spots))
+        if not covered(place, annotations):
+            annotations.append(Annotation("", box(*place), box(*place), format not in WITHOUT_TEXT, found=True))
+    return replace(frame, annotations=tuple(annotations))
 
 
-def _unread(frame: Frame, recipe: AnonymizeRecipe) -> list[tuple[int, Spot]]:
+def _unread(frame: Frame, recipe: AnonymizeRecipe) -> list[tuple[int, Annotation]]:
     finds = recipe.detector.finds == "replace"
     wanted = {True: finds, False: recipe.read_texts}
-    return [(place, spot) for place, spot in enumerate(frame.spots) if not spot.text and wanted[spot.found]]
+    return [
+        (place, annotation)
+        for place, annotation in enumerate(frame.annotations)
+        if not annotation.text and wanted[annotation.found]
+    ]
 
 
-def _cuts(spot: Spot, pixels: np.ndarray) -> list[np.ndarray]:
+def _cuts(annotation: Annotation, pixels: np.ndarray) -> list[np.ndarray]:
     """A plate as `LOOKS` see it."""
-    corners = np.array(spot.corners or box(0, 0, *pixels.shape[1::-1]), dtype=np.float64)
+    corners = np.array(annotation.corners or box(0, 0, *pixels.shape[1::-1]), dtype=np.float64)
     middle = corners.mean(0)
-    outlines = [tuple(map(tuple, middle + scale * (corners - middle))) for scale in LOOKS]
-    return [view.cut(pixels) for view in views_of([replace(spot, corners=outline) for outline in outlines], pixels)]
+    outlines = [tuple(map(tuple, middle + scale * (corners - middle))) for scale in ENHANCED]
+    return [
+        view.cut(pixels) for view in views_of([replace(annotation, corners=outline) for outline in outlines], pixels)
+    ]
 
 
 def _read(frames: dict[str, Frame], looks: list[Seen], reader: Filter, least: float) -> None:
     """Puts texts that are sure into the frames."""
     readings = reader.read([cut for *_, cuts in looks for cut in cuts])
-    for (path, place, _), seen in zip(looks, batched(readings, len(LOOKS))):
-        spots = list(frames[path].spots)
+    for (path, place, _), seen in zip(looks, batched(readings, len(ENHANCED))):
+        annotations = list(frames[path].annotations)
         text = sure(seen, least)
-        if text and (not spots[place].found or any(map(str.isdigit, text))):  # signs have words, with few digits
-            spots[place] = replace(spots[place], text=text, read=True)
-            frames[path] = replace(frames[path], spots=tuple(spots))
+        if text and (not annotations[place].found or any(map(str.isdigit, text))):  # signs have words, with few digits
+            annotations[place] = replace(annotations[place], text=text, read=True)
+            frames[path] = replace(frames[path], annotations=tuple(annotations))
 
 
 def _fits(text: str) -> bool:

@@ -1,6 +1,6 @@
-"""How often each character shall come: what a recipe's balance means for the decks that targets are dealt from.
+"""How often each character shall come: what a recipe's balance means for the pools that targets are dealt from.
 
-A deck is all the characters that one position takes from one alphabet, over the whole run; over one layout where the
+A pool is all the characters that one position takes from one alphabet, over the whole run; over one layout where the
 balance is per layout, and over one split where a corpus is topped up.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from platemint.pipeline.plate import Group
 
 
-class Deck(NamedTuple):
+class Pool(NamedTuple):
     """One position's characters of one alphabet. scope: what it is for, "" for the whole run."""
 
     position: int
@@ -35,123 +35,123 @@ class Deck(NamedTuple):
         return f"{self.position}/{self.alphabet}" + (f"/{self.scope}" if self.scope else "")
 
     @classmethod
-    def named(cls, name: str) -> Deck:
+    def named(cls, name: str) -> Pool:
         position, alphabet, *scope = name.split("/", 2)
         return cls(int(position), alphabet, *scope)
 
 
 @dataclass(frozen=True)
-class Wish:
-    """A recipe's balance, with the table it names and the characters a corpus has already, {deck's name: counts}."""
+class Demand:
+    """A recipe's balance, with the table it names and the characters a corpus has already, {pool's name: counts}."""
 
     balance: Balance = Balance()
     target: Target = Target()
     have: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def scope(self, group: Group) -> str:
-        """What the decks of a group's characters are for."""
+        """What the pools of a group's characters are for."""
         parts = (group.layout if self.balance.per == "layout" else "", group.split if self.balance.top_up else "")
         return "/".join(filter(None, parts))
 
-    def counts(self, sizes: Mapping[Deck, int]) -> dict[Deck, dict[str, int]]:
-        """How often each character comes in decks of these sizes; a deck that is left out shall be even.
+    def counts(self, sizes: Mapping[Pool, int]) -> dict[Pool, dict[str, int]]:
+        """How often each character comes in pools of these sizes; a pool that is left out shall be even.
 
-        Raises PlatemintError, naming what cannot be had and what is nearest to it, where the decks have no room.
+        Raises PlatemintError, naming what cannot be had and what is nearest to it, where the pools have no room.
         """
-        foreign = self.target.characters.difference(*(deck.alphabet for deck in sizes))
+        foreign = self.target.characters.difference(*(pool.alphabet for pool in sizes))
         if foreign:
             named = ", ".join(sorted(foreign))
             raise PlatemintError(f"balance.target: no plate of the source may have {named}: leave it out of the table")
-        if beyond := set(self.target.by_position).difference(deck.position for deck in sizes):
+        if beyond := set(self.target.by_position).difference(pool.position for pool in sizes):
             raise PlatemintError(f"balance.target: no plate of the source has a position {min(beyond)}, counted from 0")
         if self.have and self.target.by_position:
             raise PlatemintError(
                 "balance.target: a corpus is topped up by a table of character,share, without position"
             )
         found = {}
-        for decks in self._counted_as_one(sizes):
-            found |= self._together({deck: sizes[deck] for deck in decks})
+        for pools in self._counted_as_one(sizes):
+            found |= self._together({pool: sizes[pool] for pool in pools})
         uneven = [d for d in sizes if d not in found and (self.target.by_character or d.name in self.have)]
-        return found | {deck: self.alone(deck, sizes[deck]) for deck in uneven}
+        return found | {pool: self.alone(pool, sizes[pool]) for pool in uneven}
 
-    def _counted_as_one(self, decks: Iterable[Deck]) -> list[list[Deck]]:
-        """Decks that only together have what is wished: all of them, or those of a position that the table names."""
-        free = sorted(deck for deck in decks if deck.alphabet not in SEPARATORS)
+    def _counted_as_one(self, pools: Iterable[Pool]) -> list[list[Pool]]:
+        """Pools that only together have what is wished: all of them, or those of a position that the table names."""
+        free = sorted(pool for pool in pools if pool.alphabet not in SEPARATORS)
         if self.balance.per == "character":
             return [free] if free else []
-        named = ([deck for deck in free if deck.position == p] for p in sorted(self.target.by_position))
-        return [decks for decks in named if decks]
+        named = ([pool for pool in free if pool.position == p] for p in sorted(self.target.by_position))
+        return [pools for pools in named if pools]
 
-    def alone(self, deck: Deck, size: int) -> dict[str, int]:
-        """A deck's characters as the table has them, less those that the corpus has."""
-        weights = self.target.expected(np.ones(len(deck.alphabet)), -1, deck.alphabet)
-        if deck.alphabet in SEPARATORS:
+    def alone(self, pool: Pool, size: int) -> dict[str, int]:
+        """A pool's characters as the table has them, less those that the corpus has."""
+        weights = self.target.expected(np.ones(len(pool.alphabet)), -1, pool.alphabet)
+        if pool.alphabet in SEPARATORS:
             weights = np.ones(1)
-        have = self.have.get(deck.name, {})
-        return dict(zip(deck.alphabet, water_fill([have.get(c, 0) for c in deck.alphabet], size, weights).tolist()))
+        have = self.have.get(pool.name, {})
+        return dict(zip(pool.alphabet, water_fill([have.get(c, 0) for c in pool.alphabet], size, weights).tolist()))
 
-    def spare(self, deck: Deck, counts: Mapping[str, int]) -> set[str]:
-        """Characters of a topped-up deck that could as well have come once more instead of one that did."""
-        if deck.name not in self.have or self.target.by_character:
+    def spare(self, pool: Pool, counts: Mapping[str, int]) -> set[str]:
+        """Characters of a topped-up pool that could as well have come once more instead of one that did."""
+        if pool.name not in self.have or self.target.by_character:
             return set()
-        there = self._levels(deck, counts)
+        there = self._levels(pool, counts)
         lowest = min(there.values())
         return (
             {c for c in there if there[c] == lowest} if any(counts[c] and there[c] > lowest for c in there) else set()
         )
 
-    def _levels(self, deck: Deck, counts: Mapping[str, int]) -> dict[str, int]:
-        have = self.have.get(deck.name, {})
-        return {c: have.get(c, 0) + counts[c] for c in deck.alphabet}
+    def _levels(self, pool: Pool, counts: Mapping[str, int]) -> dict[str, int]:
+        have = self.have.get(pool.name, {})
+        return {c: have.get(c, 0) + counts[c] for c in pool.alphabet}
 
-    def _alike(self, deck: Deck, counts: Mapping[str, int], wished: Mapping[str, int]) -> bool:
+    def _alike(self, pool: Pool, counts: Mapping[str, int], wished: Mapping[str, int]) -> bool:
         """Whether counts are the wished ones, or raise a corpus to the same level with others of its characters."""
-        if deck.name not in self.have or self.target.by_character:
+        if pool.name not in self.have or self.target.by_character:
             return counts == wished
-        levels = (sorted(self._levels(deck, some).values()) for some in (counts, wished))
+        levels = (sorted(self._levels(pool, some).values()) for some in (counts, wished))
         return min(counts.values()) >= 0 and next(levels) == next(levels)
 
-    def _together(self, sizes: dict[Deck, int]) -> dict[Deck, dict[str, int]]:
+    def _together(self, sizes: dict[Pool, int]) -> dict[Pool, dict[str, int]]:
         position = next(iter(sizes)).position if self.balance.per != "character" else -1
         shares = self.target.by_position.get(position, {})
-        alphabets = [deck.alphabet for deck in sizes] + ["".join(c for c in shares if shares[c])]
+        alphabets = [pool.alphabet for pool in sizes] + ["".join(c for c in shares if shares[c])]
         characters = "".join(sorted(set("".join(alphabets))))
         size, allowed = np.array([*sizes.values()]), np.array([[c in d.alphabet for c in characters] for d in sizes])
         by_room = size @ (allowed / allowed.sum(1, keepdims=True))
         table = _apportion(size, allowed, self.target.whole(by_room, position, characters), characters, position)
         return {
-            deck: {c: n for c, n in zip(characters, row.tolist()) if c in deck.alphabet}
-            for deck, row in zip(sizes, table)
+            pool: {c: n for c, n in zip(characters, row.tolist()) if c in pool.alphabet}
+            for pool, row in zip(sizes, table)
         }
 
     def faults(self, quotas: Mapping[str, Mapping[str, int]]) -> list[str]:
-        """What is wrong with quotas of a plan, {deck's name: {character: count}}: nothing, where they are as wished."""
-        decks = {Deck.named(name): counts for name, counts in quotas.items()}
-        wished = self.counts({deck: sum(counts.values()) for deck, counts in decks.items()})
-        faults, together = [], self._counted_as_one(decks)
+        """What is wrong with quotas of a plan, {pool's name: {character: count}}: nothing, where they are as wished."""
+        pools = {Pool.named(name): counts for name, counts in quotas.items()}
+        wished = self.counts({pool: sum(counts.values()) for pool, counts in pools.items()})
+        faults, together = [], self._counted_as_one(pools)
         for group in together:
-            if _summed(decks[deck] for deck in group) != _summed(wished[deck] for deck in group):
-                faults.append(f"its quotas at {', '.join(deck.name for deck in group)} are not as wished")
-        for deck, counts in decks.items():
+            if _summed(pools[pool] for pool in group) != _summed(wished[pool] for pool in group):
+                faults.append(f"its quotas at {', '.join(pool.name for pool in group)} are not as wished")
+        for pool, counts in pools.items():
             if (
-                deck in wished
-                and not any(deck in group for group in together)
-                and not self._alike(deck, counts, wished[deck])
+                pool in wished
+                and not any(pool in group for group in together)
+                and not self._alike(pool, counts, wished[pool])
             ):
-                faults.append(f"its quotas at {deck.name} are not as wished")
-            if deck not in wished and max(counts.values()) - min(counts.values()) > 1:
-                faults.append(f"its quotas at {deck.name} are not even")
+                faults.append(f"its quotas at {pool.name} are not as wished")
+            if pool not in wished and max(counts.values()) - min(counts.values()) > 1:
+                faults.append(f"its quotas at {pool.name} are not even")
         return faults
 
 
 def had(groups: Sequence[Group], texts: Sequence[Iterable[str]], balance: Balance) -> dict[str, dict[str, int]]:
-    """How often each character stands in the texts of each group's plates: {deck's name: {character: count}}."""
+    """How often each character stands in the texts of each group's plates: {pool's name: {character: count}}."""
     found: dict[str, dict[str, int]] = {}
-    scope = Wish(balance).scope
+    scope = Demand(balance).scope
     for group, some in zip(groups, texts):
         for position, column in enumerate(zip(*some)):
             alphabet = group.positions[position]
-            counts = found.setdefault(Deck(position, alphabet, scope(group)).name, dict.fromkeys(alphabet, 0))
+            counts = found.setdefault(Pool(position, alphabet, scope(group)).name, dict.fromkeys(alphabet, 0))
             for character, n in Counter(column).items():
                 counts[character] = counts.get(character, 0) + n  # a label may hold what its country leaves out
     return found

@@ -184,10 +184,10 @@ def spread(counts: Sequence[int] | np.ndarray, rng: np.random.Generator) -> np.n
     return of[np.argsort((number + rng.random(len(of))) / counts[of], kind="stable")]
 
 
-def deck(alphabet: Sequence[str] | np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+def pool(alphabet: Sequence[str] | np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
     """`n` shuffled cards, str (n,), in which no character is more than one ahead of another.
 
-    Each run of len(alphabet) cards from the top holds every character once, so any stretch of a deck is nearly even
+    Each run of len(alphabet) cards from the top holds every character once, so any stretch of a pool is nearly even
     too. The n % len(alphabet) characters that come once more than the others are the first of `alphabet`.
     """
     cards = np.arange(n)
@@ -198,7 +198,7 @@ def deck(alphabet: Sequence[str] | np.ndarray, n: int, rng: np.random.Generator)
 def lattice(sizes: Sequence[int], n: int) -> np.ndarray:
     """`n` different rows of range(sizes[0]) x range(sizes[1]) x ..., int64 (n, len(sizes)), with even columns.
 
-    A column of size k holds the numbers below n % k once more than the others, as a deck does. With n = prod(sizes) it
+    A column of size k holds the numbers below n % k once more than the others, as a pool does. With n = prod(sizes) it
     is the whole space. All columns count upwards together; a column that would come back to a row already seen slips by
     one each time the columns before it have come round. Raises ValueError where n > prod(sizes).
     """

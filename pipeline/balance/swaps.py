@@ -1,6 +1,6 @@
 """trade: a text that no photograph takes gives characters to another text of its shard, and gets that one's instead.
 
-So rejected characters go back into the shard's pool: every deck keeps its counts, and two other texts are tried. The
+So rejected characters go back into the shard's pool: every pool keeps its counts, and two other texts are tried. The
 other text loses the plate it had. No talk between shards is needed: of the texts that nobody planned every shard may
 only make those whose hash is its own.
 """
@@ -12,48 +12,48 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from platemint.pipeline.balance.quotas import Deck, Wish
+from platemint.pipeline.balance.quotas import Pool, Demand
 from platemint.pipeline.plate import Group, Taken, characters
 
-PATIENCE = 8  # sources a text is tried on before it trades characters; all there are, where they are fewer
+PATIENCE = 8  # sources a text is tried on before it swaps characters; all there are, where they are fewer
 TRIES = 200  # pairs looked at for each shard of the run: of so many one in `shards` squared will do
 
 
 @dataclass(frozen=True)
-class Rules:
-    """What a traded text must not be. taken: planned or forbidden texts. shards: of the run, those with targets."""
+class SwapRules:
+    """What a swapped text must not be. taken: planned or forbidden texts. shards: of the run, those with targets."""
 
     taken: Taken
     shards: int
     seed: int
 
 
-class Trader:
+class Swapper:
     """The texts of a shard, str each, as trades leave them."""
 
-    def __init__(self, shard: int, texts: list[str], groups: Sequence[Group], wish: Wish, rules: Rules):
+    def __init__(self, shard: int, texts: list[str], groups: Sequence[Group], demand: Demand, rules: SwapRules):
         """shard: its number. texts: those that are planned. groups: of each text."""
         self.number, self.rules, self.texts, self.groups = shard, rules, texts, groups
         self.used = set(texts)
         self.random = Random(f"trade {rules.seed} {shard}")
-        self.decks = [
-            [Deck(p, alphabet, wish.scope(group)) for p, alphabet in enumerate(group.positions)]
+        self.pools = [
+            [Pool(p, alphabet, demand.scope(group)) for p, alphabet in enumerate(group.positions)]
             for group in self.groups
         ]
-        self.holders: dict[Deck, list[int]] = {}
-        for place, decks in enumerate(self.decks):
-            for deck in decks:
-                self.holders.setdefault(deck, []).append(place)
+        self.holders: dict[Pool, list[int]] = {}
+        for place, pools in enumerate(self.pools):
+            for pool in pools:
+                self.holders.setdefault(pool, []).append(place)
 
-    def trade(self, place: int, partners: Container[int]) -> int | None:
-        """Trades characters of the text at this place of the shard; the other text's place, None where none would do."""
-        free = [deck for deck in self.decks[place] if len(deck.alphabet) > 1]
+    def swap(self, place: int, partners: Container[int]) -> int | None:
+        """Swaps characters of the text at this place of the shard; the other text's place, None where none would do."""
+        free = [pool for pool in self.pools[place] if len(pool.alphabet) > 1]
         for _ in range(TRIES * self.rules.shards if free else 0):
             holders = self.holders[free[int(self.random.random() * len(free))]]
             other = holders[int(self.random.random() * len(holders))]
             if other not in partners:
                 continue
-            shared = [mine.position for mine in free if mine in self.decks[other]]
+            shared = [mine.position for mine in free if mine in self.pools[other]]
             swapped = [p for p in shared if self.random.random() < 0.5]
             new, new_other = _swapped(self.texts[place], self.texts[other], swapped)
             changes = new not in (self.texts[place], self.texts[other])

@@ -115,8 +115,8 @@ def standard_split(name: str) -> str:
 
 def decoded(data: bytes, errors: str = "strict") -> str:
     """The text of a file, in UTF-8 unless a mark at its beginning says UTF-16 or 32. Raises UnicodeDecodeError."""
-    mark, encoding = marked(data)
-    return data[len(mark) :].decode(encoding, errors)
+    record, encoding = marked(data)
+    return data[len(record) :].decode(encoding, errors)
 
 
 def marked(data: bytes) -> tuple[bytes, str]:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from platemint.pipeline.corpora.extent import whole
-from platemint.pipeline.corpora.frames import Spot
+from platemint.pipeline.corpora.frames import Annotation
 
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of a frame
 
@@ -103,9 +103,9 @@ def overlapping(views: list[View]) -> list[bool]:
     return shared
 
 
-def views_of(spots: Iterable[Spot], pixels: np.ndarray) -> list[View]:
+def views_of(annotations: Iterable[Annotation], pixels: np.ndarray) -> list[View]:
     """A view of each plate of a frame, uint8 (H, W, 3): of the whole plate, also where its annotation cuts it."""
-    return [_view(np.array(spot.corners, dtype=np.float64), pixels) for spot in spots]
+    return [_view(np.array(annotation.corners, dtype=np.float64), pixels) for annotation in annotations]
 
 
 def _view(corners: np.ndarray, pixels: np.ndarray) -> View:

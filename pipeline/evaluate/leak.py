@@ -23,8 +23,8 @@ from torch import Tensor
 
 from platemint.models.reader import Reader, align, ctc
 from platemint.models.spg import encode_texts
-from platemint.pipeline.anonymize.anonymizer import Anonymizer, Case
-from platemint.pipeline.corpora.frames import Dataset, Frame, Spot
+from platemint.pipeline.anonymize.anonymizer import Anonymizer, Replacement
+from platemint.pipeline.corpora.frames import Dataset, Frame, Annotation
 from platemint.pipeline.corpora.frames.records import Folder
 from platemint.pipeline.draw import draw_targets
 from platemint.pipeline.evaluate.edits import kinds_of
@@ -93,33 +93,33 @@ class Leak:
         reporter, found = Count(self.count, progress, "plates edited"), []
         for numbers in batched(range(self.count), self.stages.recipe.edit.batch):
             tried = [self._case(number) for number in numbers]
-            cases = [case for _, some in tried for case in some]
-            self.anonymizer.settle(cases)
+            items = [item for _, some in tried for item in some]
+            self.anonymizer.settle(items)
             names = [f"{country[plate.source]} {self._pattern(n)}" for n, (plate, _) in zip(numbers, tried)]
             for name, (_, some) in zip(names, tried):
-                found += [_specimen(case, name, size) for case in some if case.fate == "replaced"]
+                found += [_specimen(item, name, size) for item in some if item.outcome == "replaced"]
             reporter.add(len(numbers), 0)
         reporter.close()
         return found
 
-    def _case(self, number: int) -> tuple[Plate, list[Case]]:
+    def _case(self, number: int) -> tuple[Plate, list[Replacement]]:
         """A target's plate, and the case that anonymize makes of it."""
         sources, group = self.stages.sources, int(self.targets.group[number])
         plate = sources.get(group, sources.turn(group, int(self.targets.group_index[number]), 0))
-        return plate, self.anonymizer.cases(Frame(str(number), (Spot(plate.text),), plate.split), plate.image)
+        return plate, self.anonymizer.items(Frame(str(number), (Annotation(plate.text),), plate.split), plate.image)
 
     def _pattern(self, number: int) -> str:
         return self.stages.sources.groups[int(self.targets.group[number])].name.rpartition("/")[2]
 
 
-def _specimen(case: Case, kind: str, size: tuple[int, int]) -> Specimen:
+def _specimen(item: Replacement, kind: str, size: tuple[int, int]) -> Specimen:
     pictures = {
-        "surround": surround(case.source, case.region),
-        "edited": case.result,
-        "blurred": blurred(case.source),
-        "untouched": case.source,
+        "surround": surround(item.source, item.region),
+        "edited": item.result,
+        "blurred": blurred(item.source),
+        "untouched": item.source,
     }
-    return Specimen(case.spot.text, kind, {name: resize(picture, *size) for name, picture in pictures.items()})
+    return Specimen(item.annotation.text, kind, {name: resize(picture, *size) for name, picture in pictures.items()})
 
 
 def surround(image: np.ndarray, region: np.ndarray) -> np.ndarray:

@@ -87,7 +87,7 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "reasons.the same plate twice": "the same plate in the picture was given up",
     "reasons.in one picture with another": "another plate in the picture was given up",
 }
-GIVEN_UP = "given_up"  # in audit.json, a list of {"id", "fate", "reason"}
+GIVEN_UP = "given_up"  # in audit.json, a list of {"id", "outcome", "reason"}
 MOST_ROWS = 200  # of it on the page
 IDENTITY = {
     "none": "Each plate of each picture has a text of its own. Nothing that was kept links new texts to old ones.",
@@ -106,7 +106,7 @@ FINDS = {
     "replace": "What a plate detector found outside annotations was read and, where the reader was sure, treated like "
     "annotated plates; else it was made unreadable.",
 }
-LOOKS = {
+ENHANCED = {
     "plain": "as it is",
     "stretched": "with its contrast stretched",
     "sharpened": "sharpened",
@@ -248,7 +248,7 @@ def _bare(annotations: dict[str, int]) -> str:
 
 
 def _checks(recipe: AnonymizeRecipe, looks: Iterable[str]) -> list[str]:
-    limits, seen = recipe.filter, ", ".join(LOOKS.get(look, look) for look in looks)
+    limits, seen = recipe.filter, ", ".join(ENHANCED.get(look, look) for look in looks)
     return [
         "A new text is none of the dataset's, nor read like one, confusable characters (O and 0, I and 1) counting as "
         "the same.",
@@ -293,7 +293,7 @@ def _given_up(items: list[dict[str, str]]) -> list[str]:
         told.append(f"These are {MOST_ROWS:,}; {len(items) - MOST_ROWS:,} more stand in audit.json.")
     shown = items[:MOST_ROWS]
     rows = [
-        (item["id"], f"{item['fate']}: {FIGURES.get('reasons.' + item['reason'], item['reason'])}") for item in shown
+        (item["id"], f"{item['outcome']}: {FIGURES.get('reasons.' + item['reason'], item['reason'])}") for item in shown
     ]
     return [_section("Plates given up, and what was set aside", told), _table("", rows, "made")]
 

@@ -27,7 +27,7 @@ PANEL_TITLE, LEGEND = 58, 136  # pixels: heights
 
 PAPER, INK, FAINT = (255, 255, 255), (34, 34, 34), (105, 105, 105)
 EMPTY, EDGE, PALE = (240, 240, 240), (205, 205, 205), (175, 175, 175)
-MARK = (213, 94, 0)  # vermilion of Okabe and Ito's palette: not on the scale, and apart from it for all eyes
+UNFINISHED = (213, 94, 0)  # vermilion of Okabe and Ito's palette: not on the scale, and apart from it for all eyes
 
 Colour = tuple[int, int, int]
 
@@ -162,12 +162,12 @@ def _cell(box: np.ndarray, count: int, expected: float) -> None:
     """Fills the box, uint8 (h, w, 3): crossed where nothing is, framed where nothing is wanted."""
     height, width = box.shape[:2]
     if not count:
-        _cross(box, MARK if expected >= 1 else PALE)
+        _cross(box, UNFINISHED if expected >= 1 else PALE)
         return
     fill = colour(count / expected) if expected else _viridis()[-1]
     box[:] = fill
     if not expected:
-        _frame(box, MARK, 2)
+        _frame(box, UNFINISHED, 2)
     ink = PAPER if np.dot(fill, (0.299, 0.587, 0.114)) < 128 else INK
     text = next((t for t in _spellings(count) if _width(t, SMALLEST) <= width - 2), "")
     _write(box, text, (width // 2, height // 2 + 4), SMALLEST, ink, "centre")

@@ -17,7 +17,7 @@ from platemint.pipeline.balance.rounding import count_table, divergence, evennes
 from platemint.pipeline.balance.shares import UNIFORM, Target, read_target, shared_by_class
 from platemint.pipeline.corpora import read_corpus
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, SEPARATORS, PlatemintError
-from platemint.pipeline.report.near_duplicates import twins
+from platemint.pipeline.report.near_duplicates import near_duplicates
 
 CLASSES = {"letters": LETTERS, "digits": DIGITS, "provinces": PROVINCES, "separators": SEPARATORS}
 PATTERN = str.maketrans({c: kind for kind, alphabet in zip("LDP", CLASSES.values()) for c in alphabet})
@@ -33,7 +33,7 @@ def inspect(path: str | Path, against: str | Path | None = None, target: Target 
     layouts, lengths, patterns (L letter, D digit, P province) and set_aside (reasons; corpus only), most frequent
     first; positions: for each position (from 0, separators included) and class of characters seen there, a dict of
     position, class, plates, counts {character: n}, and max_min, entropy, gini and kl (see `evenness`) over the
-    characters seen; overall: the same over all positions; near: see `twins`.
+    characters seen; overall: the same over all positions; near: see `near duplicates`.
 
     target: a table of shares (see `pipeline.shares`), or its file. It is named in `target`. `balance` compares with
     it, digits, letters and provinces together: see `_balance`; `characters` are those it looks for, in order.
@@ -71,7 +71,7 @@ def _report(path: Path, target: Target) -> tuple[list[str], dict]:
             {"position": position} | cell for position, row in enumerate(table) for cell in _by_class(row, seen)
         ],
         "overall": list(_by_class(table.sum(axis=0), seen)),
-        "near": twins(texts, columns["split"]),
+        "near": near_duplicates(texts, columns["split"]),
         "target": target.name,
     }
 

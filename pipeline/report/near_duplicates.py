@@ -12,7 +12,7 @@ from platemint.pipeline.plate import canonical
 SHOWN = 5  # examples of each kind
 
 
-def twins(texts: Sequence[str], splits: Sequence[str]) -> dict:
+def near_duplicates(texts: Sequence[str], splits: Sequence[str]) -> dict:
     """Texts that read the same in two splits, and pairs from two splits that are one character apart.
 
     Texts compare as readings do (`canonical`: no separators, O as 0); one apart are two of the same length that differ

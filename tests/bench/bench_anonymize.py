@@ -56,7 +56,7 @@ def bench(corpus: Path, format: str, turns: int, scratch: Path) -> None:
 
     frames = open_dataset(corpus, format).frames
     run(scratch / "first")
-    plates, counts = sum(len(frame.spots) for frame in frames), dict(seen)
+    plates, counts = sum(len(frame.annotations) for frame in frames), dict(seen)
     works = {
         "anonymize": run,
         "blur": lambda out: blur(corpus, frames, out),
@@ -81,8 +81,8 @@ def bench(corpus: Path, format: str, turns: int, scratch: Path) -> None:
 def blur(corpus: Path, frames: list, out: Path) -> None:
     for frame in frames:
         image = cv2.imread(str(corpus / frame.path))
-        for spot in frame.spots:
-            corners = np.array(spot.corners or [(0, 0), image.shape[1::-1]])
+        for annotation in frame.annotations:
+            corners = np.array(annotation.corners or [(0, 0), image.shape[1::-1]])
             (x1, y1), (x2, y2) = corners.min(0).astype(int).clip(0), np.ceil(corners.max(0)).astype(int)
             image[y1:y2, x1:x2] = blurred(image[y1:y2, x1:x2])
         (out / frame.path).parent.mkdir(parents=True, exist_ok=True)

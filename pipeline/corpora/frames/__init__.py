@@ -42,12 +42,21 @@ from platemint.pipeline.corpora.frames import (
     yolo,
 )
 from platemint.pipeline.corpora.frames.classes import of_plates
-from platemint.pipeline.corpora.frames.records import PLATE, Dataset, Folder, Frame, Mark, Refused, Spot, split_named
+from platemint.pipeline.corpora.frames.records import (
+    PLATE,
+    Dataset,
+    Folder,
+    Frame,
+    Record,
+    Refused,
+    Annotation,
+    split_named,
+)
 from platemint.pipeline.corpora.frames.rewording import Rewording
 from platemint.pipeline.corpora.labels import marked
 from platemint.pipeline.plate import UNREADABLE, PlatemintError
 
-__all__ = ["FORMATS", "NAMED_BY", "Dataset", "Frame", "Spot", "open_dataset", "rewrite"]
+__all__ = ["FORMATS", "NAMED_BY", "Dataset", "Frame", "Annotation", "open_dataset", "rewrite"]
 
 FORMATS = {
     "table": table,
@@ -98,9 +107,9 @@ def open_dataset(
     dataset.unknown = sorted({*folder.files} - folder.pictures - {*notes} - {*dataset.lists})
     for link in folder.links:
         dataset.put_aside(link, "", folder.absence(link))
-    marks = [*_marks(dataset)]
-    dataset.classes = of_plates(folder, marks, sure)
-    plates = (m for m in marks if not m.kind or m.kind in dataset.classes or m.text is not None)
+    records = [*_marks(dataset)]
+    dataset.classes = of_plates(folder, records, sure)
+    plates = (m for m in records if not m.kind or m.kind in dataset.classes or m.text is not None)
     checks.collect(dataset, plates, _listed(dataset))
     if not sure:
         overlooked.count(dataset)
@@ -172,8 +181,8 @@ def _refuse_others(dataset: Dataset) -> None:
     others = {name: module for name, module in FORMATS.items() if name not in (dataset.format, LAST)}
     for name, module in others.items() if bare else ():
         other = Dataset(dataset.folder, name, _found(module, dataset.folder) or {})
-        plates = (mark for mark in _marks(other) if not mark.kind or PLATE.search(mark.kind))
-        if {*other.notes} - {*dataset.notes} and any(mark.picture in bare and not mark.empty for mark in plates):
+        plates = (record for record in _marks(other) if not record.kind or PLATE.search(record.kind))
+        if {*other.notes} - {*dataset.notes} and any(record.picture in bare and not record.empty for record in plates):
             raise Refused(
                 f"{dataset.root}: there are annotations of {name} too, and of pictures that {dataset.format} says "
                 "nothing about; give the folder of one dataset"
@@ -187,7 +196,7 @@ def _found(module, folder: Folder) -> dict[str, str] | None:
     return module.find(folder) or None
 
 
-def _marks(dataset: Dataset) -> Iterator[Mark]:
+def _marks(dataset: Dataset) -> Iterator[Record]:
     """Every annotation of a dataset, with the split that its file's own name speaks of where it is given none."""
     module, folder = FORMATS[dataset.format], dataset.folder
     if hasattr(module, "read_names"):
@@ -197,16 +206,16 @@ def _marks(dataset: Dataset) -> Iterator[Mark]:
         sharing = dataset.sharing(picture) if picture else [""]
         for path in sharing:
             try:
-                marks = list(module.read(note, folder.text(note), path, folder))
-                if len(sharing) > 1 and any(checks.plate_text(mark.text, folder.unreadable) for mark in marks):
+                records = list(module.read(note, folder.text(note), path, folder))
+                if len(sharing) > 1 and any(checks.plate_text(record.text, folder.unreadable) for record in records):
                     raise ValueError("pictures share its annotation file, which holds texts; give each one of its own")
             except Refused:
                 raise
             except (PlatemintError, ValueError) as fault:
                 if not path:
                     raise
-                marks = [Mark(path, fault=str(fault))]
-            yield from (mark._replace(split=mark.split or split) for mark in marks)
+                records = [Record(path, fault=str(fault))]
+            yield from (record._replace(split=record.split or split) for record in records)
 
 
 def _listed(dataset: Dataset) -> dict[str, str]:
@@ -223,11 +232,11 @@ def _listed(dataset: Dataset) -> dict[str, str]:
 
 def _encoded(dataset: Dataset, note: str, text: str) -> bytes:
     """An annotation file's bytes, in its encoding and with the mark at their beginning that it had; UTF-8 for a new one."""
-    path, mark, encoding = dataset.root / note, b"", "utf-8"
+    path, record, encoding = dataset.root / note, b"", "utf-8"
     if path.is_file():
         with open(path, "rb") as file:
-            mark, encoding = marked(file.read(4))
-    return mark + text.encode(encoding)
+            record, encoding = marked(file.read(4))
+    return record + text.encode(encoding)
 
 
 def _refuse_collisions(becomes: dict[str, tuple[str, bytes | None]]) -> None:

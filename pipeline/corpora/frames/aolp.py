@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from platemint.pipeline.corpora.frames.records import Folder, Mark, agreeing, box, numbers, points
+from platemint.pipeline.corpora.frames.records import Folder, Record, agreeing, box, numbers, points
 from platemint.pipeline.corpora.frames.rewording import NO_TEXT, Rewording
 
 LOCALIZATION, RECOGNITION = "groundtruth_localization", "groundtruth_recognition"
@@ -20,22 +20,22 @@ _BOX = re.compile(r"(\s*-?[\d.]+\s*){4}")
 
 
 def find(folder: Folder) -> dict[str, str]:
-    boxes = folder.twins(".txt", lambda text: bool(_BOX.fullmatch(text)))
+    boxes = folder.paired(".txt", lambda text: bool(_BOX.fullmatch(text)))
     return _keypoints(folder) | {note: picture for note, picture in boxes.items() if _is_original(note)}
 
 
-def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
+def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]:
     """Raises ValueError for a file in another form. Where a picture has both forms, the one with the corners counts."""
     if RECOGNITION in note or (LOCALIZATION in note and picture in _keypoints(folder).values()):
         return
     match = _KEYPOINTS.fullmatch(text)
     if match and not _is_original(note):
         values = numbers(match[2].split())
-        yield Mark(picture, match[1], agreeing(points(values[4:]), box(*values[:4])))
+        yield Record(picture, match[1], agreeing(points(values[4:]), box(*values[:4])))
     elif LOCALIZATION in note and _BOX.fullmatch(text):
         label = note.replace(LOCALIZATION, RECOGNITION)
         label = "".join(folder.text(label).split()) or None if label in folder.files else None
-        yield Mark(picture, label, box(*numbers(text.split())))
+        yield Record(picture, label, box(*numbers(text.split())))
     else:
         raise ValueError("the annotation is neither four numbers nor a text and twelve numbers")
 
@@ -52,7 +52,7 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
 @lru_cache(maxsize=1)
 def _keypoints(folder: Folder) -> dict[str, str]:
     """The files of tiny_alpr's form and their pictures."""
-    found = folder.twins(".txt", lambda text: bool(_KEYPOINTS.fullmatch(text)))
+    found = folder.paired(".txt", lambda text: bool(_KEYPOINTS.fullmatch(text)))
     return {note: picture for note, picture in found.items() if not _is_original(note)}
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from platemint.pipeline.corpora.frames.records import Folder, Mark, agreeing, box, numbers, points, stem
+from platemint.pipeline.corpora.frames.records import Folder, Record, agreeing, box, numbers, points, stem
 from platemint.pipeline.corpora.frames.rewording import Rewording
 from platemint.pipeline.plate import PlatemintError, characters
 
@@ -30,14 +30,14 @@ def fits(folder: Folder) -> bool:
     return any(NAME.fullmatch(stem(picture)) for picture in folder.pictures)
 
 
-def read_names(folder: Folder) -> Iterator[Mark]:
+def read_names(folder: Folder) -> Iterator[Record]:
     """Names without & are of pictures that show no plate (CCPD-NP)."""
     for picture in folder.pictures:
         if "&" in picture:
             try:
                 yield _mark(picture)
             except ValueError as fault:
-                yield Mark(picture, fault=str(fault))
+                yield Record(picture, fault=str(fault))
 
 
 def rename(name: str, picture: str, new: Rewording) -> str:
@@ -71,12 +71,12 @@ def encoded(text: str, picture: str) -> str:
     return "_".join(str(alphabet.index(c)) for c, alphabet in zip(plain, _alphabets()))
 
 
-def _mark(picture: str) -> Mark:
+def _mark(picture: str) -> Record:
     match = NAME.fullmatch(stem(picture))
     if not match:
         raise ValueError("not a name of CCPD's form")
     corners, sides = (numbers(re.split("[&_]", match[part])) for part in ("corners", "box"))
-    return Mark(picture, decoded(match["text"]) or None, agreeing(points(corners), box(*sides)))
+    return Record(picture, decoded(match["text"]) or None, agreeing(points(corners), box(*sides)))
 
 
 def _alphabets() -> list[str]:

@@ -13,8 +13,8 @@ from platemint.pipeline.corpora.frames.records import (
     Dataset,
     Folder,
     Frame,
-    Mark,
-    Spot,
+    Record,
+    Annotation,
     area,
     bounds,
     iou,
@@ -36,45 +36,49 @@ def plate_text(raw: str | None, unreadable: Sequence[str]) -> str:
     return "" if says_unreadable(text, unreadable) else text
 
 
-def collect(dataset: Dataset, marks: Iterable[Mark], listed: dict[str, str]) -> None:
+def collect(dataset: Dataset, records: Iterable[Record], listed: dict[str, str]) -> None:
     """Fills in the dataset's frames, and what is set aside. listed: the split of each picture that a list names."""
-    of_picture: dict[str, list[Mark]] = {path: [] for path in sorted(dataset.folder.pictures)}
-    for mark in marks:
-        if mark.picture in of_picture:
-            of_picture[mark.picture].append(mark)
+    of_picture: dict[str, list[Record]] = {path: [] for path in sorted(dataset.folder.pictures)}
+    for record in records:
+        if record.picture in of_picture:
+            of_picture[record.picture].append(record)
         else:
-            _leave_over(dataset, mark)
+            _leave_over(dataset, record)
     contested = _contested(dataset)
-    stored = any(_is_stored(dataset.folder, mark) for found in of_picture.values() for mark in found)
+    stored = any(_is_stored(dataset.folder, record) for found in of_picture.values() for record in found)
     for path, found in of_picture.items():
-        split = next((mark.split for mark in found if mark.split), "") or split_named(dirname(path)) or listed.get(path)
-        row, spots = "", []
+        split = (
+            next((record.split for record in found if record.split), "")
+            or split_named(dirname(path))
+            or listed.get(path)
+        )
+        row, annotations = "", []
         try:
             if path in contested:
                 raise ValueError("one annotation file means this picture by several names")
-            for mark in found:
-                row = mark.row
-                spots += [] if mark.empty else [_spot(dataset.folder, mark, stored)]
-            _refuse_rivals(spots)
+            for record in found:
+                row = record.row
+                annotations += [] if record.empty else [_spot(dataset.folder, record, stored)]
+            _refuse_rivals(annotations)
         except ValueError as fault:
             dataset.put_aside(path, row, str(fault))
-            dataset.lost += [plate_text(mark.text, dataset.folder.unreadable) for mark in found if not mark.empty]
+            dataset.lost += [plate_text(record.text, dataset.folder.unreadable) for record in found if not record.empty]
         else:
-            dataset.frames.append(Frame(path, tuple(dict.fromkeys(spots)), split or "train"))
+            dataset.frames.append(Frame(path, tuple(dict.fromkeys(annotations)), split or "train"))
 
 
 def withhold(dataset: Dataset) -> None:
     """While annotations are left over, takes pictures without a plate out of the frames."""
     if dataset.left_over:
         dataset.withheld = [frame.path for frame in dataset.unannotated]
-        dataset.frames = [frame for frame in dataset.frames if frame.spots]
+        dataset.frames = [frame for frame in dataset.frames if frame.annotations]
 
 
-def _leave_over(dataset: Dataset, mark: Mark) -> None:
-    dataset.put_aside(mark.picture, mark.row, mark.fault or dataset.folder.absence(mark.picture))
-    if not mark.empty:
+def _leave_over(dataset: Dataset, record: Record) -> None:
+    dataset.put_aside(record.picture, record.row, record.fault or dataset.folder.absence(record.picture))
+    if not record.empty:
         dataset.left_over += 1
-        dataset.lost.append(plate_text(mark.text, dataset.folder.unreadable))
+        dataset.lost.append(plate_text(record.text, dataset.folder.unreadable))
 
 
 def _contested(dataset: Dataset) -> set[str]:
@@ -83,14 +87,16 @@ def _contested(dataset: Dataset) -> set[str]:
     return {picture for (note, picture), names in claims if len(names) > 1 and note in dataset.notes}
 
 
-def _spot(folder: Folder, mark: Mark, stored: bool) -> Spot:
+def _spot(folder: Folder, record: Record, stored: bool) -> Annotation:
     """Raises ValueError with the reason where the annotation cannot be used. stored: see `_upright`."""
-    if mark.fault:
-        raise ValueError(mark.fault)
-    corners = mark.corners
+    if record.fault:
+        raise ValueError(record.fault)
+    corners = record.corners
     if corners:
-        corners = _in_order(_clipped(_upright(folder, mark, stored), folder.size(mark.picture)))
-    return Spot(plate_text(mark.text, folder.unreadable), corners, mark.corners, labelled=mark.text is not None)
+        corners = _in_order(_clipped(_upright(folder, record, stored), folder.size(record.picture)))
+    return Annotation(
+        plate_text(record.text, folder.unreadable), corners, record.corners, labelled=record.text is not None
+    )
 
 
 def _clipped(corners: Corners, size: tuple[int, int]) -> Corners:
@@ -103,39 +109,39 @@ def _clipped(corners: Corners, size: tuple[int, int]) -> Corners:
     return inside
 
 
-def _is_stored(folder: Folder, mark: Mark) -> bool:
+def _is_stored(folder: Folder, record: Record) -> bool:
     """Whether an annotation can only be about its picture as it is stored, before EXIF turns it.
 
     Its declared size says so, or else a plate that stands on end in a picture that lies on its side.
     """
-    if not mark.corners or mark.fault:
+    if not record.corners or record.fault:
         return False
     try:
-        *_, orientation = folder.shape(mark.picture)
+        *_, orientation = folder.shape(record.picture)
     except ValueError:
         return False
-    if mark.declared:
-        return turn_of(folder, mark.picture, mark.declared) is not None
-    x1, y1, x2, y2 = bounds(mark.corners)
+    if record.declared:
+        return turn_of(folder, record.picture, record.declared) is not None
+    x1, y1, x2, y2 = bounds(record.corners)
     return orientation >= 5 and y2 - y1 > ON_END * (x2 - x1)
 
 
-def _upright(folder: Folder, mark: Mark, stored: bool) -> Corners:
+def _upright(folder: Folder, record: Record, stored: bool) -> Corners:
     """A plate's corners in pixels of the upright picture, from those of the picture that its annotation declares.
 
     stored: whether annotations of the dataset are about pictures as they are stored. Raises ValueError where the
     declared picture is no scaled or turned copy of the file's, and where nothing tells whether it is turned.
     """
-    *raw, orientation = folder.shape(mark.picture)
-    size = folder.size(mark.picture)
-    declared = mark.declared or size
-    as_shown, as_stored = _fits(declared, size), orientation > 1 and (not mark.declared or _fits(declared, raw))
+    *raw, orientation = folder.shape(record.picture)
+    size = folder.size(record.picture)
+    declared = record.declared or size
+    as_shown, as_stored = _fits(declared, size), orientation > 1 and (not record.declared or _fits(declared, raw))
     if not as_shown and not as_stored:
         raise ValueError(f"declared as {declared[0]:g} x {declared[1]:g} pixels, the picture has {size[0]} x {size[1]}")
     if stored and as_shown and as_stored:
         raise ValueError("EXIF turns the picture, and nothing tells whether the annotation is of it as shown or stored")
-    corners = mark.corners
-    if turn := turn_of(folder, mark.picture, mark.declared):
+    corners = record.corners
+    if turn := turn_of(folder, record.picture, record.declared):
         corners, declared = tuple(turn(*point) for point in corners), declared[::-1]
     return tuple((x * size[0] / declared[0], y * size[1] / declared[1]) for x, y in corners)
 
@@ -184,8 +190,8 @@ def _area(corners: Corners) -> float:
     return abs(sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in zip(corners, following))) / 2
 
 
-def _refuse_rivals(spots: list[Spot]) -> None:
+def _refuse_rivals(annotations: list[Annotation]) -> None:
     """Raises ValueError where two annotations of one plate read differently (the texts stay out of the message)."""
-    for a, b in combinations(spots, 2):
+    for a, b in combinations(annotations, 2):
         if a.text != b.text and (a.corners == b.corners or iou(a.corners, b.corners) > SAME_PLATE):
             raise ValueError("two annotations of one plate have different texts")

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from platemint.pipeline.corpora.frames.records import PLATE, Folder, Mark, Refused
+from platemint.pipeline.corpora.frames.records import PLATE, Folder, Record, Refused
 
 
-def of_plates(folder: Folder, marks: Collection[Mark], sure: bool) -> tuple[str, ...]:
+def of_plates(folder: Folder, records: Collection[Record], sure: bool) -> tuple[str, ...]:
     """The classes in use that are plates. sure: `folder.classes` are, whether in use or not.
 
     Raises Refused where it is not clear which classes are plates, and where one is named that is not there.
     """
-    used = {mark.kind for mark in marks if mark.kind}
+    used = {record.kind for record in records if record.kind}
     chosen = {name for name in used if name.casefold() in folder.classes}
     if sure:
         return tuple(sorted(chosen))
@@ -25,7 +25,7 @@ def of_plates(folder: Folder, marks: Collection[Mark], sure: bool) -> tuple[str,
     if folder.classes:
         return tuple(sorted(chosen))
     speaking = {name for name in used if PLATE.search(name)}
-    with_texts = [mark.kind for mark in marks if mark.text is not None]
+    with_texts = [record.kind for record in records if record.text is not None]
     if speaking or with_texts:
         return tuple(sorted(speaking or {*with_texts} - {""}))
     if len(used) > 1 or (used and any(map(PLATE.search, known))):

@@ -18,7 +18,7 @@ from platemint.pipeline.corpora.frames.records import (
     TEXT_KEYS,
     Corners,
     Folder,
-    Mark,
+    Record,
     Refused,
     agreeing,
     bounds,
@@ -41,23 +41,23 @@ def find(folder: Folder) -> dict[str, str]:
     return {note: "" for note in folder.of_kind(".json") if _is_coco(note, folder)}
 
 
-def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
+def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]:
     """Raises PlatemintError for images without id or file_name and annotations without image_id."""
     data = json.loads(text)
-    pictures, annotations, categories = _understood(data, note, folder)
+    pictures, entries, categories = _understood(data, note, folder)
     sizes = {_id(image["id"]): _declared(image) for image in data["images"]}
     folder.listed |= {*categories.values()}
-    yield from (Mark(path, empty=True) for path in pictures.values() if path not in folder.pictures)
-    for annotation, path in annotations:
-        mark = _mark(annotation, path or note, sizes.get(_id(annotation["image_id"]), ()))
+    yield from (Record(path, empty=True) for path in pictures.values() if path not in folder.pictures)
+    for entry, path in entries:
+        record = _mark(entry, path or note, sizes.get(_id(entry["image_id"]), ()))
         if not path:
-            mark = mark._replace(fault="the annotation is of no image in the file")
-        yield mark._replace(kind=_kind(annotation, categories, folder))
+            record = record._replace(fault="the annotation is of no image in the file")
+        yield record._replace(kind=_kind(entry, categories, folder))
 
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
     data = json.loads(text)
-    pictures, annotations, _ = _understood(data, note, new.folder)
+    pictures, entries, _ = _understood(data, note, new.folder)
     images = [(image, path) for image, path in zip(data["images"], pictures.values()) if path in new.paths]
     turns = {path: turn for image, path in images if (turn := turn_of(new.folder, path, _declared(image)))}
     renewed = {key: value if key in (*LISTS, NAMES) else _swapped(value, "", new) for key, value in data.items()}
@@ -68,7 +68,7 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
         for image, path in images
     ]
     renewed["annotations"] = [
-        _annotated(annotation, path, new, turns.get(path)) for annotation, path in annotations if path in new.paths
+        _annotated(entry, path, new, turns.get(path)) for entry, path in entries if path in new.paths
     ]
     return text if renewed == data else _dumped(renewed, data, text)
 
@@ -85,7 +85,7 @@ def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -
     """Annotations of the category of plates, with a text where others have theirs."""
     data = json.loads(text)
     pictures, _, _ = _understood(data, note, folder)
-    ids = (_id(annotation.get("id", "")) for annotation in data["annotations"])
+    ids = (_id(entry.get("id", "")) for entry in data["annotations"])
     new_id, holder = max((int(id) for id in ids if id.isdecimal()), default=0) + 1, _text_holder(data["annotations"])
     added = []
     for image, path in zip(data["images"], pictures.values()):
@@ -103,11 +103,11 @@ def _is_as_shown(image: dict, path: str, folder: Folder) -> bool:
         return False
 
 
-def _text_holder(annotations: list[dict]) -> dict:
+def _text_holder(entries: list[dict]) -> dict:
     """The part of a new annotation that holds its text, in the manner of the first that has one."""
-    place = next(filter(None, map(_place, annotations)), None)
+    place = next(filter(None, map(_place, entries)), None)
     key = place[1] if place else TEXT_KEYS[0]
-    at_top = place and any(place[0] is annotation for annotation in annotations)
+    at_top = place and any(place[0] is entry for entry in entries)
     return {key: ""} if at_top else {"attributes": {key: ""}}
 
 
@@ -119,15 +119,15 @@ def _plate_category(data: dict, folder: Folder) -> object:
     return next(iter([*named, *texts, *(c["id"] for c in categories)]), 1)
 
 
-def _turned(annotation: dict, turn: Callable[[float, float], tuple[float, float]]) -> dict:
+def _turned(entry: dict, turn: Callable[[float, float], tuple[float, float]]) -> dict:
     """An annotation with its places turned; without those that cannot be, which would be wrong in the new picture."""
-    turned = {key: value for key, value in annotation.items() if key not in ("bbox", "segmentation", "keypoints")}
+    turned = {key: value for key, value in entry.items() if key not in ("bbox", "segmentation", "keypoints")}
     with suppress(TypeError, ValueError):
-        x, y, width, height = annotation["bbox"] if annotation.get("bbox") else ()
+        x, y, width, height = entry["bbox"] if entry.get("bbox") else ()
         x1, y1, x2, y2 = bounds((turn(x, y), turn(x + width, y + height)))
         turned["bbox"] = [x1, y1, x2 - x1, y2 - y1]
     with suppress(TypeError, ValueError):
-        outlines = annotation.get("segmentation")
+        outlines = entry.get("segmentation")
         turned["segmentation"] = [[v for point in points(line) for v in turn(*point)] for line in outlines]
     return turned
 
@@ -144,7 +144,7 @@ def _understood(data: dict, note: str, folder: Folder) -> tuple[dict[str, str], 
     """The picture of each image id, each annotation with its picture or None, and the name of each category id."""
     try:
         pictures = {_id(image["id"]): folder.find(image["file_name"], note) for image in data["images"]}
-        annotations = [(annotation, pictures.get(_id(annotation["image_id"]))) for annotation in data["annotations"]]
+        entries = [(entry, pictures.get(_id(entry["image_id"]))) for entry in data["annotations"]]
         categories = {_id(category["id"]): str(category["name"]) for category in data.get(NAMES, [])}
     except (AttributeError, KeyError, TypeError) as fault:
         raise PlatemintError(
@@ -153,12 +153,12 @@ def _understood(data: dict, note: str, folder: Folder) -> tuple[dict[str, str], 
         ) from None
     if len(pictures) < len(data["images"]):
         raise PlatemintError(f"{folder.root / note}: two images have one id; give each its own")
-    return pictures, annotations, categories
+    return pictures, entries, categories
 
 
-def _kind(annotation: dict, categories: dict[str, str], folder: Folder) -> str:
+def _kind(entry: dict, categories: dict[str, str], folder: Folder) -> str:
     """The name of an annotation's category, or its number where somebody named it by that."""
-    number = _id(annotation.get("category_id", ""))
+    number = _id(entry.get("category_id", ""))
     if number and number not in {*categories, *folder.classes} and categories:
         raise Refused(f"{folder.root}: an annotation is of category {number}, which its file's categories lack; add it")
     return number if number in folder.classes else categories.get(number, "")
@@ -175,9 +175,9 @@ def _declared(image: dict) -> tuple[float, ...]:
     return size if all(isinstance(side, int | float) and side > 0 for side in size) else ()
 
 
-def _place(annotation: dict) -> tuple[dict, str] | None:
+def _place(entry: dict) -> tuple[dict, str] | None:
     """Where an annotation's text stands: the object that holds it, and the key."""
-    holders = (annotation.get("attributes"), annotation)
+    holders = (entry.get("attributes"), entry)
     return next(
         (
             (holder, key)
@@ -190,34 +190,34 @@ def _place(annotation: dict) -> tuple[dict, str] | None:
     )
 
 
-def _mark(annotation: dict, path: str, declared: tuple[float, ...]) -> Mark:
-    place = _place(annotation)
-    mark = Mark(path, place[0][place[1]] if place else None, row=str(annotation.get("id", "")), declared=declared)
+def _mark(entry: dict, path: str, declared: tuple[float, ...]) -> Record:
+    place = _place(entry)
+    record = Record(path, place[0][place[1]] if place else None, row=str(entry.get("id", "")), declared=declared)
     try:
-        return mark._replace(corners=_corners(annotation))
+        return record._replace(corners=_corners(entry))
     except (IndexError, TypeError, ValueError) as fault:
-        return mark._replace(fault=f"the annotation has no usable bbox: {fault}")
+        return record._replace(fault=f"the annotation has no usable bbox: {fault}")
 
 
-def _corners(annotation: dict) -> Corners:
+def _corners(entry: dict) -> Corners:
     """Raises ValueError where bbox and segmentation say two places, or neither says one."""
-    outlines = annotation.get("segmentation") or ()
+    outlines = entry.get("segmentation") or ()
     outline = points(numbers(value for line in outlines for value in line)) if isinstance(outlines, list) else ()
-    if not annotation.get("bbox") and outline:
+    if not entry.get("bbox") and outline:
         bbox = box(*bounds(outline))
     else:
-        x, y, width, height = numbers(annotation.get("bbox") or ())
+        x, y, width, height = numbers(entry.get("bbox") or ())
         bbox = box(x, y, x + width, y + height)
     if outline:
         agreeing(outline, bbox)
     return outline if len(outline) == 4 and len(outlines) == 1 else bbox
 
 
-def _annotated(annotation: dict, picture: str, new: Rewording, turn: Callable | None) -> dict:
-    renewed = _swapped(_turned(annotation, turn) if turn else annotation, picture, new)
-    if place := _place(annotation):
+def _annotated(entry: dict, picture: str, new: Rewording, turn: Callable | None) -> dict:
+    renewed = _swapped(_turned(entry, turn) if turn else entry, picture, new)
+    if place := _place(entry):
         holder, key = _place(renewed)
-        holder[key] = new.text(picture, place[0][place[1]], _corners(annotation))
+        holder[key] = new.text(picture, place[0][place[1]], _corners(entry))
     return renewed
 
 

@@ -15,7 +15,10 @@ def homes(dataset: Dataset, module: ModuleType) -> dict[str, Plates]:
 
     module: of the dataset's format.
     """
-    plates = {frame.path: [spot.drawn for spot in frame.spots if spot.found] for frame in dataset.frames}
+    plates = {
+        frame.path: [annotation.drawn for annotation in frame.annotations if annotation.found]
+        for frame in dataset.frames
+    }
     if hasattr(module, "NOTE"):
         return {module.NOTE: plates}
     left = {picture: corners for picture, corners in plates.items() if corners}

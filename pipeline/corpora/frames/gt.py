@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from posixpath import basename, dirname, join
 
 from platemint.pipeline.corpora import gt, table
-from platemint.pipeline.corpora.frames.records import Folder, Mark
+from platemint.pipeline.corpora.frames.records import Folder, Record
 from platemint.pipeline.corpora.frames.rewording import Rewording
 from platemint.pipeline.corpora.labels import lines_of
 
@@ -20,13 +20,13 @@ def find(folder: Folder) -> dict[str, str]:
     return {note: "" for note in notes if not table.is_headed(note, folder.peek(note))}
 
 
-def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
+def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]:
     """The texts that pictures have; beside a gt2.txt, gt.txt holds others, which they shall get."""
     if not _of_targets(note, folder):
         for number, line in enumerate(lines_of(text), 1):
             if line.strip():
                 name, _, label = _parts(line, note, folder)
-                yield Mark(_picture(name, note, folder), label, row=str(number))
+                yield Record(_picture(name, note, folder), label, row=str(number))
 
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:

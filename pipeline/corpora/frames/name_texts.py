@@ -22,8 +22,8 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 
 def find(dataset: Dataset) -> list[str]:
     """The texts in names of pictures that have plates and no text of one, where names hold texts."""
-    told = {frame.path for frame in dataset.frames if any(spot.text for spot in frame.spots)}
-    if not any(frame.spots and frame.path not in told for frame in dataset.frames):
+    told = {frame.path for frame in dataset.frames if any(annotation.text for annotation in frame.annotations)}
+    if not any(frame.annotations and frame.path not in told for frame in dataset.frames):
         return []
     runs = {run for path in dataset.folder.pictures - told for run in _runs(splitext(path)[0])}
     texts = {characters(normalise(run)) for run in runs}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from platemint.pipeline.corpora.filenames import NOT_A_TEXT, are_texts, is_text, parts
-from platemint.pipeline.corpora.frames.records import Folder, Mark
+from platemint.pipeline.corpora.frames.records import Folder, Record
 from platemint.pipeline.corpora.frames.rewording import NO_TEXT, Rewording
 from platemint.pipeline.plate import normalise, says_unreadable
 
@@ -14,11 +14,11 @@ def fits(folder: Folder) -> bool:
     return are_texts(folder.pictures, (*folder.unreadable, NO_TEXT))
 
 
-def read_names(folder: Folder) -> Iterator[Mark]:
+def read_names(folder: Folder) -> Iterator[Record]:
     for picture in folder.pictures:
         text = parts(picture)[0]
         named = is_text(text) or says_unreadable(normalise(text), (*folder.unreadable, NO_TEXT))
-        yield Mark(picture, text) if named else Mark(picture, fault=NOT_A_TEXT)
+        yield Record(picture, text) if named else Record(picture, fault=NOT_A_TEXT)
 
 
 def rename(name: str, picture: str, new: Rewording) -> str:

@@ -9,17 +9,17 @@ import re
 from collections.abc import Iterator
 from posixpath import basename
 
-from platemint.pipeline.corpora.frames.records import Corners, Folder, Mark, bounds, box, folded, numbers, stem
+from platemint.pipeline.corpora.frames.records import Corners, Folder, Record, bounds, box, folded, numbers, stem
 from platemint.pipeline.corpora.frames.rewording import Rewording
 
 _LINE = re.compile(r"[^\t\n]+(\t-?[\d.]+){4}\t[^\t\n]*\n?")
 
 
 def find(folder: Folder) -> dict[str, str]:
-    return folder.twins(".txt", lambda text: bool(_LINE.match(text)))
+    return folder.paired(".txt", lambda text: bool(_LINE.match(text)))
 
 
-def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
+def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]:
     """Raises ValueError for a line in another form."""
     if not text.strip():
         raise ValueError("the annotation is empty")
@@ -27,7 +27,7 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
         fields = line.split("\t")
         if len(fields) != 6 or folded(stem(fields[0])) != folded(stem(picture)):
             raise ValueError(f"line {number} is not `name x y w h text` of this picture, parted by tabs")
-        yield Mark(picture, fields[5].strip(), _corners(fields[1:5]), row=str(number))
+        yield Record(picture, fields[5].strip(), _corners(fields[1:5]), row=str(number))
 
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from platemint.pipeline.corpora.frames import coco
-from platemint.pipeline.corpora.frames.records import Corners, Folder, Mark
+from platemint.pipeline.corpora.frames.records import Corners, Folder, Record
 from platemint.pipeline.corpora.frames.rewording import Rewording
 
 NOTE = "annotations.json"
@@ -23,7 +23,7 @@ def fits(folder: Folder) -> bool:
     return bool(folder.pictures)
 
 
-def read_names(folder: Folder) -> Iterator[Mark]:
+def read_names(folder: Folder) -> Iterator[Record]:
     return iter(())
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from posixpath import dirname, join
 
 from platemint.pipeline.corpora.frames import gt
-from platemint.pipeline.corpora.frames.records import Corners, Folder, Mark, bounds, box, numbers, points
+from platemint.pipeline.corpora.frames.records import Corners, Folder, Record, bounds, box, numbers, points
 from platemint.pipeline.corpora.frames.rewording import Rewording
 
 INCLUDES = ("gt",)
@@ -24,7 +24,7 @@ def find(folder: Folder) -> dict[str, str]:
     return found and found | gt.find(folder)
 
 
-def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
+def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]:
     """Lines in another form are faults of their pictures."""
     if not _is_label(text):
         yield from gt.read(note, text, picture, folder)
@@ -33,10 +33,10 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
         name, things = _parts(line)
         path = folder.find(name, note)
         if things is None:
-            yield Mark(path if name else note, row=str(number), fault="not a name, a tab and a list in JSON")
+            yield Record(path if name else note, row=str(number), fault="not a name, a tab and a list in JSON")
         yield from (_mark(thing, path, str(number)) for thing in things or ())
     for crop in sorted(_crops(note, folder)):
-        yield Mark(crop)
+        yield Record(crop)
 
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
@@ -63,11 +63,11 @@ def _parts(line: str) -> tuple[str, list[dict] | None]:
     return name, things if is_list else None
 
 
-def _mark(thing: dict, path: str, row: str) -> Mark:
+def _mark(thing: dict, path: str, row: str) -> Record:
     try:
-        return Mark(path, str(thing["transcription"]), _corners(thing["points"]), row)
+        return Record(path, str(thing["transcription"]), _corners(thing["points"]), row)
     except (KeyError, TypeError, ValueError):
-        return Mark(path, row=row, fault="no transcription, or not points of two numbers")
+        return Record(path, row=row, fault="no transcription, or not points of two numbers")
 
 
 def _corners(outline: list) -> Corners:
@@ -79,7 +79,7 @@ def _crops(note: str, folder: Folder) -> set[str]:
     """The crops beside a label file of which no list of texts tells."""
     place = join(dirname(note), CROPS) + "/"
     crops = {path for path in folder.pictures if path.startswith(place)}
-    listed = {mark.picture for path in gt.find(folder) for mark in gt.read(path, folder.text(path), "", folder)}
+    listed = {record.picture for path in gt.find(folder) for record in gt.read(path, folder.text(path), "", folder)}
     return crops - listed if crops else crops
 
 

@@ -31,7 +31,7 @@ Corners = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class Annotation:
     """One annotated plate in one picture.
 
     text: normalised (see `pipeline.plate.normalise`), also where platemint cannot spell it; "" where the annotation has
@@ -56,7 +56,7 @@ class Frame:
     """One picture, its path below the root with / between folders, and its plates."""
 
     path: str
-    spots: tuple[Spot, ...]
+    annotations: tuple[Annotation, ...]
     split: str
 
 
@@ -96,7 +96,7 @@ class Dataset:
     @property
     def unannotated(self) -> list[Frame]:
         """Pictures without a plate in any annotation, which may yet show one."""
-        return [frame for frame in self.frames if not frame.spots]
+        return [frame for frame in self.frames if not frame.annotations]
 
     def sharing(self, picture: str) -> list[str]:
         """The pictures that an annotation file of a picture is about: also others that differ in their suffix."""
@@ -114,7 +114,7 @@ class Refused(PlatemintError):
     """A fault of one annotation file that makes nonsense of all of them."""
 
 
-class Mark(NamedTuple):
+class Record(NamedTuple):
     """One annotation as a format finds it, not yet checked. picture: path below the root, whether it exists or not.
 
     corners: 4 points in any order, () for a crop. fault: why it cannot be used. kind: the class it is of, "" for a
@@ -226,7 +226,7 @@ class Folder:
         name = _bare(picture)
         return [p for p in self._named.get(basename(name), ()) if _bare(p) == name]
 
-    def twins(
+    def paired(
         self, suffix: str, fits: Callable[[str], bool], named: Callable[[str], str] = lambda _: ""
     ) -> dict[str, str]:
         """Annotation files that each belong to a picture: of their stem, else the one that they name.

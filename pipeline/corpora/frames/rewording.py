@@ -23,11 +23,19 @@ class Rewording:
     def __init__(self, dataset: Dataset, new_text: Callable[[Frame, str], str], rename: Callable | None):
         self.folder = dataset.folder
         self._texts = {
-            frame.path: {old: new_text(frame, old) for old in dict.fromkeys(spot.text for spot in frame.spots) if old}
+            frame.path: {
+                old: new_text(frame, old)
+                for old in dict.fromkeys(annotation.text for annotation in frame.annotations)
+                if old
+            }
             for frame in dataset.frames
         }
         self._read = {
-            frame.path: {spot.drawn: self._texts[frame.path][spot.text] for spot in frame.spots if spot.read}
+            frame.path: {
+                annotation.drawn: self._texts[frame.path][annotation.text]
+                for annotation in frame.annotations
+                if annotation.read
+            }
             for frame in dataset.frames
         }
         self._own = {path: {_squeezed(old): new for old, new in texts.items()} for path, texts in self._texts.items()}

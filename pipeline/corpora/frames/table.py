@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 
 from platemint.pipeline.corpora import table
-from platemint.pipeline.corpora.frames.records import Corners, Folder, Mark, Refused, bounds, box, numbers, points
+from platemint.pipeline.corpora.frames.records import Corners, Folder, Record, Refused, bounds, box, numbers, points
 from platemint.pipeline.corpora.frames.rewording import Rewording
 from platemint.pipeline.corpora.labels import SPLIT, standard_split
 from platemint.pipeline.corpora.table import Columns, Row, columns_of
@@ -30,7 +30,7 @@ def find(folder: Folder) -> dict[str, str]:
     return dict.fromkeys(tables + [n for n in folder.of_kind(*table.HEADED) if table.is_headed(n, folder.peek(n))], "")
 
 
-def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
+def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]:
     """Raises Refused for a column that looks like a plate's place and is not understood."""
     rows = [row for row in table.parse(note, text).rows() if row.fields is not None]
     for row in rows:
@@ -41,9 +41,9 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
                 "give it one of these names if it is that, or take it out"
             )
     placed = any(columns_of(tuple(row.fields)).places for row in rows)
-    marks = [_mark(row, note, folder, placed) for row in rows]
-    _refuse_ends(marks, rows, note, folder)
-    yield from marks
+    records = [_mark(row, note, folder, placed) for row in rows]
+    _refuse_ends(records, rows, note, folder)
+    yield from records
 
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
@@ -118,13 +118,13 @@ def _is_ours(parsed: table.Table) -> bool:
     return bool(columns.path and (columns.text or columns.places or columns.obscure))
 
 
-def _mark(row: Row, note: str, folder: Folder, placed: bool) -> Mark:
+def _mark(row: Row, note: str, folder: Folder, placed: bool) -> Record:
     """placed: rows of the table say where a plate is."""
     columns = columns_of(tuple(row.fields))
     name, text, split, kind = (
         row.fields.get(column) for column in (columns.path, columns.text, columns.split, columns.kind)
     )
-    mark = Mark(folder.find(str(name or ""), note), None if text is None else str(text), row=str(row.number))
+    record = Record(folder.find(str(name or ""), note), None if text is None else str(text), row=str(row.number))
     try:
         if row.fault:
             raise ValueError(row.fault)
@@ -132,19 +132,19 @@ def _mark(row: Row, note: str, folder: Folder, placed: bool) -> Mark:
             raise ValueError("the label is not text")
         if split and not SPLIT.fullmatch(str(split)):
             raise ValueError("the split is not a word")
-        mark = mark._replace(split=standard_split(str(split or "")))
-        return _placed(mark, row, columns, str(kind or "")) if placed else mark
+        record = record._replace(split=standard_split(str(split or "")))
+        return _placed(record, row, columns, str(kind or "")) if placed else record
     except ValueError as fault:
-        return mark._replace(fault=str(fault))
+        return record._replace(fault=str(fault))
 
 
-def _placed(mark: Mark, row: Row, columns: Columns, kind: str) -> Mark:
+def _placed(record: Record, row: Row, columns: Columns, kind: str) -> Record:
     """A mark with its place. Raises ValueError where that is none."""
     values = [row.fields[name] for name in columns.places]
     if all(value in (None, "", []) for value in values):
-        if mark.text:
+        if record.text:
             raise ValueError("the row has a text and no place of its plate")
-        return mark._replace(empty=True)
+        return record._replace(empty=True)
     try:
         corners = _corners(columns.form, numbers(_listed(values)))
         declared = tuple(numbers(row.fields[name] for name in columns.size))
@@ -152,7 +152,7 @@ def _placed(mark: Mark, row: Row, columns: Columns, kind: str) -> Mark:
         raise ValueError(f"{', '.join((*columns.places, *columns.size))}: not the numbers of a place") from None
     if declared and min(declared) <= 0:
         raise ValueError("the declared width and height are not above 0")
-    return mark._replace(corners=corners, declared=declared, kind=kind, text=mark.text or (None if kind else ""))
+    return record._replace(corners=corners, declared=declared, kind=kind, text=record.text or (None if kind else ""))
 
 
 def _drawn(row: Row, columns: Columns) -> Corners:
@@ -179,15 +179,17 @@ def _corners(form: str, values: list[float]) -> Corners:
     return box(x, y, right, bottom) if form == table.ENDS else box(x, y, x + right, y + bottom)
 
 
-def _refuse_ends(marks: list[Mark], rows: list[Row], note: str, folder: Folder) -> None:
+def _refuse_ends(records: list[Record], rows: list[Row], note: str, folder: Folder) -> None:
     """Raises Refused where one column of four numbers is plainly not x, y, width, height but two corners."""
     sides = [
-        (mark, bounds(mark.corners))
-        for mark, row in zip(marks, rows)
-        if mark.corners and not mark.fault and mark.picture in folder.pictures and _is_bbox(row)
+        (record, bounds(record.corners))
+        for record, row in zip(records, rows)
+        if record.corners and not record.fault and record.picture in folder.pictures and _is_bbox(row)
     ]
-    sizes = {mark.picture: mark.declared or _size(mark.picture, folder) for mark, _ in sides}
-    beyond = any(x2 > sizes[mark.picture][0] + 1 or y2 > sizes[mark.picture][1] + 1 for mark, (_, _, x2, y2) in sides)
+    sizes = {record.picture: record.declared or _size(record.picture, folder) for record, _ in sides}
+    beyond = any(
+        x2 > sizes[record.picture][0] + 1 or y2 > sizes[record.picture][1] + 1 for record, (_, _, x2, y2) in sides
+    )
     if beyond and all(x2 - x1 > x1 and y2 - y1 > y1 for _, (x1, y1, x2, y2) in sides):
         raise Refused(
             f"{folder.root / note}: bbox: as x, y, width, height it reaches out of its picture; if it is x, y, x, y call "

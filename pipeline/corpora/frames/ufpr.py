@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from platemint.pipeline.corpora.frames.records import Corners, Folder, Mark, area, box, numbers, overlap, points
+from platemint.pipeline.corpora.frames.records import Corners, Folder, Record, area, box, numbers, overlap, points
 from platemint.pipeline.corpora.frames.rewording import Rewording
 from platemint.pipeline.plate import characters
 
@@ -22,10 +22,10 @@ _NO_VEHICLE = re.compile(r"\s*vehicles:\s*0\s*")
 
 
 def find(folder: Folder) -> dict[str, str]:
-    return folder.twins(".txt", lambda text: bool(_PLATE.search(text)))
+    return folder.paired(".txt", lambda text: bool(_PLATE.search(text)))
 
 
-def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
+def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]:
     """Raises ValueError for a line in another form, a plate without place, and characters outside of theirs."""
     if not _PLATE.search(text) and not _NO_VEHICLE.fullmatch(text):
         raise ValueError("the annotation has no line `plate: TEXT`")
@@ -44,7 +44,7 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
     lines, same_length = [], True
-    drawn = {mark.row: mark.corners for mark in read(note, text, picture, new.folder)}
+    drawn = {record.row: record.corners for record in read(note, text, picture, new.folder)}
     for number, line in enumerate(text.splitlines(keepends=True), 1):
         match = _LINE.fullmatch(line)
         if not match:
@@ -60,7 +60,7 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
     return "".join(lines)
 
 
-def _mark(plate: dict[str, list[str]], picture: str) -> Mark:
+def _mark(plate: dict[str, list[str]], picture: str) -> Record:
     """A mark from the values of each key from a plate's line to the next's."""
     (row,), word = plate["row"], next((word for word in ("corners", "position_plate") if word in plate), "")
     if not word:
@@ -69,7 +69,7 @@ def _mark(plate: dict[str, list[str]], picture: str) -> Mark:
     characters = tuple(point for value in plate.get("char", ()) for point in _corners("char", value))
     if characters and overlap(corners, characters) < WITHIN * area(characters):
         raise ValueError(f"line {row}: the plate and its characters lie apart")
-    return Mark(picture, plate["plate"][0], corners, row)
+    return Record(picture, plate["plate"][0], corners, row)
 
 
 def _corners(word: str, value: str) -> Corners:

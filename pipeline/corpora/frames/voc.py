@@ -21,7 +21,7 @@ from platemint.pipeline.corpora.frames.records import (
     TEXT_KEYS,
     Corners,
     Folder,
-    Mark,
+    Record,
     agreeing,
     bounds,
     box,
@@ -53,21 +53,21 @@ _DOCTYPE = re.compile(r"<!(DOCTYPE|ENTITY)", re.IGNORECASE)
 
 
 def find(folder: Folder) -> dict[str, str]:
-    return folder.twins(".xml", lambda text: "<annotation" in text, _named)
+    return folder.paired(".xml", lambda text: "<annotation" in text, _named)
 
 
-def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
+def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]:
     """Raises ValueError for what is not XML, or declares a document type."""
     root = _parsed(text)
     declared = _declared(root)
     for number, thing in enumerate(root.iter("object"), 1):
         place = _place(thing)
-        mark = Mark(picture, None if place is None else place.text or "", row=str(number), declared=declared)
-        mark = mark._replace(kind="" if place is not None else thing.findtext("name", "").strip())
+        record = Record(picture, None if place is None else place.text or "", row=str(number), declared=declared)
+        record = record._replace(kind="" if place is not None else thing.findtext("name", "").strip())
         try:
-            yield mark._replace(corners=_corners(thing))
+            yield record._replace(corners=_corners(thing))
         except ValueError as fault:
-            yield mark._replace(fault=str(fault))
+            yield record._replace(fault=str(fault))
 
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:

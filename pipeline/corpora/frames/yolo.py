@@ -20,7 +20,7 @@ from platemint.pipeline.corpora.frames.records import (
     AGREED,
     Corners,
     Folder,
-    Mark,
+    Record,
     Refused,
     bounds,
     box,
@@ -44,11 +44,11 @@ class Settings(NamedTuple):
 
 
 def find(folder: Folder) -> dict[str, str]:
-    found = folder.twins(".txt", _fits)
+    found = folder.paired(".txt", _fits)
     return found and found | {path: "" for path in folder.files if basename(path) in SETTINGS}
 
 
-def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
+def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]:
     """Raises Refused for a class that has no name among named ones, PlatemintError for a broken data.yaml."""
     if not picture:
         _settings(folder)
@@ -63,7 +63,7 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Mark]:
         except ValueError as fault:
             raise ValueError(f"line {number} is not a class and the numbers of a box or an outline: {fault}") from None
         corners = tuple((x * width, y * height) for x, y in corners)
-        yield Mark(picture, None, corners, str(number), kind=_kind(int(kind), folder))
+        yield Record(picture, None, corners, str(number), kind=_kind(int(kind), folder))
 
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
