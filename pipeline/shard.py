@@ -20,7 +20,7 @@ import numpy as np
 from platemint.pipeline import storage, write
 from platemint.pipeline.balance.quotas import Demand, had
 from platemint.pipeline.balance.shares import read_target
-from platemint.pipeline.balance.swaps import PATIENCE, SwapRules, Swapper
+from platemint.pipeline.balance.swaps import PATIENCE, Swapper, SwapRules
 from platemint.pipeline.draw import Targets, quotas
 from platemint.pipeline.plate import Plate, PlatemintError, same_reading
 from platemint.pipeline.recipe import GenerateRecipe, recipe_hash
@@ -192,7 +192,7 @@ def why_missing(missing: dict[str, str], dropped: list[dict]) -> dict[str, dict[
 def _real_row(stages: Stages, number: int, group: int, photo: int) -> dict:
     """The row of a corpus's own plate."""
     plate = stages.sources.get(group, photo)
-    return write.real_row(replace(plate, index=number), stages.sources.photos[group][photo].path, stages.recipe)
+    return write.real_row(replace(plate, index=number), stages.sources.photos[group][photo].label, stages.recipe)
 
 
 @dataclass(frozen=True)
