@@ -565,7 +565,10 @@ def test_a_run_stops_before_any_network_where_too_much_is_set_aside(tmp_path):
 def test_two_formats_that_fit_are_named_and_one_can_be_chosen(tmp_path):
     openalpr(tmp_path)
     webdataset(tmp_path)
-    with pytest.raises(PlatemintError, match=r"webdataset \(files: 1, .*\), openalpr \(annotation files: 21\)"):
+    with pytest.raises(
+        PlatemintError,
+        match=r"\(webdataset, openalpr\): webdataset by 1 file such as .*, openalpr by 21 annotation files",
+    ):
         read_corpus(tmp_path)
     assert read_corpus(tmp_path, format="webdataset").labels[0].member
     assert read_corpus(tmp_path, format="openalpr").labels[0].corners

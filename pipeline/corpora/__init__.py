@@ -80,10 +80,14 @@ def _read(path: Path, wanted: str, unreadable: Collection[str], classes: Collect
 
 def _refuse_several(path: Path, dataset: Dataset | None, fits: dict[str, list[Path]]) -> None:
     """Raises PlatemintError where a folder is of several formats."""
-    shown = [f"{name} ({containers.evidence(files)})" for name, files in fits.items()]
-    shown += [f"{dataset.format} ({dataset.evidence})"] if dataset else []
-    if len(shown) > 1:
-        raise PlatemintError(f"{path}: looks like several formats ({', '.join(shown)}); say which with --format")
+    found = {name: containers.evidence(files) for name, files in fits.items()}
+    found |= {dataset.format: dataset.evidence} if dataset else {}
+    if len(found) > 1:
+        shown = ", ".join(f"{name} by {evidence}" for name, evidence in found.items())
+        raise PlatemintError(
+            f"{path}: looks like several formats ({', '.join(found)}): {shown}; say which with --format, or give the "
+            "folder of one dataset"
+        )
 
 
 def _table_in(path: Path, wanted: str) -> Path | None:
@@ -123,7 +127,7 @@ def _labels_of(dataset: Dataset, unreadable: Collection[str]) -> Corpus:
     if dataset.format == LAST:
         return replace(filenames.read(dataset.root, unreadable), format=LAST, evidence=dataset.evidence)
     corpus = Corpus(dataset.root, unreadable, lost=[*filter(None, dataset.lost)], format=dataset.format)
-    corpus.evidence = dataset.evidence + (f", such as {min(dataset.notes)}" if dataset.notes else "")
+    corpus.evidence = dataset.evidence + (f" such as {min(dataset.notes)}" if dataset.notes else "")
     in_lists = Counter(item["path"] for item in dataset.set_aside if item["path"] in dataset.lists)
     for path, lines in in_lists.items():
         corpus.put_aside(path, "", f"{lines:,} lines name no picture of the dataset")

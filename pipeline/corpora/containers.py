@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from platemint.pipeline.corpora import lmdb, parquet, webdataset
-from platemint.pipeline.corpora.labels import Corpus, Label
+from platemint.pipeline.corpora.labels import Corpus, Label, counted
 from platemint.pipeline.storage import read_file
 
 CONTAINERS = {"parquet": parquet, "lmdb": lmdb, "webdataset": webdataset}
@@ -32,7 +32,7 @@ def find(path: Path) -> dict[str, list[Path]]:
 
 def evidence(files: list[Path]) -> str:
     """What a format was known by."""
-    return f"files: {len(files):,}, such as {files[0].name}"
+    return f"{counted(len(files), 'file')} such as {files[0].name}"
 
 
 def read(format: str, files: list[Path], path: Path, unreadable: Collection[str]) -> Corpus:

@@ -121,6 +121,11 @@ class Corpus:
         self.set_aside.append(unused(name, row, reason))
 
 
+def counted(number: int, noun: str) -> str:
+    """As in "1 file" and "2,000 files"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def unused(name: str, row: str, reason: str) -> dict[str, str]:
     """Why a picture is not used, in characters that any file can hold: names come in every encoding."""
     fields = {"path": name, "row": row, "reason": reason}

@@ -195,8 +195,8 @@ def _refuse_aside(what: str, items: list[dict[str, str]], total: int, most: floa
     if len(items) > most * total:
         raise PlatemintError(
             f"{what}: {len(items)} of {total} ({_share(len(items), total)}) cannot be used, more than "
-            f"{_share(most, 1)} (max_set_aside); the first: {_place(items[0])}: {items[0]['reason']}; mend them or take them out of the "
-            "corpus"
+            f"{_share(most, 1)} (max_set_aside); the first: {_place(items[0])}: {items[0]['reason']}; mend them or "
+            "take them out of the corpus"
         )
 
 

@@ -177,10 +177,10 @@ def _recognised(folder: Folder, format: str, sure: bool, bare: bool) -> tuple[st
             told += f"; there are files of {', '.join(held)}, which are read and never rewritten"
         raise Unrecognised(f"{folder.root}: no annotations found; looked for the formats {', '.join(wanted)}{told}")
     if len(fits) > 1:
-        shown = ", ".join(f"{name} ({Dataset(folder, name, notes).evidence})" for name, notes in fits.items())
+        shown = ", ".join(f"{name} by {Dataset(folder, name, notes).evidence}" for name, notes in fits.items())
         raise PlatemintError(
-            f"{folder.root}: looks like several formats ({shown}); say which with format=, or give the folder of one "
-            "dataset"
+            f"{folder.root}: looks like several formats ({', '.join(fits)}): {shown}; say which with format=, or give "
+            "the folder of one dataset"
         )
     return fits.popitem()
 

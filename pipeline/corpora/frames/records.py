@@ -18,6 +18,7 @@ from urllib.parse import unquote
 from platemint.pipeline.corpora.labels import (
     PICTURES,
     Corners,
+    counted,
     decoded,
     is_picture,
     read_text,
@@ -110,7 +111,7 @@ class Dataset:
     @property
     def evidence(self) -> str:
         """What the format was known by. It names no file: files of one picture may be called as its plate."""
-        return f"annotation files: {len(self.notes):,}" if self.notes else "names of pictures"
+        return counted(len(self.notes), "annotation file") if self.notes else "names of pictures"
 
     def sharing(self, picture: str) -> list[str]:
         """The pictures that an annotation file of a picture is about: also others that differ in their suffix."""
