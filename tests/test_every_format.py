@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from stand_ins import Agrees, Lucky, edit, recipe
 
-from platemint.pipeline import run
+from platemint.pipeline import run, storage
 from platemint.pipeline.anonymize import anonymizer
 from platemint.pipeline.anonymize.compare import verify_against
 from platemint.pipeline.balance.forbidden import forbidden_texts
@@ -35,6 +35,7 @@ from platemint.pipeline.sample import open_sources
 from platemint.pipeline.shard import Stages
 from platemint.pipeline.storage import sha256
 from platemint.pipeline.train.crops import learnable_crops
+from platemint.pipeline.verify import verify
 
 COUNT = 21  # one more than training needs
 FEW = 3  # for what rewrites, which takes longer
@@ -526,6 +527,18 @@ def test_the_plates_of_a_frame_are_sources_of_their_own_and_it_is_decoded_once(t
     assert {p.source for photos in sources.photos for p in photos} == {source for _, source in read}
     assert sources.texts == {text for text, _ in plates()[:4]}
     assert [(item["path"], item["row"]) for item in sources.set_aside] == [("1.png", "4")]
+
+
+def test_a_run_with_real_plates_cut_out_of_frames_is_verified(tmp_path):
+    openalpr(tmp_path / "in")
+    put(tmp_path / "in" / "000.txt", f"000.png\t{X}\t{Y}\t{W}\t{H}\t粤OA9112\n")  # no new Chinese plate gets an O
+    made = recipe(tmp_path / "out", 4, source={"path": str(tmp_path / "in")}, write={"real": True})
+    assert run.generate(made, stages=FromCorpus(made)).real == COUNT
+    real = pq.read_table(tmp_path / "out" / "data" / "train-real-00000-of-00001.parquet").to_pylist()
+    assert all(storage.decode(row["image"]["bytes"]).shape[0] < FRAME[1] / 2 for row in real), "no whole frame"
+    cut = {source: image for image, source in map(read_plate, read_corpus(tmp_path / "in").labels)}
+    assert all(np.array_equal(storage.decode(row["image"]["bytes"]), cut[row["source"]]) for row in real)
+    assert verify(tmp_path / "out").faults == []
 
 
 def test_texts_of_frames_that_are_set_aside_are_never_drawn(tmp_path):
