@@ -114,7 +114,7 @@ ACCEPT_VERSIONS = click.option(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 def main() -> None:
-    """Mint balanced, labelled license-plate images from plates you have, or from plates rendered for you."""
+    """Make balanced, labelled license-plate images from plates you have, or from plates rendered for you."""
 
 
 @main.command(name="generate")
@@ -239,11 +239,11 @@ def anonymize(
         anonymizer = Anonymizer(resolved, progress=sys.stderr)
     with _unquoted():
         audit = anonymize(resolved, sys.stderr, anonymizer)
-    told = {name: value for name, value in audit.items() if name != "given_up"}  # may be long: the file has it
-    click.echo(json.dumps(told, ensure_ascii=False, indent=1))
+    shown = {name: value for name, value in audit.items() if name != "given_up"}  # may be long: the file has it
+    click.echo(json.dumps(shown, ensure_ascii=False, indent=1))
     left = [*_left_to_do(audit, NAMED_BY.get(anonymizer.dataset.format, ""))]
-    for told in left:
-        click.echo(f"{told}: see {resolved.folder / 'audit.json'}", err=True)
+    for shown in left:
+        click.echo(f"{shown}: see {resolved.folder / 'audit.json'}", err=True)
     if not may_leave(audit):
         found = audit["source_texts"]["found"], audit["source_characters"]["in_view"], audit["pixels"]["outside"]
         click.echo(
@@ -298,8 +298,8 @@ def _mint(stages, dry_run: bool, accept_versions: bool) -> None:
         for position, counts in result.shortfall.items():
             for character, n in counts.items():
                 why = result.reasons.get(position, {}).get(character, {})
-                told = ", ".join(f"{reason} {times}" for reason, times in why.items())
-                click.echo(f"  {position}: {character}:{n}" + (f" ({told})" if told else ""), err=True)
+                shown = ", ".join(f"{reason} {times}" for reason, times in why.items())
+                click.echo(f"  {position}: {character}:{n}" + (f" ({shown})" if shown else ""), err=True)
     sys.exit(result.exit_code)
 
 
@@ -438,7 +438,7 @@ def evaluate() -> None:
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of pairs.")
 @click.option("--out", metavar="DIR", type=Path, help="Folder for all figures and sheets of the worst edits.")
 def edits(checkpoint, reader, source, split, count, seed, out) -> None:
-    """Judge edits of rendered pairs and of real plates.
+    """Measure edits of rendered pairs and of real plates.
 
     Pairs are rendered from layouts and fonts outside of training, and compared with the true target. Real plates are
     read before and after. Every figure stands beside that of a copy of the source.
@@ -461,10 +461,10 @@ def edits(checkpoint, reader, source, split, count, seed, out) -> None:
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of it all.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def leak(source, checkpoint, reader, split, count, steps, seed, as_json) -> None:
-    """Try to tell the source's text from edited plates.
+    """Try to guess the source's text from edited plates.
 
     A reader is trained to, on edits that anonymize would let out and their true texts, and tested on other plates; the
-    same on blurred and on untouched ones. Chance is what a constant guess or another plate's prediction tells.
+    same on blurred and on untouched ones. Chance is what a constant guess or another plate's prediction gets right.
     """
     import json
 

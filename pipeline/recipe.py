@@ -66,7 +66,10 @@ class Source(Strict):
     layout: str = Field("", description="Layout the corpus's plates share; empty: patterns are read off labels.")
     grammar: str = Field("", description="What new texts follow: faker:LOCALE, a layout, or another corpus's labels.")
     tries: int = Field(
-        0, ge=0, le=1000, description="Texts tried first on each photograph of a small group: who takes none is no use."
+        0,
+        ge=0,
+        le=1000,
+        description="Texts tried first on each photograph of a small group: one that takes none is not used.",
     )
     layouts: Names = Field((), description="Layouts to render; empty takes all: variety is what rendering is for.")
     split: str = Field("", description="Use only this split of the corpus; empty uses all, each kept apart.")
@@ -194,7 +197,7 @@ class Dataset(Strict):
 
 
 class Detect(Strict):
-    path: str = Field("", description="ONNX file of a plate detector that looks at the result; empty: nobody looks.")
+    path: str = Field("", description="ONNX file of a plate detector that looks at the result; empty: none.")
     min_score: Share = Field(0.25, description="Least score of a plate found; most exports keep none below 0.25.")
     finds: Literal["list", "redact", "replace"] = Field(
         "list", description="What becomes of plates found outside annotations; replace reads them first."
