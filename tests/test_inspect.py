@@ -251,7 +251,7 @@ def brute_force(texts, splits):
     return len(same), len(pairs), {k: dict(Counter(splits[i] for i in found)) for k, found in flagged.items()}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     plates=st.lists(
         st.tuples(st.text("AO0Q1I-京", min_size=1, max_size=4), st.sampled_from(["train", "val", "test"])), max_size=25
