@@ -14,7 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import click
+try:
+    import click
+
+    import platemint  # noqa: F401
+except ModuleNotFoundError as missing:
+    raise SystemExit(
+        f"{missing.name} is not installed: run `{sys.executable} -m pip install -c constraints.txt -e .` in the folder of "
+        "run_pipeline.py, once"
+    ) from None
 
 EXAMPLES = {
     "generate": "generate quickstart --count 200",
@@ -47,7 +55,7 @@ class Verb(click.Command):
         super().__init__(epilog=_examples([example or EXAMPLES[fields["name"]]]), **fields)
 
     def invoke(self, context: click.Context):
-        with _faults():
+        with _installed(), _faults():
             return super().invoke(context)
 
 
@@ -74,13 +82,30 @@ def _faults():
 
 
 @contextmanager
+def _installed():
+    """A library that is missing, or cannot be loaded, is one message with the remedy."""
+    try:
+        yield
+    except ModuleNotFoundError as fault:
+        remedy = f"install platemint again, it needs more than it did: `{sys.executable} -m pip install -e .`"
+        raise click.ClickException(f"{fault}: {remedy}") from None
+    except ImportError as fault:
+        if fault.name != "cv2" and "libGL" not in str(fault):
+            raise
+        remedy = "`pip uninstall opencv-python`, then `pip install --force-reinstall --no-deps opencv-python-headless`"
+        raise click.ClickException(
+            f"{fault}: this system has not what opencv-python needs for windows; platemint opens none: {remedy}"
+        ) from None
+
+
+@contextmanager
 def _unquoted():
     """Errors that no user's fault explains, without their messages: these may quote plates, or name pictures."""
     from platemint.pipeline.plate import PlatemintError
 
     try:
         yield
-    except (PlatemintError, BrokenPipeError):
+    except (PlatemintError, BrokenPipeError, ImportError):
         raise
     except Exception as fault:
         place = traceback.extract_tb(fault.__traceback__)[-1]

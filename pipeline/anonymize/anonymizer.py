@@ -14,13 +14,13 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from difflib import SequenceMatcher
 from functools import partial
 from pathlib import Path
 from typing import TextIO
 
 import cv2
 import numpy as np
+from rapidfuzz.distance import Indel
 
 from platemint.pipeline import lock, storage
 from platemint.pipeline.alignment import Standing, spread
@@ -32,7 +32,7 @@ from platemint.pipeline.anonymize.pseudonyms import ATTEMPTS, Drawn, Forbidden, 
 from platemint.pipeline.anonymize.read_texts import Unknown, completed, is_wanted
 from platemint.pipeline.anonymize.residue import in_view
 from platemint.pipeline.anonymize.search import Scan, scan
-from platemint.pipeline.corpora.frames import BARE, Dataset, Frame, Annotation, open_dataset, rewrite
+from platemint.pipeline.corpora.frames import BARE, Annotation, Dataset, Frame, open_dataset, rewrite
 from platemint.pipeline.corpora.frames.checks import WITHHELD
 from platemint.pipeline.corpora.rectify import Box, View, overlapping, views_of
 from platemint.pipeline.edit import Editor
@@ -322,7 +322,7 @@ def _erased(plate: Plate) -> bool:
 
 def _resembles(reading: str, text: str) -> bool:
     """Whether a reading is most of a text: of a plate that is hard to read, not of something else."""
-    return SequenceMatcher(None, canonical(reading), canonical(text), autojunk=False).ratio() >= HALF_READ
+    return Indel.normalized_similarity(canonical(reading), canonical(text)) >= HALF_READ
 
 
 def _looked_for(item: Replacement) -> Counter:
