@@ -85,9 +85,7 @@ def test_permuted_characters_go_with_their_cells():
     where = Standing(places, places, np.zeros(4, bool), np.zeros((48, 160), np.float32))
     made = permuted([(image, text, "s")] * 2, [where, None], 0, 40)
     seen = Counter(sample.text for sample in made)
-    assert set(seen) == {"AB23", "BA23", "AB32", "BA32"}.__class__(
-        lpr.canonical(t) for t in ("AB12", "BA12", "AB21", "BA21")
-    )
+    assert set(seen) == {"AB23", "BA23", "AB32", "BA32"}
     for sample in made:
         colours = [int(sample.image[16, x, 0]) for x in (16, 48, 80, 112)]
         assert colours == [50 * (1 + text.index(c)) for c in sample.text]
