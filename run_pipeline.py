@@ -502,5 +502,60 @@ def leak(source, checkpoint, reader, split, count, steps, seed, as_json) -> None
     click.echo(json.dumps(report, indent=1) if as_json else as_text(report))
 
 
+@evaluate.command(name="lpr", example="evaluate lpr --train outputs/mine --test photos/labels.csv --fractions 0.1,1")
+@click.option(
+    "--train", metavar="DIR", multiple=True, type=FOLDER, help="Runs made of the real plates; may be repeated."
+)
+@click.option(
+    "--test", metavar="CORPUS", required=True, type=click.Path(exists=True, path_type=Path), help="Real plates."
+)
+@click.option(
+    "--split", metavar="NAME", default="", help="Split to test on.  [default: val and test; else drawn by text]"
+)
+@click.option("--fractions", metavar="F,F", default="1", show_default=True, help="Parts of the other real plates.")
+@click.option(
+    "--count", type=click.IntRange(1), metavar="N", default=2000, show_default=True, help="Rendered, permuted."
+)
+@click.option("--steps", type=click.IntRange(1), metavar="N", default=1500, show_default=True, help="Of each training.")
+@click.option(
+    "--seeds", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="Trainings of each kind."
+)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of draws.")
+@click.option("--against-own", is_flag=True, help="Also edits that are given the real plates' texts.")
+@click.option("--out", metavar="DIR", type=Path, help="Folder for lpr.json and lpr.png.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def lpr(train, test, split, fractions, count, steps, seeds, seed, against_own, out, as_json) -> None:
+    """Train a small recogniser on real plates, on edits of them and on both, and test it on others.
+
+    Beside them plain augmentation, permuted characters and rendered plates, all with equal steps. Made plates whose text
+    or source is tested are left out.
+    """
+    import json
+
+    from platemint.pipeline.evaluate.lpr import Lpr, as_text, evaluate, plot
+    from platemint.pipeline.recipe import Edit
+    from platemint.pipeline.storage import write
+
+    report = evaluate(
+        Lpr(Edit(), train, test, split, seed), _parts(fractions), steps, seeds, count, against_own, sys.stderr
+    )
+    if out:
+        write(out / "lpr.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+        plot(report, out / "lpr.png")
+    click.echo(json.dumps(report, indent=1, ensure_ascii=False) if as_json else as_text(report))
+
+
+def _parts(fractions: str) -> list[float]:
+    try:
+        parts = [float(part) for part in fractions.split(",")]
+    except ValueError:
+        parts = []
+    if not parts or not all(0 < part <= 1 for part in parts):
+        raise click.BadParameter(
+            f"{fractions}: must be parts above 0 and up to 1, as in 0.05,0.2,1", param_hint="--fractions"
+        )
+    return parts
+
+
 if __name__ == "__main__":
     main()
