@@ -23,7 +23,7 @@ from torch import Tensor
 from platemint.models.reader import Reader, align, ctc
 from platemint.models.spg import encode_texts
 from platemint.pipeline.anonymize.anonymizer import Anonymizer, Replacement
-from platemint.pipeline.corpora.frames import Dataset, Frame, Annotation
+from platemint.pipeline.corpora.frames import Annotation, Dataset, Frame
 from platemint.pipeline.corpora.frames.records import Folder
 from platemint.pipeline.draw import draw_targets
 from platemint.pipeline.evaluate.edits import kinds_of
