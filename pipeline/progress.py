@@ -57,8 +57,9 @@ class Count(Progress):
 
     def line(self) -> str:
         """Things done, and the time left at this rate."""
-        rate = self.accepted / max(time.monotonic() - self.start, 1e-6)
-        left = f", {_clock((self.total - self.accepted) / rate)} left" if 0 < self.accepted < self.total else ""
+        new = self.accepted - self.before
+        rate = new / max(time.monotonic() - self.start, 1e-6)
+        left = f", {_clock((self.total - self.accepted) / rate)} left" if 0 < new and self.accepted < self.total else ""
         return f"{self.accepted:,} of {self.total:,} {self.things}{left}"
 
     def close(self) -> None:
