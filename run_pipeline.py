@@ -220,6 +220,7 @@ def rebalance(corpus, out, count, until, split, merge, forbid, recipe, sets, see
 @click.option("--list", "list_file", metavar="FILE", help="List the plates given up, for you alone: it names them.")
 @click.option("--recipe", metavar="FILE", help="Recipe to start from.")
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Set a field of the recipe.")
+@ACCEPT_VERSIONS
 def anonymize(
     corpus,
     out,
@@ -234,8 +235,9 @@ def anonymize(
     list_file,
     recipe,
     sets,
+    accept_versions,
 ) -> None:
-    """Write a dataset anew with other plates.
+    """Write a dataset anew with other plates, or go on with a run that was interrupted.
 
     CORPUS is the folder of a dataset of frames or crops in one of many formats; the output is of the same format, with
     new texts wherever the old ones stood. A plate whose old text may still be read is redacted, or its picture withheld;
@@ -251,7 +253,9 @@ def anonymize(
     """
     import json
 
-    from platemint.pipeline.anonymize.anonymizer import Anonymizer, anonymize, may_leave
+    from platemint.pipeline.anonymize.audit import may_leave
+    from platemint.pipeline.anonymize.plan import Plan
+    from platemint.pipeline.anonymize.run import anonymize
     from platemint.pipeline.corpora.frames import NAMED_BY
 
     given = {"source.path": corpus, "source.format": form, "out": out, "key_file": key_file, "on_doubt": on_doubt}
@@ -261,12 +265,11 @@ def anonymize(
     given |= {"track_consistent": True} if track_consistent else {}
     resolved = _load(recipe, sets, given, "anonymize")
     with _unquoted():
-        anonymizer = Anonymizer(resolved, progress=sys.stderr)
-    with _unquoted():
-        audit = anonymize(resolved, sys.stderr, anonymizer)
+        plan = Plan(resolved, progress=sys.stderr)
+        audit = anonymize(resolved, sys.stderr, plan, accept_versions)
     shown = {name: value for name, value in audit.items() if name != "given_up"}  # may be long: the file has it
     click.echo(json.dumps(shown, ensure_ascii=False, indent=1))
-    left = [*_left_to_do(audit, NAMED_BY.get(anonymizer.dataset.format, ""))]
+    left = [*_left_to_do(audit, NAMED_BY.get(plan.dataset.format, ""))]
     for shown in left:
         click.echo(f"{shown}: see {resolved.folder / 'audit.json'}", err=True)
     if not may_leave(audit):

@@ -230,6 +230,7 @@ class AnonymizeRecipe(Strict):
     draw: Words = Words()
     edit: Edit = Edit()
     filter: Limits = Limits()
+    engine: Engine = Engine()
 
     @model_validator(mode="after")
     def _one_identity(self) -> AnonymizeRecipe:

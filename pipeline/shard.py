@@ -20,7 +20,7 @@ import numpy as np
 from platemint.pipeline import storage, write
 from platemint.pipeline.balance.quotas import Demand, had
 from platemint.pipeline.balance.shares import read_target
-from platemint.pipeline.balance.swaps import PATIENCE, SwapRules, Swapper
+from platemint.pipeline.balance.swaps import PATIENCE, Swapper, SwapRules
 from platemint.pipeline.draw import Targets, quotas
 from platemint.pipeline.plate import Plate, PlatemintError, same_reading
 from platemint.pipeline.recipe import GenerateRecipe, recipe_hash

@@ -18,13 +18,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from platemint.pipeline.anonymize.anonymizer import AUDIT, UNFINISHED, PAGE
 from platemint.pipeline.anonymize.file_parts import UNKNOWN, metadata_of
 from platemint.pipeline.anonymize.not_replaced import ASIDE, PICTURE
 from platemint.pipeline.anonymize.picture import Picture, differing, open_picture, shown
+from platemint.pipeline.anonymize.plan import AUDIT, PAGE
 from platemint.pipeline.anonymize.residue import UNTOUCHED, untouched
 from platemint.pipeline.anonymize.search import Hit, Scan, scan
-from platemint.pipeline.corpora.frames import BARE, LAST, Dataset, Frame, Annotation, open_dataset
+from platemint.pipeline.anonymize.unfinished import UNFINISHED
+from platemint.pipeline.corpora.frames import BARE, LAST, Annotation, Dataset, Frame, open_dataset
 from platemint.pipeline.corpora.frames.checks import SAME_PLATE
 from platemint.pipeline.corpora.frames.pictures import numbered
 from platemint.pipeline.corpora.frames.records import Corners, box, iou

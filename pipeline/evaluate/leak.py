@@ -22,9 +22,9 @@ from torch import Tensor
 
 from platemint.models.reader import Reader, align, ctc
 from platemint.models.spg import encode_texts
-from platemint.pipeline.anonymize.anonymizer import Anonymizer, Replacement
-from platemint.pipeline.corpora.frames import Dataset, Frame, Annotation
-from platemint.pipeline.corpora.frames.records import Folder
+from platemint.pipeline.anonymize.anonymizer import Anonymizer
+from platemint.pipeline.anonymize.replacement import Replacement
+from platemint.pipeline.corpora.frames import Annotation, Frame
 from platemint.pipeline.draw import draw_targets
 from platemint.pipeline.evaluate.edits import kinds_of
 from platemint.pipeline.networks import autocast, batched, choose_device, load_network, network_input, resize
@@ -74,15 +74,7 @@ class Leak:
         sources, reserved = self.stages.sources, self.stages.recipe.draw.reserved
         self.targets = draw_targets(sources.groups, count, seed, Readings(sources.texts), reserved)
         self.probe = load_network(options.reader, "reader", options)
-        self.anonymizer = self._anonymizer(options)
-
-    def _anonymizer(self, options: Edit) -> Anonymizer:
-        """The checks and networks of anonymize; texts are those drawn here, one an edit, so that a seed fixes them."""
-        texts = {str(n): str(text) for n, text in enumerate(self.targets.text)}
-        folder = self.source if self.source.is_dir() else self.source.parent
-        anonymizer = Anonymizer(AnonymizeRecipe(edit=options), Dataset(Folder(folder), "", {}))
-        anonymizer.pseudonym = lambda text, path, attempt: texts[path] if attempt == 0 else ""
-        return anonymizer
+        self.anonymizer = Anonymizer(AnonymizeRecipe(edit=options))
 
     def specimens(self, progress: TextIO | None = None) -> list[Specimen]:
         """The accepted edits."""
@@ -93,7 +85,7 @@ class Leak:
         for numbers in batched(range(self.count), self.stages.recipe.edit.batch):
             tried = [self._case(number) for number in numbers]
             items = [item for _, some in tried for item in some]
-            self.anonymizer.settle(items)
+            self.anonymizer.settle(items, {})
             names = [f"{country[plate.source]} {self._pattern(n)}" for n, (plate, _) in zip(numbers, tried)]
             for name, (_, some) in zip(names, tried):
                 found += [_specimen(item, name, size) for item in some if item.outcome == "replaced"]
@@ -105,7 +97,8 @@ class Leak:
         """A target's plate, and the case that anonymize makes of it."""
         sources, group = self.stages.sources, int(self.targets.group[number])
         plate = sources.get(group, sources.turn(group, int(self.targets.group_index[number]), 0))
-        return plate, self.anonymizer.items(Frame(str(number), (Annotation(plate.text),), plate.split), plate.image)
+        frame, new = Frame(str(number), (Annotation(plate.text),), plate.split), str(self.targets.text[number])
+        return plate, self.anonymizer.items(frame, plate.image, {plate.text: (new,)})
 
     def _pattern(self, number: int) -> str:
         return self.stages.sources.groups[int(self.targets.group[number])].name.rpartition("/")[2]

@@ -44,12 +44,12 @@ from platemint.pipeline.corpora.frames import (
 from platemint.pipeline.corpora.frames.classes import of_plates
 from platemint.pipeline.corpora.frames.records import (
     PLATE,
+    Annotation,
     Dataset,
     Folder,
     Frame,
     Record,
     Refused,
-    Annotation,
     split_named,
 )
 from platemint.pipeline.corpora.frames.rewording import Rewording
