@@ -32,8 +32,9 @@ from platemint.pipeline.anonymize.pseudonyms import ATTEMPTS, Drawn, Forbidden, 
 from platemint.pipeline.anonymize.read_texts import Unknown, completed, is_wanted
 from platemint.pipeline.anonymize.residue import in_view
 from platemint.pipeline.anonymize.search import Scan, scan
-from platemint.pipeline.corpora.frames import BARE, Dataset, Frame, Annotation, open_dataset, rewrite
+from platemint.pipeline.corpora.frames import BARE, Annotation, Dataset, Frame, open_dataset, rewrite
 from platemint.pipeline.corpora.frames.checks import WITHHELD
+from platemint.pipeline.corpora.frames.records import Refused
 from platemint.pipeline.corpora.rectify import Box, View, overlapping, views_of
 from platemint.pipeline.edit import Editor
 from platemint.pipeline.filter import Filter
@@ -527,6 +528,8 @@ def _rewritten(dataset: Dataset, new_text: Callable[[Frame, str], str]) -> dict[
     """As `rewrite`, with faults that quote neither plates nor names of pictures, which may be plates."""
     try:
         return rewrite(dataset, new_text)
+    except Refused:  # of the format, which quotes none
+        raise
     except PlatemintError:
         raise PlatemintError(
             f"{dataset.root}: with other plates, two files would get one name, or a name or file could not hold a new "
