@@ -24,6 +24,7 @@ from platemint.pipeline.anonymize.pseudonyms import ATTEMPTS, Drawn, Forbidden, 
 from platemint.pipeline.anonymize.read_texts import completed, is_wanted
 from platemint.pipeline.anonymize.replacement import writable
 from platemint.pipeline.corpora.frames import BARE, Dataset, Frame, open_dataset, rewrite
+from platemint.pipeline.corpora.frames.records import Refused
 from platemint.pipeline.networks import batched
 from platemint.pipeline.plate import PlatemintError, Readings, characters
 from platemint.pipeline.recipe import NOT_IN_HASH, AnonymizeRecipe, GenerateRecipe
@@ -187,6 +188,8 @@ def rewritten(dataset: Dataset, new_text: Callable[[Frame, str], str]) -> dict[s
     """As `rewrite`, with faults that quote neither plates nor names of pictures, which may be plates."""
     try:
         return rewrite(dataset, new_text)
+    except Refused:  # of the format, which quotes none
+        raise
     except PlatemintError:
         raise PlatemintError(
             f"{dataset.root}: with other plates, two files would get one name, or a name or file could not hold a new "
