@@ -37,6 +37,7 @@ CORNERS = tuple(f"{axis}{i}" for i in range(1, 5) for axis in "xy")
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 _LEAST = 4  # characters of a name that is a text
 _NAMES = ("filename", "path")
+_ROOT = re.compile(r"<annotation[\s>]")
 _FILENAME = re.compile(r"<filename>([^<]*)</filename>")
 _DECLARATION = re.compile(r"\s*<\?xml.*?\?>\s*")
 _NAME = re.compile(r"<object>\s*<name>\s*([^<]*?)\s*</name>")
@@ -53,7 +54,7 @@ _DOCTYPE = re.compile(r"<!(DOCTYPE|ENTITY)", re.IGNORECASE)
 
 
 def find(folder: Folder) -> dict[str, str]:
-    return folder.paired(".xml", lambda text: "<annotation" in text, _named)
+    return folder.paired(".xml", lambda text: bool(_ROOT.search(text)), _named)
 
 
 def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]:

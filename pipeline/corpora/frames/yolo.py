@@ -71,9 +71,9 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
     return text if picture else _swapped(note, text, new)
 
 
-def notes(folder: Folder) -> dict[str, str]:
-    """The label files, whatever their classes are, and the settings."""
-    found = folder.paired(".txt", _fits)
+def notes(folder: Folder, empty: bool = False) -> dict[str, str]:
+    """The label files, whatever their classes are, and the settings. empty: also where all files are empty."""
+    found = folder.paired(".txt", lambda text: _fits(text) or (empty and not text.strip()))
     return found and found | {path: "" for path in folder.files if basename(path) in SETTINGS}
 
 
