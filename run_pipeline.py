@@ -60,6 +60,8 @@ class Verb(click.Command):
 
 
 class Verbs(click.Group):
+    """A group whose commands are verbs."""
+
     command_class = Verb
 
 

@@ -84,7 +84,10 @@ def _rows(longest: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     most = max(map(len, rows))
     none = torch.eye(longest), torch.eye(longest), torch.zeros(longest - 1, dtype=torch.bool), torch.tensor(-1)
     full = [some + [none] * (most - len(some)) for some in rows]
-    return tuple(torch.stack([torch.stack([row[k] for row in some]) for some in full]) for k in range(4))
+    centres, axes, gaps, second = (
+        torch.stack([torch.stack([row[k] for row in some]) for some in full]) for k in range(4)
+    )
+    return centres, axes, gaps, second
 
 
 def _kinds(n: int) -> list[tuple[tuple[int, ...], int]]:

@@ -62,6 +62,7 @@ class Norm(nn.LayerNorm):
 
 
 def conv(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:
+    """A convolution that keeps height and width, size being odd."""
     return nn.Conv2d(inputs, outputs, size, padding=size // 2)
 
 

@@ -93,4 +93,5 @@ def _continued(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def pitch(places: np.ndarray) -> float:
+    """Median distance of neighbours, in the unit of places, (n,); 1/8 where there is one alone."""
     return float(np.median(np.diff(places))) if len(places) > 1 else 1 / 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable
-from typing import TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -16,7 +16,7 @@ class _Line(tqdm):
     monitor_interval = 0  # no thread that watches: callers say when something is done
 
     @staticmethod
-    def status_printer(file: TextIO) -> Callable[[str], None]:
+    def status_printer(file: Any) -> Callable[[str], None]:
         """What writes the line: over the last one on a terminal, below it in a pipe."""
         return tqdm.status_printer(file) if file.isatty() else lambda line: print(line, file=file, flush=True)
 

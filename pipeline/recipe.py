@@ -304,7 +304,7 @@ class TrainRecipe(Strict):
 
 
 Recipe = Union[GenerateRecipe, TrainRecipe, AnonymizeRecipe]
-TASKS: dict[str, type[Strict]] = {"generate": GenerateRecipe, "train": TrainRecipe, "anonymize": AnonymizeRecipe}
+TASKS: dict[str, type[Recipe]] = {"generate": GenerateRecipe, "train": TrainRecipe, "anonymize": AnonymizeRecipe}
 
 
 def load_recipe(
@@ -344,7 +344,7 @@ def recipe_hash(recipe: Recipe) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """ " (did you mean X?)" for the most similar of the names, "" when none is close."""
+    """The words " (did you mean X?)" for the most similar of the names, "" when none is close."""
     close = difflib.get_close_matches(name, names, n=1)
     return f" (did you mean {close[0]}?)" if close else ""
 
@@ -445,5 +445,5 @@ def _explain(model: type[Strict], fault: Mapping[str, Any]) -> str:
 
 def _fields(model: type[Strict], sections: Iterable[str]) -> dict[str, Any]:
     for name in sections:
-        model = model.model_fields[name].annotation
+        model = model.model_fields[name].annotation  # type: ignore[assignment]
     return model.model_fields

@@ -5,7 +5,7 @@ import math
 import os
 from collections import Counter
 from functools import cache
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import cv2
@@ -86,7 +86,7 @@ def test_plates_that_look_like_missing_values_are_counted(tmp_path):
 def test_the_table_shows_what_is_uneven(tmp_path):
     report = inspect(corpus(tmp_path, ["京A1,train"] * 8 + ["沪B1,val"] * 4 + ["沪C1,val"]))
     lines = table(report).splitlines()
-    heading, letters = next((a, b) for a, b in zip(lines, lines[1:]) if a.startswith("letters"))
+    heading, letters = next((a, b) for a, b in pairwise(lines) if a.startswith("letters"))
     assert "8.00" in letters
     bars = dict(zip(heading[heading.index("A") :], letters[heading.index("A") :]))
     assert bars["A"] == "█" and bars["B"] == "▄" and bars["C"] == "▁" and bars["D"] == "·"

@@ -107,7 +107,7 @@ def train(arm: Arm, config: RecogniserConfig, steps: int, seed: int, tick: Calla
 def batches(
     arm: Arm, config: RecogniserConfig, steps: int, rng: np.random.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """float (BATCH, 3, H, W) in 0..1 and codes, each of the arm's parts giving an equal share of every batch."""
+    """Float (BATCH, 3, H, W) in 0..1 and codes, each of the arm's parts giving an equal share of every batch."""
     share = BATCH // len(arm.parts)
     for _ in range(steps):
         some = [part[i] for part in arm.parts for i in rng.integers(len(part), size=share)]

@@ -14,6 +14,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 from matplotlib import style
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
@@ -78,7 +79,7 @@ def columns(characters: str) -> dict[str, float]:
 
 def colour(multiple: float) -> tuple[int, int, int]:
     """Of a count that is `multiple` (> 0) times the wanted one: red, green, blue, 0..255."""
-    red, green, blue, _ = SCALE.to_rgba([multiple], bytes=True)[0].tolist()
+    red, green, blue, _ = SCALE.to_rgba(np.array([multiple]), bytes=True)[0].tolist()
     return red, green, blue
 
 
@@ -105,7 +106,7 @@ def _panel(axes: Axes, title: str, report: dict, characters: str) -> None:
         _write(axes, character, (x + 0.5, -0.3), NORMAL, align="center")
     for x, name in zip(_figure_edges(axes), FIGURES):
         _write(axes, {"gini": "Gini", "kl": "KL, bits"}.get(name, name), (x, -0.3), SMALL, FAINT, "right")
-    rows = [(number, str(row["position"]), row) for number, row in enumerate(balance["positions"])]
+    rows = [(float(number), str(row["position"]), row) for number, row in enumerate(balance["positions"])]
     rows.append((len(rows) + GAP, "all", balance["overall"]))
     for y, name, row in rows:
         _write(axes, name, (-0.4, y + 0.67), NORMAL, align="right")
@@ -121,7 +122,7 @@ def _figure_edges(axes: Axes) -> list[float]:
     return (axes.get_xlim()[1] + np.cumsum(FIGURE_WIDTHS) / CELL).tolist()
 
 
-def _square(corner: tuple[float, float], fill: str | tuple[float, ...], inset: float = 0) -> Rectangle:
+def _square(corner: tuple[float, float], fill: str, inset: float = 0) -> Rectangle:
     """A cell but for a pixel between neighbours. inset: pixels left free all around."""
     (x, y), side = corner, (CELL - 1 - 2 * inset) / CELL
     return Rectangle((x + inset / CELL, y + inset / CELL), side, side, facecolor=fill, linewidth=0, antialiased=False)
@@ -146,7 +147,7 @@ def _filled(corner: tuple[float, float], count: int | None, expected: float | No
         yield _square(corner, EMPTY)
     elif count:
         yield _square(corner, UNFINISHED)
-        yield _square(corner, tuple(value / 255 for value in _fill(count, expected)), inset=0 if expected else 2)
+        yield _square(corner, f"#{bytes(_fill(count, expected)).hex()}", inset=0 if expected else 2)
 
 
 def _fill(count: int, expected: float | None) -> tuple[int, int, int]:
@@ -174,15 +175,25 @@ def _legend(page: Figure, report: dict, panels: list[tuple[str, dict]], top: int
     bar.minorticks_off()
     bar.ax.set_xticklabels([f"≤ {names[0]}", *names[1:-1], f"≥ {names[-1]}"], size=SMALL)
     bar.outline.set_visible(False)
-    marks = [
-        (Line2D([], [], **_cross(UNFINISHED)), "never seen"),
-        (Line2D([], [], **_cross(PALE)), "never seen, less than one wanted"),
-        (Patch(facecolor=EMPTY), "not in the position's alphabet"),
-    ]
+    marks: dict[str, Artist] = {
+        "never seen": Line2D([], [], **_cross(UNFINISHED)),
+        "never seen, less than one wanted": Line2D([], [], **_cross(PALE)),
+        "not in the position's alphabet": Patch(facecolor=EMPTY),
+    }
     if any(n and not row["expected"][c] for row in _rows(panels) for c, n in row["counts"].items()):
-        marks.append((Patch(facecolor=SCALE.to_rgba(2.0**DOUBLINGS), edgecolor=UNFINISHED, lw=2), "seen, not wanted"))
-    place = {"loc": "upper left", "bbox_to_anchor": ((MARGIN + 420) / across, 1 - top / down)}
-    page.legend(*zip(*marks), ncols=2, frameon=False, fontsize=SMALL, borderpad=0, handleheight=1.5, **place)
+        brightest = f"#{bytes(colour(2.0**DOUBLINGS)).hex()}"
+        marks["seen, not wanted"] = Patch(facecolor=brightest, edgecolor=UNFINISHED, linewidth=2)
+    page.legend(
+        marks.values(),
+        marks.keys(),
+        loc="upper left",
+        bbox_to_anchor=((MARGIN + 420) / across, 1 - top / down),
+        ncols=2,
+        frameon=False,
+        fontsize=SMALL,
+        borderpad=0,
+        handleheight=1.5,
+    )
     target = _end_of(report["target"], 320, SMALL)
     lines = (
         (0, "count, as a multiple of the wanted one"),

@@ -25,7 +25,13 @@ def near_duplicates(texts: Sequence[str], splits: Sequence[str]) -> dict:
     {split: text, other split: text}.
     """
     different, number = np.unique(np.array([canonical(text) for text in texts], dtype=str), return_inverse=True)
-    plates = pd.DataFrame({"text": number, "split": pd.Categorical(splits), "spelled": pd.Series(texts, dtype=object)})
+    plates = pd.DataFrame(
+        {
+            "text": number,
+            "split": pd.Categorical(np.array(splits, dtype=object)),
+            "spelled": pd.Series(texts, dtype=object),
+        }
+    )
     groups = plates.groupby(["text", "split"], observed=True)["spelled"]  # sorted by text, then by split
     entries = groups.agg(plates="size", spelled="first").reset_index()
     return {"same": _same(entries), "one_apart": _one_apart(entries, different)}
