@@ -192,7 +192,7 @@ def why_missing(missing: dict[str, str], dropped: list[dict]) -> dict[str, dict[
 def _real_row(stages: Stages, number: int, group: int, photo: int) -> dict:
     """The row of a corpus's own plate."""
     plate = stages.sources.get(group, photo)
-    return write.real_row(replace(plate, index=number), stages.sources.photos[group][photo].path, stages.recipe)
+    return write.real_row(replace(plate, index=number), stages.sources.photos[group][photo].label, stages.recipe)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def call(monkeypatch):
     """Calls `anonymize` of the program with stand-in networks; a traceback fails the test."""
     import stand_ins
 
-    monkeypatch.setattr("platemint.pipeline.anonymize.anonymizer.Anonymizer", stand_ins.Stamps)
+    monkeypatch.setattr("platemint.pipeline.anonymize.plan.Anonymizer", stand_ins.Stamps)
 
     def call(*args):
         result = CliRunner().invoke(run_pipeline.main, ["anonymize", *map(str, args)])

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stand_ins import frames
 
-from platemint.pipeline.anonymize.anonymizer import anonymize
+from platemint.pipeline.anonymize.run import anonymize
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.recipe import (
     AnonymizeRecipe,
@@ -151,7 +151,9 @@ def test_generate_reads_every_field_that_its_recipe_takes(read, untrained, tmp_p
     read.clear()
     assert generate(made).accepted == 1
     unread = {f"{kind.__name__}.{name}" for kind, name in sections(GenerateRecipe) - read}
-    of_corpora = {f"Source.{name}" for name in ("layout", "grammar", "split", "unreadable")}
+    of_corpora = {
+        f"Source.{name}" for name in ("format", "classes", "layout", "grammar", "split", "unreadable", "max_set_aside")
+    }
     assert unread - of_corpora == {"GenerateRecipe.task"}
 
 

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from platemint.models.reader import Reader, align, ctc
 from platemint.models.spg import encode_texts
-from platemint.pipeline.anonymize.anonymizer import Anonymizer, Replacement
-from platemint.pipeline.corpora.frames import Annotation, Dataset, Frame
-from platemint.pipeline.corpora.frames.records import Folder
+from platemint.pipeline.anonymize.anonymizer import Anonymizer
+from platemint.pipeline.anonymize.replacement import Replacement
+from platemint.pipeline.corpora.frames import AUTO, Annotation, Frame
 from platemint.pipeline.draw import draw_targets
-from platemint.pipeline.evaluate.edits import kinds_of
+from platemint.pipeline.evaluate.edits import kinds_of, plated
 from platemint.pipeline.networks import autocast, batched, choose_device, load_network, network_input, resize
 from platemint.pipeline.plate import Plate, PlatemintError, Readings, canonical, characters
 from platemint.pipeline.progress import Count
@@ -65,35 +65,31 @@ class Leak:
     """What `evaluate leak` measures: edits of a corpus's crops that anonymize would let out.
 
     count: edits tried; more than there are photographs takes these again, with other texts. split: of the corpus, ""
-    for all. Raises PlatemintError for a network, corpus or split that is not there, and where texts do not suffice.
+    for all. format: of the corpus. Raises PlatemintError for a network, corpus or split that is not there, and where
+    texts do not suffice.
     """
 
-    def __init__(self, options: Edit, source: Path, split: str = "", count: int = 1500, seed: int = 0):
+    def __init__(
+        self, options: Edit, source: Path, split: str = "", count: int = 1500, seed: int = 0, format: str = AUTO
+    ):
         self.source, self.seed, self.count = source, seed, count
-        self.stages = Stages(GenerateRecipe(seed=seed, edit=options, source=Source(path=str(source), split=split)))
+        wanted = Source(path=str(source), split=split, format=format)
+        self.stages = Stages(GenerateRecipe(seed=seed, edit=options, source=wanted))
         sources, reserved = self.stages.sources, self.stages.recipe.draw.reserved
         self.targets = draw_targets(sources.groups, count, seed, Readings(sources.texts), reserved)
         self.probe = load_network(options.reader, "reader", options)
-        self.anonymizer = self._anonymizer(options)
-
-    def _anonymizer(self, options: Edit) -> Anonymizer:
-        """The checks and networks of anonymize; texts are those drawn here, one an edit, so that a seed fixes them."""
-        texts = {str(n): str(text) for n, text in enumerate(self.targets.text)}
-        folder = self.source if self.source.is_dir() else self.source.parent
-        anonymizer = Anonymizer(AnonymizeRecipe(edit=options), Dataset(Folder(folder), "", {}))
-        anonymizer.pseudonym = lambda text, path, attempt: texts[path] if attempt == 0 else ""
-        return anonymizer
+        self.anonymizer = Anonymizer(AnonymizeRecipe(edit=options))
 
     def specimens(self, progress: TextIO | None = None) -> list[Specimen]:
         """The accepted edits."""
         kinds = kinds_of(self.source)
         photos, size = self.stages.sources.photos, (self.probe.config.height, self.probe.config.width)
-        country = {photo.source: kinds.get(photo.path, "") for group in photos for photo in group}
+        country = {photo.source: kinds.get(plated(photo.label), "") for group in photos for photo in group}
         reporter, found = Count(self.count, progress, "plates edited"), []
         for numbers in batched(range(self.count), self.stages.recipe.edit.batch):
             tried = [self._case(number) for number in numbers]
             items = [item for _, some in tried for item in some]
-            self.anonymizer.settle(items)
+            self.anonymizer.settle(items, {})
             names = [f"{country[plate.source]} {self._pattern(n)}" for n, (plate, _) in zip(numbers, tried)]
             for name, (_, some) in zip(names, tried):
                 found += [_specimen(item, name, size) for item in some if item.outcome == "replaced"]
@@ -105,7 +101,8 @@ class Leak:
         """A target's plate, and the case that anonymize makes of it."""
         sources, group = self.stages.sources, int(self.targets.group[number])
         plate = sources.get(group, sources.turn(group, int(self.targets.group_index[number]), 0))
-        return plate, self.anonymizer.items(Frame(str(number), (Annotation(plate.text),), plate.split), plate.image)
+        frame, new = Frame(str(number), (Annotation(plate.text),), plate.split), str(self.targets.text[number])
+        return plate, self.anonymizer.items(frame, plate.image, {plate.text: (new,)})
 
     def _pattern(self, number: int) -> str:
         return self.stages.sources.groups[int(self.targets.group[number])].name.rpartition("/")[2]
