@@ -117,6 +117,13 @@ def test_classes_tell_whether_boxes_are_things_or_characters(tmp_path, names, fo
     assert open_dataset(make(tmp_path, files), classes=["0"] if format == "yolo" else []).format == format
 
 
+def test_many_classes_without_names_may_be_characters(tmp_path):
+    root = make(tmp_path, {"1.jpg": None, "1.txt": spelled("ABCDE12345", step=9)})
+    with pytest.raises(PlatemintError, match="10 classes are in use and none has a name"):
+        open_dataset(root)
+    assert open_dataset(root, classes=["1"]).format == "yolo"
+
+
 def test_voc_and_cvat_in_one_folder_are_named(tmp_path):
     files = {"abc-1234.jpg": None, "abc-1234.xml": VOC, "annotations.xml": CVAT}
     with pytest.raises(PlatemintError, match=r"several formats \(voc, cvat\)"):
