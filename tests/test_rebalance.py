@@ -21,7 +21,7 @@ from test_verify import edit_json, forge
 
 from platemint import run_pipeline
 from platemint.pipeline import run
-from platemint.pipeline.balance.quotas import Pool, Demand, had
+from platemint.pipeline.balance.quotas import Demand, Pool, had
 from platemint.pipeline.balance.shares import Target
 from platemint.pipeline.plate import DIGITS, LETTERS, Group, PlatemintError, Readings
 from platemint.pipeline.rebalance import Corpus, propose

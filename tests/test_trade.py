@@ -18,7 +18,7 @@ from test_verify import edit_json
 
 from platemint.pipeline import run
 from platemint.pipeline.balance.quotas import Demand
-from platemint.pipeline.balance.swaps import SwapRules, Swapper
+from platemint.pipeline.balance.swaps import Swapper, SwapRules
 from platemint.pipeline.draw import draw_targets
 from platemint.pipeline.plate import DIGITS, LETTERS, Group, Readings, Taken, characters
 from platemint.pipeline.recipe import Balance

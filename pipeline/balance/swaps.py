@@ -12,7 +12,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from platemint.pipeline.balance.quotas import Pool, Demand
+from platemint.pipeline.balance.quotas import Demand, Pool
 from platemint.pipeline.plate import Group, Taken, characters
 
 PATIENCE = 8  # sources a text is tried on before it swaps characters; all there are, where they are fewer

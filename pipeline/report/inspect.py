@@ -211,12 +211,15 @@ def figures(row: dict | None) -> list[str]:
 
 
 def figure(value: float | None, digits: int = 3) -> str:
+    """In print; None is infinite."""
     return "∞" if value is None else f"{value:,.{digits}f}"
 
 
 def _read_corpus(path: Path, format: str) -> tuple[dict[str, list[str]], list[str], str]:
-    """Columns text, layout and split, the reasons for what is set aside, pictures that are not there among it, and the
-    format."""
+    """Columns text, layout and split, the reasons for what is set aside, and the format.
+
+    Pictures that are not there are among what is set aside.
+    """
     corpus = read_corpus(path, format=format)
     for label in corpus.labels:
         if not label.path.is_file():
