@@ -842,7 +842,7 @@ def check():
 began = time.monotonic()
 assert not killed(start())
 whole = time.monotonic() - began
-count = len(list(out.rglob("*")))
+count = len(list(out.rglob("[!.]*")))
 deaths = []
 for run in range(4):
     os.system(f"rm -rf '{out}' '{settled}'")
@@ -864,7 +864,7 @@ for run in range(4):
     if (out / UNFINISHED).exists():
         os.system(f"rm -rf '{out / UNFINISHED}'")
     check()
-    assert len(list(out.rglob("*"))) == count and not (out / UNFINISHED).exists()
+    assert len(list(out.rglob("[!.]*"))) == count and not (out / UNFINISHED).exists()
     assert 40 <= settled.stat().st_size <= 40 + 2 * SHARD * turn  # a kill costs the shard in hand alone
     assert len(set(secrets)) <= 1 and "" not in secrets
 print(sum(deaths), min(deaths))
