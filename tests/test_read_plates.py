@@ -13,7 +13,7 @@ from test_detector import finder, framed
 from platemint.pipeline.anonymize.compare import verify_against
 from platemint.pipeline.anonymize.picture import open_picture
 from platemint.pipeline.anonymize.plan import Plan
-from platemint.pipeline.anonymize.read_texts import ENHANCED, sure
+from platemint.pipeline.anonymize.read_texts import SCALES, sure
 from platemint.pipeline.anonymize.search import scan
 from platemint.pipeline.corpora.frames import open_dataset, rewrite
 from platemint.pipeline.corpora.rectify import views_of
@@ -237,7 +237,7 @@ class Hesitant(Stamps):
     def read(self, pictures):
         found = super().read(pictures)
         for n, (text, _) in enumerate(found):
-            if text == "ABC1234" and n % len(ENHANCED):
+            if text == "ABC1234" and n % len(SCALES):
                 found[n] = "ABC12345", 1.0
             elif text == "XYZ7777":
                 found[n] = text, 0.9
