@@ -9,11 +9,11 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TextIO
 
 from platemint.pipeline import engines, lock, storage
@@ -35,6 +35,9 @@ from platemint.pipeline.recipe import AnonymizeRecipe
 from platemint.pipeline.report.audit_page import page
 from platemint.pipeline.storage import read_json
 from platemint.pipeline.versions import changed, versions
+
+MOST_THREADS = 4  # of a process: only one of them runs Python at a time
+WORTH_A_PROCESS = 200  # pictures for each process that auto starts, which takes some seconds to load its networks
 
 
 @dataclass(frozen=True)
@@ -168,14 +171,39 @@ def _anonymized(plan: Plan, work: Work, todo: list[Shard], progress: TextIO | No
     pictures, commits = sum(len(shard.numbers) for shard in todo), {}
     reporter = Count(len(plan.dataset.frames), progress, "pictures")
     reporter.resume(len(plan.dataset.frames) - pictures)
-    workers = min(plan.recipe.engine.workers, len(todo))
-    tick = partial(reporter.add, 1, 0) if workers <= 1 else None
-    for commit in engines.each(replace(work, tick=tick), todo, workers):
+    workers = _processes(plan.recipe.engine.workers, len(todo), pictures)
+    tick = _ticking(reporter) if workers == 1 else None
+    threads = max(1, min(MOST_THREADS, _cores() // (workers * plan.recipe.edit.threads)))
+    for commit in engines.each(replace(work, threads=threads, tick=tick), todo, workers):
         commits[commit["shard"]] = commit
         if not tick:
             reporter.add(len(commit["frames"]), 0)
     reporter.close()
     return commits
+
+
+def _processes(workers: int | str, shards: int, pictures: int) -> int:
+    """As many as are asked for; "auto": one for every `MOST_THREADS` cores, but none for few pictures."""
+    if workers == "auto":
+        workers = min(-(-_cores() // MOST_THREADS), pictures // WORTH_A_PROCESS)
+    return max(1, min(int(workers), shards))
+
+
+def _cores() -> int:
+    from joblib import cpu_count
+
+    return cpu_count()
+
+
+def _ticking(reporter: Count) -> Callable[[], None]:
+    """Counts a picture, for several threads."""
+    lock = Lock()
+
+    def tick() -> None:
+        with lock:
+            reporter.add(1, 0)
+
+    return tick
 
 
 def _settled(plan: Plan, commits: Iterable[dict]) -> Settled:
