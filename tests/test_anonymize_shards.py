@@ -160,7 +160,7 @@ def test_what_a_worker_is_sent_does_not_grow_with_the_run(tmp_path, small):
         recipe = AnonymizeRecipe(source={"path": str(corpus)})
         plan = Plan(recipe, Stamps(recipe))
         shards = plan.draw(bytes(KEY_BYTES))
-        sizes.append((len(pickle.dumps(Work(plan.anonymizer, plan.dataset.root, Unfinished(tmp_path / "out"), "")))))
+        sizes.append(len(pickle.dumps(Work(plan.anonymizer, plan.dataset.root, Unfinished(tmp_path / "out"), ""))))
         sizes.append(max(len(pickle.dumps(shard)) for shard in shards))
     assert abs(sizes[0] - sizes[2]) < 10 and abs(sizes[1] - sizes[3]) < 100
 
