@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
 
+from platemint.pipeline import storage
 from platemint.pipeline.balance.grammar import letters_in_use, of_layout, positions_like, read_grammar
 from platemint.pipeline.balance.rounding import spread
 from platemint.pipeline.corpora import Corpus, Label, read_corpus
@@ -26,7 +28,7 @@ FEW = 8  # photographs: among as many one will take a text that others do not
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
+class SourcePhoto:
     """One usable photograph of a corpus. source: the first 16 hex digits of its file's sha256. style: see `style_of`."""
 
     path: Path
@@ -44,10 +46,23 @@ class CorpusSources:
     """
 
     groups: tuple[Group, ...]
-    photos: tuple[tuple[Photo, ...], ...]
+    photos: tuple[tuple[SourcePhoto, ...], ...]
     texts: frozenset[str]
     set_aside: list[dict[str, str]]
     fingerprint: str
+
+    def write(self, path: Path) -> None:
+        """Writes what worker processes need of it to a file: groups and photographs."""
+        photos = [[(str(photo.path), *astuple(photo)[1:]) for photo in group] for group in self.photos]
+        storage.write(path, json.dumps({"groups": [asdict(group) for group in self.groups], "photos": photos}))
+
+    @classmethod
+    def read(cls, path: Path) -> CorpusSources:
+        """Groups and photographs that `write` has written; nothing else is known."""
+        stored = storage.read_json(path)
+        groups = ({k: tuple(v) if isinstance(v, list) else v for k, v in group.items()} for group in stored["groups"])
+        photos = (tuple(SourcePhoto(Path(file), *rest) for file, *rest in group) for group in stored["photos"])
+        return cls(tuple(Group(**group) for group in groups), tuple(photos), frozenset(), [], "")
 
     def turn(self, group: int, index: int, round: int) -> int:
         """Which photograph is for a group's index-th target at its round-th attempt.
@@ -120,7 +135,7 @@ def _open_corpus(recipe: GenerateRecipe) -> CorpusSources:
     layout = next(iter(load_layouts([recipe.source.layout]).values())) if recipe.source.layout else None
     rules = of_layout(layout) if layout else read_grammar(recipe.source.grammar) if recipe.source.grammar else None
     positions_of = rules.positions_of if rules else partial(positions_like, letters=letters_in_use(texts))
-    members: dict[tuple[str, tuple[str, ...]], list[Photo]] = {}
+    members: dict[tuple[str, tuple[str, ...]], list[SourcePhoto]] = {}
     for label, photo in usable_photos(corpus, _of_split(split_apart(corpus.labels, corpus.labels, corpus), recipe)):
         positions = positions_of(label.text)
         if positions:
@@ -233,7 +248,7 @@ def _of_split(labels: list[Label], recipe: GenerateRecipe) -> list[Label]:
     return [label for label in labels if wanted in ("", label.split)]
 
 
-def usable_photos(corpus: Corpus, labels: list[Label]) -> list[tuple[Label, Photo]]:
+def usable_photos(corpus: Corpus, labels: list[Label]) -> list[tuple[Label, SourcePhoto]]:
     """The labels whose picture can be used, each with its picture; the others are set aside in the corpus."""
     root = corpus.root.absolute()
     with warnings.catch_warnings(), ThreadPool() as pool:
@@ -246,7 +261,7 @@ def usable_photos(corpus: Corpus, labels: list[Label]) -> list[tuple[Label, Phot
         if reason:
             corpus.put_aside(label.name, label.row, reason)
         else:
-            kept.append((label, Photo(label.path, label.text, source, style)))
+            kept.append((label, SourcePhoto(label.path, label.text, source, style)))
     return kept
 
 

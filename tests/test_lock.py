@@ -28,7 +28,7 @@ SLOWLY = """
 import sys, time
 import stand_ins
 from platemint import run_pipeline
-from platemint.pipeline import edit_folder, shard, train
+from platemint.pipeline import edit_folder, stages, train
 from platemint.pipeline.anonymize import anonymizer as anonymize
 
 def slow(edit, seconds):
@@ -39,7 +39,7 @@ def slow(edit, seconds):
 
 stand_ins.Stamps.stamp = slow(stand_ins.Stamps.stamp, 1)
 stand_ins.Lucky.edit = slow(stand_ins.Lucky.edit, 0.05)
-anonymize.Anonymizer, shard.Stages = stand_ins.Stamps, stand_ins.Lucky
+anonymize.Anonymizer, stages.Stages = stand_ins.Stamps, stand_ins.Lucky
 print("ready", flush=True)
 for _ in sys.stdin:  # go
     run_pipeline.main(sys.argv[1:])
@@ -51,7 +51,7 @@ GENERATE += ["--set", "write.shard_rows=10"]
 def start(*args) -> subprocess.Popen:
     """The program with slow stand-in networks, which waits for `go`."""
     return subprocess.Popen(
-        [sys.executable, "-c", SLOWLY, *map(str, args)], cwd=HERE, env=os.environ | {"PYTHONPATH": str(HERE.parent)},
+        [sys.executable, "-c", SLOWLY, *map(str, args)], cwd=HERE,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 

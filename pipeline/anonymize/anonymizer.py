@@ -32,7 +32,7 @@ from platemint.pipeline.anonymize.pseudonyms import ATTEMPTS, Drawn, Forbidden, 
 from platemint.pipeline.anonymize.read_texts import Unknown, completed, is_wanted
 from platemint.pipeline.anonymize.residue import in_view
 from platemint.pipeline.anonymize.search import Scan, scan
-from platemint.pipeline.corpora.frames import BARE, Dataset, Frame, Annotation, open_dataset, rewrite
+from platemint.pipeline.corpora.frames import BARE, Annotation, Dataset, Frame, open_dataset, rewrite
 from platemint.pipeline.corpora.frames.checks import WITHHELD
 from platemint.pipeline.corpora.rectify import Box, View, overlapping, views_of
 from platemint.pipeline.edit import Editor
@@ -55,7 +55,7 @@ from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import AnonymizeRecipe, GenerateRecipe
 from platemint.pipeline.report.audit_page import not_covered, page, settings
 from platemint.pipeline.run import versions
-from platemint.pipeline.shard import Stages
+from platemint.pipeline.stages import Stages
 
 FRAMES = 16  # pictures in memory at once, at most
 PIXELS = 64_000_000  # of these together, from which on no other one is opened

@@ -24,7 +24,7 @@ from torch import Tensor
 from platemint.models.reader import Reader, align, ctc
 from platemint.models.spg import encode_texts
 from platemint.pipeline.anonymize.anonymizer import Anonymizer, Replacement
-from platemint.pipeline.corpora.frames import Dataset, Frame, Annotation
+from platemint.pipeline.corpora.frames import Annotation, Dataset, Frame
 from platemint.pipeline.corpora.frames.records import Folder
 from platemint.pipeline.draw import draw_targets
 from platemint.pipeline.evaluate.edits import kinds_of
@@ -32,7 +32,7 @@ from platemint.pipeline.networks import autocast, batched, choose_device, load_n
 from platemint.pipeline.plate import Plate, PlatemintError, Readings, canonical, characters
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import AnonymizeRecipe, Edit, GenerateRecipe, Source
-from platemint.pipeline.shard import Stages
+from platemint.pipeline.stages import Stages
 from platemint.pipeline.train.reading import disturb
 
 STAGE = int.from_bytes(b"leak")  # keeps these random numbers apart from other stages' of the same seed
