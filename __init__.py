@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from platemint.pipeline.anonymize.anonymizer import anonymize as anonymize
+    from platemint.pipeline.anonymize.run import anonymize as anonymize
     from platemint.pipeline.corpora import read_corpus as read_corpus
     from platemint.pipeline.edit import Editor as Editor
     from platemint.pipeline.filter import Filter as Filter
@@ -26,7 +26,7 @@ _PUBLIC = {
     "Filter": "filter",
     "Plate": "plate",
     "PlatemintError": "plate",
-    "anonymize": "anonymize.anonymizer",
+    "anonymize": "anonymize.run",
     "generate": "run",
     "load_recipe": "recipe",
     "read_corpus": "corpora",

@@ -14,7 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import click
+try:
+    import click
+
+    import platemint  # noqa: F401
+except ModuleNotFoundError as missing:
+    raise SystemExit(
+        f"{missing.name} is not installed: run `{sys.executable} -m pip install -c constraints.txt -e .` in the folder of "
+        "run_pipeline.py, once"
+    ) from None
 
 EXAMPLES = {
     "generate": "generate quickstart --count 200",
@@ -47,11 +55,13 @@ class Verb(click.Command):
         super().__init__(epilog=_examples([example or EXAMPLES[fields["name"]]]), **fields)
 
     def invoke(self, context: click.Context):
-        with _faults():
+        with _installed(), _faults():
             return super().invoke(context)
 
 
 class Verbs(click.Group):
+    """A group whose commands are verbs."""
+
     command_class = Verb
 
 
@@ -74,13 +84,30 @@ def _faults():
 
 
 @contextmanager
+def _installed():
+    """A library that is missing, or cannot be loaded, is one message with the remedy."""
+    try:
+        yield
+    except ModuleNotFoundError as fault:
+        remedy = f"install platemint again, it needs more than it did: `{sys.executable} -m pip install -e .`"
+        raise click.ClickException(f"{fault}: {remedy}") from None
+    except ImportError as fault:
+        if fault.name != "cv2" and "libGL" not in str(fault):
+            raise
+        remedy = "`pip uninstall opencv-python`, then `pip install --force-reinstall --no-deps opencv-python-headless`"
+        raise click.ClickException(
+            f"{fault}: this system has not what opencv-python needs for windows; platemint opens none: {remedy}"
+        ) from None
+
+
+@contextmanager
 def _unquoted():
     """Errors that no user's fault explains, without their messages: these may quote plates, or name pictures."""
     from platemint.pipeline.plate import PlatemintError
 
     try:
         yield
-    except (PlatemintError, BrokenPipeError):
+    except (PlatemintError, BrokenPipeError, ImportError):
         raise
     except Exception as fault:
         place = traceback.extract_tb(fault.__traceback__)[-1]
@@ -114,7 +141,7 @@ ACCEPT_VERSIONS = click.option(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 def main() -> None:
-    """Mint balanced, labelled license-plate images from plates you have, or from plates rendered for you."""
+    """Make balanced, labelled license-plate images from plates you have, or from plates rendered for you."""
 
 
 @main.command(name="generate")
@@ -195,6 +222,7 @@ def rebalance(corpus, out, count, until, split, merge, forbid, recipe, sets, see
 @click.option("--list", "list_file", metavar="FILE", help="List the plates given up, for you alone: it names them.")
 @click.option("--recipe", metavar="FILE", help="Recipe to start from.")
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Set a field of the recipe.")
+@ACCEPT_VERSIONS
 def anonymize(
     corpus,
     out,
@@ -209,8 +237,9 @@ def anonymize(
     list_file,
     recipe,
     sets,
+    accept_versions,
 ) -> None:
-    """Write a dataset anew with other plates.
+    """Write a dataset anew with other plates, or go on with a run that was interrupted.
 
     CORPUS is the folder of a dataset of frames or crops in one of many formats; the output is of the same format, with
     new texts wherever the old ones stood. A plate whose old text may still be read is redacted, or its picture withheld;
@@ -226,7 +255,9 @@ def anonymize(
     """
     import json
 
-    from platemint.pipeline.anonymize.anonymizer import Anonymizer, anonymize, may_leave
+    from platemint.pipeline.anonymize.audit import may_leave
+    from platemint.pipeline.anonymize.plan import Plan
+    from platemint.pipeline.anonymize.run import anonymize
     from platemint.pipeline.corpora.frames import NAMED_BY
 
     given = {"source.path": corpus, "source.format": form, "out": out, "key_file": key_file, "on_doubt": on_doubt}
@@ -236,14 +267,13 @@ def anonymize(
     given |= {"track_consistent": True} if track_consistent else {}
     resolved = _load(recipe, sets, given, "anonymize")
     with _unquoted():
-        anonymizer = Anonymizer(resolved, progress=sys.stderr)
-    with _unquoted():
-        audit = anonymize(resolved, sys.stderr, anonymizer)
-    told = {name: value for name, value in audit.items() if name != "given_up"}  # may be long: the file has it
-    click.echo(json.dumps(told, ensure_ascii=False, indent=1))
-    left = [*_left_to_do(audit, NAMED_BY.get(anonymizer.dataset.format, ""))]
-    for told in left:
-        click.echo(f"{told}: see {resolved.folder / 'audit.json'}", err=True)
+        plan = Plan(resolved, progress=sys.stderr)
+        audit = anonymize(resolved, sys.stderr, plan, accept_versions)
+    shown = {name: value for name, value in audit.items() if name != "given_up"}  # may be long: the file has it
+    click.echo(json.dumps(shown, ensure_ascii=False, indent=1))
+    left = [*_left_to_do(audit, NAMED_BY.get(plan.dataset.format, ""))]
+    for shown in left:
+        click.echo(f"{shown}: see {resolved.folder / 'audit.json'}", err=True)
     if not may_leave(audit):
         found = audit["source_texts"]["found"], audit["source_characters"]["in_view"], audit["pixels"]["outside"]
         click.echo(
@@ -299,8 +329,8 @@ def _carry_out(stages, dry_run: bool, accept_versions: bool) -> None:
         for position, counts in result.shortfall.items():
             for character, n in counts.items():
                 why = result.reasons.get(position, {}).get(character, {})
-                told = ", ".join(f"{reason} {times}" for reason, times in why.items())
-                click.echo(f"  {position}: {character}:{n}" + (f" ({told})" if told else ""), err=True)
+                shown = ", ".join(f"{reason} {times}" for reason, times in why.items())
+                click.echo(f"  {position}: {character}:{n}" + (f" ({shown})" if shown else ""), err=True)
     sys.exit(result.exit_code)
 
 
@@ -439,7 +469,7 @@ def evaluate() -> None:
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of pairs.")
 @click.option("--out", metavar="DIR", type=Path, help="Folder for all figures and sheets of the worst edits.")
 def edits(checkpoint, reader, source, split, count, seed, out) -> None:
-    """Judge edits of rendered pairs and of real plates.
+    """Measure edits of rendered pairs and of real plates.
 
     Pairs are rendered from layouts and fonts outside of training, and compared with the true target. Real plates are
     read before and after. Every figure stands beside that of a copy of the source.
@@ -462,10 +492,10 @@ def edits(checkpoint, reader, source, split, count, seed, out) -> None:
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of it all.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def leak(source, checkpoint, reader, split, count, steps, seed, as_json) -> None:
-    """Try to tell the source's text from edited plates.
+    """Try to guess the source's text from edited plates.
 
     A reader is trained to, on edits that anonymize would let out and their true texts, and tested on other plates; the
-    same on blurred and on untouched ones. Chance is what a constant guess or another plate's prediction tells.
+    same on blurred and on untouched ones. Chance is what a constant guess or another plate's prediction gets right.
     """
     import json
 
@@ -476,6 +506,61 @@ def leak(source, checkpoint, reader, split, count, steps, seed, as_json) -> None
     measured = Leak(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed)
     report = evaluate(measured, steps, sys.stderr)
     click.echo(json.dumps(report, indent=1) if as_json else as_text(report))
+
+
+@evaluate.command(name="lpr", example="evaluate lpr --train outputs/mine --test photos/labels.csv --fractions 0.1,1")
+@click.option(
+    "--train", metavar="DIR", multiple=True, type=FOLDER, help="Runs made of the real plates; may be repeated."
+)
+@click.option(
+    "--test", metavar="CORPUS", required=True, type=click.Path(exists=True, path_type=Path), help="Real plates."
+)
+@click.option(
+    "--split", metavar="NAME", default="", help="Split to test on.  [default: val and test; else drawn by text]"
+)
+@click.option("--fractions", metavar="F,F", default="1", show_default=True, help="Parts of the other real plates.")
+@click.option(
+    "--count", type=click.IntRange(1), metavar="N", default=2000, show_default=True, help="Rendered, permuted."
+)
+@click.option("--steps", type=click.IntRange(1), metavar="N", default=1500, show_default=True, help="Of each training.")
+@click.option(
+    "--seeds", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="Trainings of each kind."
+)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of draws.")
+@click.option("--against-own", is_flag=True, help="Also edits that are given the real plates' texts.")
+@click.option("--out", metavar="DIR", type=Path, help="Folder for lpr.json and lpr.png.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def lpr(train, test, split, fractions, count, steps, seeds, seed, against_own, out, as_json) -> None:
+    """Train a small recogniser on real plates, on edits of them and on both, and test it on others.
+
+    Beside them plain augmentation, permuted characters and rendered plates, all with equal steps. Made plates whose text
+    or source is tested are left out.
+    """
+    import json
+
+    from platemint.pipeline.evaluate.lpr import Lpr, as_text, evaluate, plot
+    from platemint.pipeline.recipe import Edit
+    from platemint.pipeline.storage import write
+
+    report = evaluate(
+        Lpr(Edit(), train, test, split, seed), _parts(fractions), steps, seeds, count, against_own, sys.stderr
+    )
+    if out:
+        write(out / "lpr.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+        plot(report, out / "lpr.png")
+    click.echo(json.dumps(report, indent=1, ensure_ascii=False) if as_json else as_text(report))
+
+
+def _parts(fractions: str) -> list[float]:
+    try:
+        parts = [float(part) for part in fractions.split(",")]
+    except ValueError:
+        parts = []
+    if not parts or not all(0 < part <= 1 for part in parts):
+        raise click.BadParameter(
+            f"{fractions}: must be parts above 0 and up to 1, as in 0.05,0.2,1", param_hint="--fractions"
+        )
+    return parts
 
 
 if __name__ == "__main__":

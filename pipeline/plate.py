@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 
 DIGITS = "0123456789"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -198,9 +199,7 @@ class Group:
 
 def within_one(a: str, b: str) -> bool:
     """Whether at most one character changed, added or left out makes a text the other, up to `canonical` spelling."""
-    a, b = sorted((canonical(a), canonical(b)), key=len)
-    i = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), len(a))
-    return a[i + 1 :] == b[i + 1 :] if len(a) == len(b) else a[i:] == b[i + 1 :]
+    return Levenshtein.distance(canonical(a), canonical(b), score_cutoff=1) <= 1
 
 
 @dataclass(frozen=True)

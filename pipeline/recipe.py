@@ -75,7 +75,10 @@ class Source(Strict):
     layout: str = Field("", description="Layout the corpus's plates share; empty: patterns are read off labels.")
     grammar: str = Field("", description="What new texts follow: faker:LOCALE, a layout, or another corpus's labels.")
     tries: int = Field(
-        0, ge=0, le=1000, description="Texts tried first on each photograph of a small group: who takes none is no use."
+        0,
+        ge=0,
+        le=1000,
+        description="Texts tried first on each photograph of a small group: one that takes none is not used.",
     )
     layouts: Names = Field((), description="Layouts to render; empty takes all: variety is what rendering is for.")
     split: str = Field("", description="Use only this split of the corpus; empty uses all, each kept apart.")
@@ -207,7 +210,7 @@ class Dataset(Strict):
 
 
 class Detect(Strict):
-    path: str = Field("", description="ONNX file of a plate detector that looks at the result; empty: nobody looks.")
+    path: str = Field("", description="ONNX file of a plate detector that looks at the result; empty: none.")
     min_score: Share = Field(0.25, description="Least score of a plate found; most exports keep none below 0.25.")
     finds: Literal["list", "redact", "replace"] = Field(
         "list", description="What becomes of plates found outside annotations; replace reads them first."
@@ -240,6 +243,7 @@ class AnonymizeRecipe(Strict):
     draw: Words = Words()
     edit: Edit = Edit()
     filter: Limits = Limits()
+    engine: Engine = Engine()
 
     @model_validator(mode="after")
     def _one_identity(self) -> AnonymizeRecipe:
@@ -313,7 +317,7 @@ class TrainRecipe(Strict):
 
 
 Recipe = Union[GenerateRecipe, TrainRecipe, AnonymizeRecipe]
-TASKS: dict[str, type[Strict]] = {"generate": GenerateRecipe, "train": TrainRecipe, "anonymize": AnonymizeRecipe}
+TASKS: dict[str, type[Recipe]] = {"generate": GenerateRecipe, "train": TrainRecipe, "anonymize": AnonymizeRecipe}
 
 
 def load_recipe(
@@ -353,7 +357,7 @@ def recipe_hash(recipe: Recipe) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """ " (did you mean X?)" for the most similar of the names, "" when none is close."""
+    """The words " (did you mean X?)" for the most similar of the names, "" when none is close."""
     close = difflib.get_close_matches(name, names, n=1)
     return f" (did you mean {close[0]}?)" if close else ""
 
@@ -454,5 +458,5 @@ def _explain(model: type[Strict], fault: Mapping[str, Any]) -> str:
 
 def _fields(model: type[Strict], sections: Iterable[str]) -> dict[str, Any]:
     for name in sections:
-        model = model.model_fields[name].annotation
+        model = model.model_fields[name].annotation  # type: ignore[assignment]
     return model.model_fields

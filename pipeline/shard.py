@@ -269,7 +269,7 @@ def _swapper(shard: Shard, stages: Stages, rules: SwapRules) -> Swapper:
 def _real_row(stages: Stages, number: int, group: int, photo: int) -> dict:
     """The row of a corpus's own plate."""
     plate = stages.sources.get(group, photo)
-    return write.real_row(replace(plate, index=number), stages.sources.photos[group][photo].path, stages.recipe)
+    return write.real_row(replace(plate, index=number), stages.sources.photos[group][photo].label, stages.recipe)
 
 
 def _in_order(rows: Iterable[dict]) -> list[dict]:

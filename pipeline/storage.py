@@ -1,4 +1,4 @@
-"""storage: files. Atomic writes, hashes, and pictures of strangers, with limits on what is decoded."""
+"""storage: files. Atomic writes, hashes, and pictures of unknown origin, with limits on what is decoded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from platemint.pipeline.plate import Failure, PlatemintError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # decoders a stranger's file is let into
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # formats that are decoded, whatever else Pillow knows
 MOST_BYTES = 64 << 20
 MOST_PIXELS = 4_000_000  # a crop of one plate is far smaller; a scene needs its plates cut out first
 LEAST_SIDE, MOST_SIDE = 8, 16_383  # pixels; WebP holds no longer ones, and no plate is that long

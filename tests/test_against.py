@@ -11,8 +11,9 @@ from PIL import Image
 from stand_ins import Agrees, edit
 
 from platemint import run_pipeline
-from platemint.pipeline.anonymize import anonymizer as module
+from platemint.pipeline.anonymize import anonymizer
 from platemint.pipeline.anonymize.compare import _is_ours, verify_against
+from platemint.pipeline.anonymize.run import anonymize
 from platemint.pipeline.anonymize.search import Hit
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.recipe import AnonymizeRecipe
@@ -38,8 +39,8 @@ def photograph(seed):
 def networks():
     """In place of networks: texts are written across plates, and whatever is read is right."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "Editor", lambda options, private: painted)
-        patch.setattr(module, "Filter", Agrees)
+        patch.setattr(anonymizer, "Editor", lambda options, private: painted)
+        patch.setattr(anonymizer, "Filter", Agrees)
         yield
 
 
@@ -53,7 +54,7 @@ def made(tmp_path_factory, networks):
         x, *rest = BOX
         note = "\t".join([name, *map(str, (x + (text in name), *rest)), text])
         (root / "corpus" / name).with_suffix(".txt").write_text(note + "\n")
-    module.anonymize(AnonymizeRecipe(out=str(root / "out"), source={"path": str(root / "corpus")}))
+    anonymize(AnonymizeRecipe(out=str(root / "out"), source={"path": str(root / "corpus")}))
     return root
 
 
@@ -285,7 +286,7 @@ def test_every_kind_of_picture_with_tilted_plates_is_sound(tmp_path, networks):
         save(photograph(seed), corpus / name)
         rows.append(f"{name},QRS{seed}4{seed}8,60,40,130,52,128,80,58,66")
     (corpus / "corners.csv").write_text("\n".join(rows) + "\n")
-    module.anonymize(AnonymizeRecipe(out=str(tmp_path / "out"), source={"path": str(corpus)}))
+    anonymize(AnonymizeRecipe(out=str(tmp_path / "out"), source={"path": str(corpus)}))
     report = verify_against(tmp_path / "out", corpus)
     assert report.faults == [] and report.compared == len(KINDS) and report.lossy == 5
     spoilt = tmp_path / "out" / "tiff.tif"
@@ -304,7 +305,7 @@ def test_pictures_named_after_their_plates_are_read_again_even_without_any(tmp_p
         photograph(seed).save(corpus / f"{name}.png")
     if not replaced:
         monkeypatch.setattr(Agrees, "decide", lambda self, scores: "reader")
-    audit = module.anonymize(AnonymizeRecipe(out=str(out), source={"path": str(corpus)}))
+    audit = anonymize(AnonymizeRecipe(out=str(out), source={"path": str(corpus)}))
     assert audit["plates"] | ({"replaced": 2} if replaced else {"redacted": 2}) == audit["plates"]
     assert verify_against(out, corpus).faults == []
     next(out.glob("*_1.png")).unlink()
@@ -314,7 +315,7 @@ def test_pictures_named_after_their_plates_are_read_again_even_without_any(tmp_p
 def test_a_folder_from_which_all_is_withheld_is_sound(tmp_path, made, networks, monkeypatch):
     monkeypatch.setattr(Agrees, "decide", lambda self, scores: "reader")
     recipe = AnonymizeRecipe(out=str(tmp_path / "out"), source={"path": str(made / "corpus")}, on_doubt="withhold")
-    assert module.anonymize(recipe)["pictures"]["withheld"] == 4
+    assert anonymize(recipe)["pictures"]["withheld"] == 4
     assert faults((tmp_path / "out", made / "corpus")) == []
 
 
@@ -325,7 +326,7 @@ def test_pictures_and_texts_that_are_set_aside_are_counted_and_searched(tmp_path
     (corpus / "two.jpg").write_bytes(whole[: len(whole) // 2])
     (corpus / "bare.jpg").write_bytes(whole[: len(whole) // 2])
     (corpus / "one.txt").write_text("one.png\t900\t900\t9\t9\tABC1234\n")
-    audit = module.anonymize(AnonymizeRecipe(out=str(out), source={"path": str(corpus)}))
+    audit = anonymize(AnonymizeRecipe(out=str(out), source={"path": str(corpus)}))
     assert audit["pictures"]["set_aside"] == 3 and faults((out, corpus)) == []
     (out / "ABC1234").touch()
     assert any(f.startswith("ABC1234: spells ABC1234") for f in faults((out, corpus)))

@@ -17,11 +17,12 @@ from PIL import Image
 from stand_ins import Stamps, anonymized, frames, stamped, write_target
 
 from platemint import run_pipeline
-from platemint.pipeline.anonymize.anonymizer import ENCODED, UNFINISHED
+from platemint.pipeline.anonymize.anonymizer import ENCODED
 from platemint.pipeline.anonymize.compare import verify_against
 from platemint.pipeline.anonymize.picture import open_picture
 from platemint.pipeline.anonymize.pseudonyms import Keyed, read_key
 from platemint.pipeline.anonymize.search import scan
+from platemint.pipeline.anonymize.unfinished import UNFINISHED
 from platemint.pipeline.corpora.frames import open_dataset, rewrite
 from platemint.pipeline.corpora.rectify import views_of
 from platemint.pipeline.filter import Filter
@@ -351,8 +352,8 @@ class Inked(Stamps):
 class Unforeseen(Inked):
     """As if encoding did to plates what it did not do to each of them alone."""
 
-    def items(self, frame, pixels, coded=None):
-        return super().items(frame, pixels)
+    def items(self, frame, pixels, texts, coded=None):
+        return super().items(frame, pixels, texts)
 
 
 @pytest.mark.parametrize("doubt", ["redact", "withhold"])
@@ -410,8 +411,8 @@ def test_memory_is_bound_by_pixels_too(tmp_path, monkeypatch):
 
     assert anonymized(corpus, tmp_path / "1", Watched)["plates"]["replaced"] == 20 and together == [16, 4]
     together.clear()
-    monkeypatch.setattr("platemint.pipeline.anonymize.anonymizer.PIXELS", 3 * 240 * 100 - 1)
-    assert anonymized(corpus, tmp_path / "2", Watched)["plates"]["replaced"] == 20 and together == [3] * 6 + [2]
+    monkeypatch.setattr("platemint.pipeline.anonymize.shard.PIXELS", 3 * 240 * 100 - 1)
+    assert anonymized(corpus, tmp_path / "2", Watched)["plates"]["replaced"] == 20 and together == [3] * 5 + [1, 3, 1]
 
 
 def ccpd(indices: str) -> str:
@@ -623,7 +624,7 @@ class Quotes(Stamps):
 @pytest.mark.parametrize("fault", [PlatemintError, KeyError, OSError, MemoryError, cv2.error])
 def test_faults_in_the_middle_of_a_run_quote_nothing(call, awkward, tmp_path, monkeypatch, fault):
     monkeypatch.setattr(Quotes, "fault", fault, raising=False)
-    monkeypatch.setattr("platemint.pipeline.anonymize.anonymizer.Anonymizer", Quotes)
+    monkeypatch.setattr("platemint.pipeline.anonymize.plan.Anonymizer", Quotes)
     result = call(awkward, "--out", tmp_path / "out")
     assert result.exit_code == (2 if fault is PlatemintError else 1)
     assert quoted(result) == [] and "Traceback" not in result.output
@@ -638,7 +639,7 @@ def test_faults_of_names_and_of_writing_quote_nothing(call, tmp_path, monkeypatc
 
     corpus = dataset(tmp_path / "in", {"picture-0": ["ABC1234"], "picture-1": ["XYZ-777"]})
     with monkeypatch.context() as patch:
-        patch.setattr("platemint.pipeline.anonymize.anonymizer.rewrite", collide)
+        patch.setattr("platemint.pipeline.anonymize.plan.rewrite", collide)
         result = call(corpus, "--out", tmp_path / "out")
     assert result.exit_code == 2 and quoted(result) == [] and "without plates" in result.stderr
     rename = os.replace
@@ -656,7 +657,7 @@ def test_faults_of_names_and_of_writing_quote_nothing(call, tmp_path, monkeypatc
 def test_a_text_that_is_found_in_the_output_is_exit_code_1(call, tmp_path, monkeypatch):
     corpus = dataset(tmp_path / "in", {"a": ["ABC1234"]})
     monkeypatch.setattr(
-        "platemint.pipeline.anonymize.anonymizer.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
+        "platemint.pipeline.anonymize.plan.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
     )
     result = call(corpus, "--out", tmp_path / "out")
     assert result.exit_code == 1 and json.loads(result.stdout)["source_texts"]["found"] == 1
@@ -672,7 +673,7 @@ def test_the_marks_own_name_is_no_plate(tmp_path):
 def test_what_must_not_be_passed_on_keeps_its_mark_and_can_be_made_again(call, tmp_path, monkeypatch):
     corpus, out = dataset(tmp_path / "in", {"a": ["ABC1234"]}), tmp_path / "out"
     monkeypatch.setattr(
-        "platemint.pipeline.anonymize.anonymizer.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
+        "platemint.pipeline.anonymize.plan.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
     )
     result = call(corpus, "--out", out, "--list", tmp_path / "list")
     assert result.exit_code == 1 and (out / UNFINISHED).is_dir() and (out / "audit.json").is_file()
@@ -680,7 +681,7 @@ def test_what_must_not_be_passed_on_keeps_its_mark_and_can_be_made_again(call, t
     assert any(f.startswith(".anonymizing: the run has not ended") for f in faults)
     assert any(f.startswith("a.txt: spells ABC1234") for f in faults)
     monkeypatch.undo()
-    monkeypatch.setattr("platemint.pipeline.anonymize.anonymizer.Anonymizer", Stamps)
+    monkeypatch.setattr("platemint.pipeline.anonymize.plan.Anonymizer", Stamps)
     result = call(corpus, "--out", out, "--list", tmp_path / "list")
     assert result.exit_code == 0 and not result.stderr and not (out / UNFINISHED).exists() and is_clean(out)
     assert verify_against(out, corpus).faults == []
@@ -792,8 +793,8 @@ KILLS = """
 import os, random, signal, sys, time
 from pathlib import Path
 import cv2
-from platemint.pipeline.anonymize.anonymizer import ENCODED, UNFINISHED
 from platemint.pipeline.anonymize.search import scan
+from platemint.pipeline.anonymize.unfinished import UNFINISHED
 from stand_ins import anonymized, frames, stamped
 
 texts = [f"KLM{k}" for k in range(1000, 1040)]
@@ -852,7 +853,7 @@ print(deaths, marked)
 
 def test_killed_at_any_moment_nothing_real_is_on_disk_and_the_next_run_does_it_all(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", KILLS, tmp_path], cwd=HERE, env=os.environ | {"PYTHONPATH": str(HERE.parent)},
+        [sys.executable, "-c", KILLS, tmp_path], cwd=HERE,
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -930,7 +931,7 @@ def test_a_redacted_plate_is_read_by_nobody(scenes, tmp_path):
 
     before = readings(scenes)
     made = AnonymizeRecipe(source={"path": str(scenes)}, out=str(tmp_path / "out"))
-    assert stand_ins.anonymize(made, None, Failing(made))["plates"]["redacted"] == 8
+    assert stand_ins.anonymize(made, None, stand_ins.Plan(made, Failing(made)))["plates"]["redacted"] == 8
     after = readings(tmp_path / "out")
     assert len(after) == 8 and all(not text and len(reading) <= 2 for text, reading, _ in after)
     assert sum(len(reading) >= 6 for _, reading, _ in before) >= 7
@@ -945,6 +946,6 @@ def test_an_editor_that_leaves_the_source_is_caught_by_the_reader_that_ships(sce
             return (lambda plates: [stand_ins.replace(p, image=p.original) for p in edit(plates)]), filter
 
     made = AnonymizeRecipe(source={"path": str(scenes)}, out=str(tmp_path / "out"), on_doubt="withhold")
-    audit = stand_ins.anonymize(made, None, Lazy(made))
+    audit = stand_ins.anonymize(made, None, stand_ins.Plan(made, Lazy(made)))
     assert audit["plates"]["replaced"] == 0 and audit["pictures"]["withheld"] == 4
     assert not list((tmp_path / "out").rglob("*.png")) and not list((tmp_path / "out").rglob("*.jpg"))

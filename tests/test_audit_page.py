@@ -5,7 +5,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from platemint.pipeline.anonymize.anonymizer import ENHANCED, made_with
+from platemint.pipeline.anonymize.audit import made_with
+from platemint.pipeline.anonymize.replacement import ENHANCED
 from platemint.pipeline.recipe import AnonymizeRecipe
 from platemint.pipeline.report.audit_page import page, settings
 

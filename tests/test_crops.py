@@ -207,7 +207,7 @@ def test_a_text_stays_in_the_split_it_stood_in_first(tmp_path):
 def swapped(plates, share):
     """The labels with a share of them handed on to the next of those."""
     texts = [plate.text for plate in plates]
-    chosen = list(range(0, round(share * len(plates))))
+    chosen = list(range(round(share * len(plates))))
     for here, there in zip(chosen, chosen[1:] + chosen[:1]):
         texts[here] = plates[there].text
     return labelled(plates, texts), chosen
@@ -231,7 +231,7 @@ def test_labels_of_other_crops_are_found_and_right_ones_kept(tmp_path, plates, r
 
 
 def test_one_wrong_label_in_fifty_is_no_warning_but_told(tmp_path, plates, reader):
-    crops, said = judged(write(tmp_path / "c", labelled(plates[:-1]) + [(plates[-1].image, "QX77WW8")]), reader=reader)
+    crops, said = judged(write(tmp_path / "c", [*labelled(plates[:-1]), (plates[-1].image, "QX77WW8")]), reader=reader)
     (line,) = wrong_labels(said)
     assert len(crops) == 49 and "1 of 50 labels" in line and "(2 %)" in line and "warning" not in line
 

@@ -11,7 +11,7 @@ from PIL import Image
 from stand_ins import stamp, stamped
 from test_frames import BOX, SIZE, VOC, make, other, plates, reasons, write_out
 
-from platemint.pipeline.anonymize.anonymizer import UNFINISHED
+from platemint.pipeline.anonymize.unfinished import UNFINISHED
 from platemint.pipeline.corpora.frames import open_dataset, rewrite
 from platemint.pipeline.plate import PlatemintError
 

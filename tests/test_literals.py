@@ -5,9 +5,9 @@ import json
 import pytest
 from stand_ins import anonymized, frames
 
-from platemint.pipeline.anonymize.anonymizer import UNFINISHED
 from platemint.pipeline.anonymize.compare import verify_against
 from platemint.pipeline.anonymize.search import scan
+from platemint.pipeline.anonymize.unfinished import UNFINISHED
 
 OF_THE_FORMAT = {  # name: (file, what it holds, texts that it holds as literals)
     "COCO": (

@@ -2,6 +2,7 @@
 
 import math
 import os
+import secrets
 import subprocess
 import sys
 from collections import Counter
@@ -55,7 +56,7 @@ def test_every_occurrence_gets_a_text_of_its_own():
     real = [*some_texts("LLL-DDDD", 150), *some_texts("LLDDDQO", 70), *some_texts("京LDDDDD", 30)]
     occurrences = [(text, frame) for text in real for frame in ("1", "2", "3")]
     forbidden = Forbidden(real, Draw().blocked, Draw().reserved)
-    new = Drawn(occurrences, forbidden)
+    new = Drawn(secrets.token_bytes(KEY_BYTES), occurrences, forbidden)
     attempts = [[new(*key, attempt) for key in occurrences] for attempt in range(ATTEMPTS)]
     every = [text for texts in attempts for text in texts]
     assert len(set(every)) == len(every) == ATTEMPTS * 750 and not any(text in forbidden for text in every)
@@ -67,7 +68,7 @@ def test_every_occurrence_gets_a_text_of_its_own():
 def test_a_scan_for_the_real_texts_finds_none_of_the_new_ones(tmp_path):
     """Short real texts are the hard case: 100 of two letters and two digits, which longer texts could hold."""
     real = [*some_texts("LLDD", 100), *some_texts("LLLDDDD", 2000), *some_texts("京LLDDLL", 300)]
-    new = Drawn([(text, "1") for text in real], Forbidden(real))
+    new = Drawn(secrets.token_bytes(KEY_BYTES), [(text, "1") for text in real], Forbidden(real))
     (tmp_path / "labels.txt").write_text(
         "\n".join(new(text, "1", attempt) for text in real for attempt in range(ATTEMPTS))
     )
@@ -75,20 +76,31 @@ def test_a_scan_for_the_real_texts_finds_none_of_the_new_ones(tmp_path):
 
 
 def test_a_plate_seen_twice_in_one_frame_stays_one_plate():
-    new = Drawn([("AB-123", "1"), ("AB 123", "1"), ("AB123", "2")], NOTHING)
+    new = Drawn(secrets.token_bytes(KEY_BYTES), [("AB-123", "1"), ("AB 123", "1"), ("AB123", "2")], NOTHING)
     assert characters(new("AB-123", "1")) == characters(new("AB 123", "1")) != new("AB123", "2")
     assert new("AB-123", "1")[2] == "-" and new("AB 123", "1")[2] == " "
 
 
 def test_no_two_runs_draw_the_same():
     occurrences = [(text, "1") for text in some_texts("LLLDDDD", 300)]
-    runs = [[new(*key) for key in occurrences] for new in (Drawn(occurrences, NOTHING), Drawn(occurrences, NOTHING))]
+    runs = [
+        [new(*key) for key in occurrences]
+        for new in (
+            Drawn(secrets.token_bytes(KEY_BYTES), occurrences, NOTHING),
+            Drawn(secrets.token_bytes(KEY_BYTES), occurrences, NOTHING),
+        )
+    ]
     assert len(set(runs[0]) & set(runs[1])) < 3
 
 
 def test_consistent_follows_a_plate_and_no_other():
     real = some_texts("LLDDDD", 200)
-    new = Drawn([(text, str(frame)) for text in real for frame in range(3)], Forbidden(real), consistent=True)
+    new = Drawn(
+        secrets.token_bytes(KEY_BYTES),
+        [(text, str(frame)) for text in real for frame in range(3)],
+        Forbidden(real),
+        consistent=True,
+    )
     found = {text: {new(text, str(frame)) for frame in range(3)} for text in real}
     assert all(len(texts) == 1 for texts in found.values()) and len(set.union(*found.values())) == 200
     assert evenness([*set.union(*found.values())], real) <= 1
@@ -98,7 +110,7 @@ def test_consistent_follows_a_plate_and_no_other():
 def test_a_pattern_nearly_used_up(consistent):
     """Of 100 texts of two digits 90 are real; the ten others begin with 3, so nothing can be even."""
     real = [f"{n:02d}" for n in range(100) if n // 10 != 3]
-    new = Drawn([(text, "1") for text in real], Forbidden(real), consistent)
+    new = Drawn(secrets.token_bytes(KEY_BYTES), [(text, "1") for text in real], Forbidden(real), consistent)
     found = [new(text, "1", attempt) for text in real for attempt in range(ATTEMPTS)]
     kept = [text for text in found if text]
     assert all(text[0] == "3" for text in kept)
@@ -107,7 +119,7 @@ def test_a_pattern_nearly_used_up(consistent):
 
 def test_a_pattern_all_used_up_is_withheld():
     real = [*DIGITS, "ABC123"]
-    new = Drawn([(text, "1") for text in real], Forbidden(real))
+    new = Drawn(secrets.token_bytes(KEY_BYTES), [(text, "1") for text in real], Forbidden(real))
     assert {new(digit, "1") for digit in DIGITS} == {""} and new("ABC123", "1") != ""
 
 

@@ -12,6 +12,7 @@ from test_detector import finder, framed
 
 from platemint.pipeline.anonymize.compare import verify_against
 from platemint.pipeline.anonymize.picture import open_picture
+from platemint.pipeline.anonymize.plan import Plan
 from platemint.pipeline.anonymize.read_texts import ENHANCED, sure
 from platemint.pipeline.anonymize.search import scan
 from platemint.pipeline.corpora.frames import open_dataset, rewrite
@@ -167,7 +168,7 @@ def test_plates_without_a_text_are_read_and_replaced_and_their_texts_go_from_nam
     assert len(plates) == 4 and not any(stamp in Readings(OLD) for _, stamp in plates)
     assert all(label == ("" if form == "yolo" else stamp) and len(stamp) == 7 for label, stamp in plates)
     assert verify_against(out, corpus).faults == []
-    assert not [name for name in out.rglob("*KLM5556*")] and len([*out.rglob("*_two.*")]) >= 1
+    assert not list(out.rglob("*KLM5556*")) and len([*out.rglob("*_two.*")]) >= 1
 
 
 @pytest.mark.parametrize("form", ["yolo", "coco"])
@@ -271,16 +272,16 @@ def test_a_plate_keeps_its_new_text_where_that_is_wished(tmp_path):
 
 def test_no_new_text_may_read_like_one_that_was_read(tmp_path):
     corpus = dataset(tmp_path / "in", "yolo")
-    unread, read = (
-        Stamps(AnonymizeRecipe(source={"path": str(corpus)}, read_texts=demand)) for demand in (False, True)
-    )
+    recipes = (AnonymizeRecipe(source={"path": str(corpus)}, read_texts=demand) for demand in (False, True))
+    unread, read = (Plan(recipe, Stamps(recipe)) for recipe in recipes)
+    read.draw(bytes(32))
     assert all(text in read.forbidden and text in read.real and text in read.texts for text in OLD)
     assert "XYZ7777" not in unread.forbidden and len(read.pseudonym("XYZ7777", "images/train/one.png")) == 7
 
 
 def test_a_text_that_was_read_is_searched_for(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "platemint.pipeline.anonymize.anonymizer.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
+        "platemint.pipeline.anonymize.plan.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
     )
     corpus = dataset(tmp_path / "in", "coco")
     audit = anonymized(corpus, tmp_path / "out", read_texts=True)

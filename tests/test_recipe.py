@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stand_ins import frames
 
-from platemint.pipeline.anonymize.anonymizer import anonymize
+from platemint.pipeline.anonymize.run import anonymize
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.recipe import (
     AnonymizeRecipe,

@@ -404,19 +404,3 @@ def test_an_estimate_comes_near_what_the_run_takes(finished, tmp_path):
     real = sum(file["bytes"] for file in json.loads((finished / "manifest.json").read_text())["files"])
     assert 0.5 < guess["bytes"] / real < 2 and guess["seconds"] > 0
     assert not (tmp_path / "plates").exists()
-
-
-def test_a_terminal_sees_one_line_and_a_pipe_a_few():
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    for stream in (Terminal(), io.StringIO()):
-        progress = run.Progress(100, stream)
-        progress.resume(40)
-        progress.every = 0
-        progress.add(10, 10)
-        progress.tell(end=True)
-        assert "50 of 100 plates" in stream.getvalue() and "50.0% accepted" in stream.getvalue()
-        assert "left" in stream.getvalue()
-        assert stream.getvalue().count("\n") == (1 if stream.isatty() else 2)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from platemint.pipeline.anonymize.anonymizer import redacted
+from platemint.pipeline.anonymize.replacement import redacted
 from platemint.pipeline.corpora.frames import Annotation
 from platemint.pipeline.corpora.rectify import LEAST, MOST, overlapping, views_of
 

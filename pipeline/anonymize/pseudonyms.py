@@ -13,7 +13,6 @@ from __future__ import annotations
 import hmac
 import math
 import os
-import random
 import re
 import secrets
 import stat
@@ -63,9 +62,26 @@ class Forbidden:
         return read in self._real or any(part in self._real for part in parts)
 
 
-class Drawn:
-    """New texts drawn with the system's secret randomness: nothing that is kept links them to the old ones.
+class _Stream:
+    """Random choices that a secret makes, and that nobody can tell without it: HMAC-SHA-256 of a counter."""
 
+    def __init__(self, secret: bytes):
+        self._secret, self._count = secret, 0
+
+    def number(self) -> int:
+        """0..2^256 - 1, the next one at every call."""
+        self._count += 1
+        return int.from_bytes(hmac.digest(self._secret, f"platemint draw 1 {self._count}".encode(), "sha256"))
+
+    def choice(self, items: str) -> str:
+        return items[self.number() % len(items)]  # of so large a number the remainder is even
+
+
+class Drawn:
+    """New texts drawn from a secret of one run: the same secret, the same texts. Without it nothing links old and new.
+
+    secret: `KEY_BYTES` of the system's randomness. It outlives a process that is killed, so that the run can go on, and
+    is thrown away when the run ends (see `pipeline.anonymize.unfinished`).
     occurrences: (real text, frame) of every plate. consistent: a real text has one new text in all frames, which
     follows a vehicle through the run, for whoever knows it in one frame. Otherwise it has another one in each frame.
 
@@ -74,21 +90,27 @@ class Drawn:
     are drawn one by one, and unless `consistent` may come again.
     """
 
-    def __init__(self, occurrences: Iterable[tuple[str, str]], forbidden: Container[str], consistent: bool = False):
-        self._consistent = consistent
+    def __init__(
+        self,
+        secret: bytes,
+        occurrences: Iterable[tuple[str, str]],
+        forbidden: Container[str],
+        consistent: bool = False,
+    ):
+        self._consistent, stream = consistent, _Stream(secret)
         keys = list(dict.fromkeys(self._key(text, frame) for text, frame in occurrences))
         letters = letters_in_use(text for text, _ in keys)
         wanted: dict[tuple[str, ...], list[int]] = {}
         for place, (text, _) in enumerate(keys):
             wanted.setdefault(positions_like(text, letters), []).append(place)
-        roomy = {p: places for p, places in wanted.items() if _has_room(p, ATTEMPTS * len(places), forbidden)}
+        roomy = {p: places for p, places in wanted.items() if _has_room(p, ATTEMPTS * len(places), forbidden, stream)}
         used: set[str] = set()
         attempts = [[""] * len(keys) for _ in range(ATTEMPTS)]
         for texts in attempts:
-            _draw_even(texts, roomy, forbidden, used)
-            for positions in wanted.keys() - roomy.keys():
+            _draw_even(texts, roomy, forbidden, used, stream)
+            for positions in (p for p in wanted if p not in roomy):  # in order, so that a secret gives the same texts
                 for place in wanted[positions]:
-                    texts[place] = _random_text(positions, forbidden, used if consistent else ())
+                    texts[place] = _random_text(positions, forbidden, used if consistent else (), stream)
                     used.add(texts[place])
         self._texts = dict(zip(keys, zip(*attempts)))
 
@@ -185,31 +207,35 @@ def _make_key(place: Path) -> bytes:
 
 
 def _draw_even(
-    texts: list[str], wanted: dict[tuple[str, ...], list[int]], forbidden: Container[str], used: set[str]
+    texts: list[str],
+    wanted: dict[tuple[str, ...], list[int]],
+    forbidden: Container[str],
+    used: set[str],
+    stream: _Stream,
 ) -> None:
     """Puts a text at each place that is wanted of a pattern, none of them used before."""
     if not wanted:
         return
     groups = [Group("", "all", positions, len(places), len(places)) for positions, places in wanted.items()]
     rest, count = [iter(places) for places in wanted.values()], sum(map(len, wanted.values()))
-    targets = draw_targets(groups, count, secrets.randbits(128), forbidden, used)
+    targets = draw_targets(groups, count, stream.number(), forbidden, used)
     for group, text in zip(targets.group.tolist(), targets.text.tolist()):
         texts[next(rest[group])] = text
     used.update(targets.text.tolist())
 
 
-def _has_room(positions: tuple[str, ...], count: int, forbidden: Container[str]) -> bool:
+def _has_room(positions: tuple[str, ...], count: int, forbidden: Container[str], stream: _Stream) -> bool:
     """Whether so many texts of a pattern can be had evenly: nearly all are free, and four times as many."""
     if _size(positions) <= ENHANCED:
         looks = list(map("".join, product(*positions)))
     else:
-        looks = ["".join(map(random.choice, positions)) for _ in range(ENHANCED)]  # counted, never used
+        looks = ["".join(map(stream.choice, positions)) for _ in range(ENHANCED)]  # counted, never used
     return 4 * count <= _size(positions) and sum(text not in forbidden for text in looks) >= FREE * len(looks)
 
 
-def _random_text(positions: tuple[str, ...], forbidden: Container[str], used: Container[str]) -> str:
+def _random_text(positions: tuple[str, ...], forbidden: Container[str], used: Container[str], stream: _Stream) -> str:
     """A free text, "" where none is found."""
-    texts = ("".join(map(secrets.choice, positions)) for _ in range(TRIES))
+    texts = ("".join(map(stream.choice, positions)) for _ in range(TRIES))
     return next((text for text in texts if text not in forbidden and text not in used), "")
 
 

@@ -216,7 +216,7 @@ def _open_faker(locale: str) -> tuple[Faker, str]:
         hint = nearest(locale, AVAILABLE_LOCALES)
         raise PlatemintError(f"{FAKER}{locale}: Faker has no such locale{hint}; they are written like de_DE")
     fake = Faker(locale, providers=["faker.providers.automotive"])
-    home = fake.license_plate.__self__.__module__.rpartition(".")[2]
+    home = fake.license_plate.__self__.__module__.rpartition(".")[2]  # type: ignore[attr-defined]
     if not home.startswith(locale):  # Faker falls back to another country without a word
         raise PlatemintError(
             f"{FAKER}{locale}: Faker has no plates for {locale} and would give US ones; take another locale, or a "

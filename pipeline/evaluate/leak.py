@@ -1,10 +1,9 @@
-"""evaluate leak: a reader trained to tell the source's text from the anonymized picture, on plates it has never seen.
+"""evaluate leak: a reader trained to guess the source's text from the anonymized picture, on plates it has never seen.
 
 The probe is a strong attacker: it starts from our reader, so it knows plates, and it learns from pairs of anonymized
-pictures and true texts that no attacker would have. What it can tell is compared with what can be told without looking
-at the strokes (chance): by a constant guess, by a guess for another plate, and by the same probe from pictures out of
-which the characters are cut, for a design goes with certain letters; and with what it tells from blurred and from
-untouched plates.
+pictures and true texts that no attacker would have. What it guesses right is compared with chance, that is without the
+strokes: a constant guess, a guess for another plate, and the same probe on pictures out of which the characters are
+cut, since a design goes with certain letters; and with what it guesses of blurred and of untouched plates.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from torch import Tensor
 
 from platemint.models.reader import Reader, align, ctc
 from platemint.models.spg import encode_texts
-from platemint.pipeline.anonymize.anonymizer import Anonymizer, Replacement
-from platemint.pipeline.corpora.frames import Annotation, Dataset, Frame
-from platemint.pipeline.corpora.frames.records import Folder
+from platemint.pipeline.anonymize.anonymizer import Anonymizer
+from platemint.pipeline.anonymize.replacement import Replacement
+from platemint.pipeline.corpora.frames import Annotation, Frame
 from platemint.pipeline.draw import draw_targets
 from platemint.pipeline.evaluate.edits import kinds_of
 from platemint.pipeline.networks import autocast, batched, choose_device, load_network, network_input, resize
@@ -36,7 +35,7 @@ from platemint.pipeline.stages import Stages
 from platemint.pipeline.train.reading import disturb
 
 STAGE = int.from_bytes(b"leak")  # keeps these random numbers apart from other stages' of the same seed
-KINDS = ("surround", "edited", "blurred", "untouched")  # the first one tells what pictures without any stroke do
+KINDS = ("surround", "edited", "blurred", "untouched")  # the first one is without any stroke
 CHANCES = ("constant", "shuffled", "surround")
 TESTED = 0.3  # of the plates; the others are learned from
 FEWEST = 10  # plates on either side of the split
@@ -75,15 +74,7 @@ class Leak:
         sources, reserved = self.stages.sources, self.stages.recipe.draw.reserved
         self.targets = draw_targets(sources.groups, count, seed, Readings(sources.texts), reserved)
         self.probe = load_network(options.reader, "reader", options)
-        self.anonymizer = self._anonymizer(options)
-
-    def _anonymizer(self, options: Edit) -> Anonymizer:
-        """The checks and networks of anonymize; texts are those drawn here, one an edit, so that a seed fixes them."""
-        texts = {str(n): str(text) for n, text in enumerate(self.targets.text)}
-        folder = self.source if self.source.is_dir() else self.source.parent
-        anonymizer = Anonymizer(AnonymizeRecipe(edit=options), Dataset(Folder(folder), "", {}))
-        anonymizer.pseudonym = lambda text, path, attempt: texts[path] if attempt == 0 else ""
-        return anonymizer
+        self.anonymizer = Anonymizer(AnonymizeRecipe(edit=options))
 
     def specimens(self, progress: TextIO | None = None) -> list[Specimen]:
         """The accepted edits."""
@@ -94,7 +85,7 @@ class Leak:
         for numbers in batched(range(self.count), self.stages.recipe.edit.batch):
             tried = [self._case(number) for number in numbers]
             items = [item for _, some in tried for item in some]
-            self.anonymizer.settle(items)
+            self.anonymizer.settle(items, {})
             names = [f"{country[plate.source]} {self._pattern(n)}" for n, (plate, _) in zip(numbers, tried)]
             for name, (_, some) in zip(names, tried):
                 found += [_specimen(item, name, size) for item in some if item.outcome == "replaced"]
@@ -106,7 +97,8 @@ class Leak:
         """A target's plate, and the case that anonymize makes of it."""
         sources, group = self.stages.sources, int(self.targets.group[number])
         plate = sources.get(group, sources.turn(group, int(self.targets.group_index[number]), 0))
-        return plate, self.anonymizer.items(Frame(str(number), (Annotation(plate.text),), plate.split), plate.image)
+        frame, new = Frame(str(number), (Annotation(plate.text),), plate.split), str(self.targets.text[number])
+        return plate, self.anonymizer.items(frame, plate.image, {plate.text: (new,)})
 
     def _pattern(self, number: int) -> str:
         return self.stages.sources.groups[int(self.targets.group[number])].name.rpartition("/")[2]
@@ -173,8 +165,8 @@ class Attack:
         reporter, kinds = Count(len(KINDS) * self.steps, progress, "steps"), {}
         guesses: dict[str, list[str]] = {}
         for kind in KINDS:
-            guesses[kind] = self.told(self.trained(learned, kind, reporter), tested, kind)
-            kinds[kind] = judged(guesses[kind], guesses["surround"], learned, tested, self.seed)
+            guesses[kind] = self.guessed(self.trained(learned, kind, reporter), tested, kind)
+            kinds[kind] = compared(guesses[kind], guesses["surround"], learned, tested, self.seed)
         reporter.close()
         sides = {"learned": _counts(learned), "tested": _counts(tested)}
         return {"steps": self.steps, "seed": self.seed, **sides, "kinds": kinds, "verdict": verdict(kinds)}
@@ -202,12 +194,12 @@ class Attack:
         return probe.eval()
 
     @torch.inference_mode()
-    def told(self, probe: Reader, specimens: Sequence[Specimen], kind: str) -> list[str]:
-        """The text that a probe tells from each picture of a kind; how many characters it has is to be seen."""
+    def guessed(self, probe: Reader, specimens: Sequence[Specimen], kind: str) -> list[str]:
+        """The text that a probe guesses of each picture of a kind; how many characters it has is to be seen."""
         texts = []
         for some in batched(specimens, self.options.batch):
             read = self._read(probe, [specimen.pictures[kind] for specimen in some]).cpu()
-            texts += told(read, [len(characters(specimen.text)) for specimen in some], probe.config.alphabet)
+            texts += guessed(read, [len(characters(specimen.text)) for specimen in some], probe.config.alphabet)
         return texts
 
     @torch.inference_mode()
@@ -236,7 +228,7 @@ def aligned(read: Tensor, texts: Tensor, places: Tensor) -> Tensor:
     return -there.gather(2, (texts - 1).clamp(min=0)[..., None])[..., 0][texts > 0].mean()
 
 
-def told(read: Tensor, lengths: Sequence[int], alphabet: str) -> list[str]:
+def guessed(read: Tensor, lengths: Sequence[int], alphabet: str) -> list[str]:
     """The likeliest characters where so many of them stand likeliest, however likely it is that nothing stands there.
 
     read: (B, T, 1 + alphabet) log-probabilities.
@@ -278,7 +270,7 @@ def _constant(texts: list[str]) -> str:
 
 
 def shuffled(guesses: Sequence[str], tested: Sequence[Specimen], rng: np.random.Generator) -> list[float]:
-    """How well each plate's text is told by what was told of others of its kind (of all, where it has no others)."""
+    """How much of each plate's text is in the guesses for others of its kind (of all, where it has no others)."""
     scores = []
     for specimen in tested:
         others = [i for i, o in enumerate(tested) if canonical(o.text) != canonical(specimen.text)]
@@ -297,7 +289,7 @@ def estimate(values: Sequence[float], plates: Sequence[str], seed: int) -> dict[
     return {"mean": float(np.mean(values)), "low": float(low), "high": float(high)}
 
 
-def judged(
+def compared(
     guesses: Sequence[str], unseeing: Sequence[str], learned: Sequence[Specimen], tested: Sequence[Specimen], seed: int
 ) -> dict:
     """Accuracy of a probe's guesses, and of those of `CHANCES`; and how far the first are over each of the others.
@@ -335,12 +327,12 @@ def evaluate(leak: Leak, steps: int, progress: TextIO | None = None) -> dict:
 
 
 WORDS = {
-    "at chance": "at chance within the error bar: the probe tells no more of the source's text than who does not look",
-    "traces": "no more than a constant guess, but more than guesses for other plates of the kind and than can be told "
-    "from plates without their characters: a trace of the text",
-    "above chance": "above chance: the edited pictures give something of the source's text away",
-    "nothing": "nothing can be said: the probe does not tell untouched plates, or of edited ones less than a constant "
-    "guess does; it has not learned what there is to learn: give it more --steps or more crops",
+    "at chance": "at chance within the error bar: the probe guesses no more of the source's text than without the picture",
+    "traces": "no more than a constant guess, but more than guesses for other plates of the kind and than from "
+    "plates without their characters: a trace of the text",
+    "above chance": "above chance: the edited pictures reveal some of the source's text",
+    "nothing": "no result: the probe does not read untouched plates, or guesses less of edited ones than a constant guess "
+    "does; it has not learned enough: give it more --steps or more crops",
 }
 
 
@@ -352,7 +344,7 @@ def as_text(report: dict) -> str:
         f"{', '.join(report['checkpoints'])}: {report['accepted']:,} of {report['tried']:,} edits accepted",
         f"learned from {learned['edits']:,} edits of {learned['plates']:,} plates in {report['steps']:,} steps",
         f"tested on {tested['edits']:,} edits of {tested['plates']:,} other plates, seed {report['seed']}",
-        "characters of the source's text told at their positions, %, with 95 % intervals by bootstrap over plates",
+        "characters of the source's text guessed at their positions, %, with 95 % intervals by bootstrap over plates",
         f"{'':10}" + "".join(f"{column.replace('_', ' '):>20}" for column in columns),
     ]
     for kind, part in report["kinds"].items():

@@ -195,6 +195,7 @@ def figures(row: dict | None) -> list[str]:
 
 
 def figure(value: float | None, digits: int = 3) -> str:
+    """In print; None is infinite."""
     return "∞" if value is None else f"{value:,.{digits}f}"
 
 

@@ -115,7 +115,7 @@ class Run:
         self.held_out = None
 
     def batches(self):
-        """This process's share of the batches from the present step on."""
+        """The share of the batches that this process has, from the present step on."""
         return batches(self.recipe, self.task.size, self.step, self.peers.rank, self.peers.world)
 
     def _parts(self) -> dict:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from rapidfuzz.distance import Levenshtein
 
 from platemint.models.reader import Reader, decode
 from platemint.pipeline.balance.grammar import positions_like
@@ -290,13 +291,7 @@ def _read(crops: list[Crop], reader: Reader) -> list[tuple[str, float]]:
 
 def _difference(a: str, b: str) -> float:
     """Edit distance of two texts, read as `canonical` has them, over the longer one's length: 0..1."""
-    a, b = canonical(a), canonical(b)
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        corner, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (x != y))
-    return row[-1] / max(len(a), len(b), 1)
+    return Levenshtein.normalized_distance(canonical(a), canonical(b))
 
 
 # ------------------------------------------------------------------------------------------------------------- in words

@@ -27,8 +27,11 @@ from platemint.pipeline.corpora.frames import (
     ccpd,
     checks,
     coco,
+    corner_lines,
+    cvat,
     finds,
     gt,
+    label_studio,
     lists,
     name_texts,
     names,
@@ -40,16 +43,17 @@ from platemint.pipeline.corpora.frames import (
     ufpr,
     voc,
     yolo,
+    yolo_characters,
 )
 from platemint.pipeline.corpora.frames.classes import of_plates
 from platemint.pipeline.corpora.frames.records import (
     PLATE,
+    Annotation,
     Dataset,
     Folder,
     Frame,
     Record,
     Refused,
-    Annotation,
     split_named,
 )
 from platemint.pipeline.corpora.frames.rewording import Rewording
@@ -64,25 +68,32 @@ FORMATS = {
     "openalpr": openalpr,
     "ufpr": ufpr,
     "aolp": aolp,
+    "corner_lines": corner_lines,
     "yolo": yolo,
+    "yolo_characters": yolo_characters,
     "coco": coco,
     "voc": voc,
+    "cvat": cvat,
+    "label_studio": label_studio,
     "ppocrlabel": ppocrlabel,
     "ccpd": ccpd,
     "names": names,
     "pictures": pictures,
 }
 BARE = "pictures"  # without annotations, which only who has a detector takes
-WITHOUT_TEXT = ("yolo",)  # formats whose annotations have no place for one
+WITHOUT_TEXT = ("yolo", "yolo_characters")  # formats in which a plate alone has no place for one
 _STEM = "the annotation file's name, which has to be its picture's but for the suffix"
 NAMED_BY = {  # what says which picture an annotation is about
     "table": "the column of pictures (path, image_path, file_name, file) of the table",
     "gt": "the name that each line of the text file begins with",
     "ppocrlabel": "the name that each line of the label file begins with",
     "coco": "images[].file_name and annotations[].image_id of the .json file",
+    "cvat": "the name of each image element of the .xml file",
+    "label_studio": "the picture in each task's data, such as data.image",
     "pictures": "the files in other forms, or put the pictures into a folder of their own",
-} | dict.fromkeys(["openalpr", "ufpr", "aolp", "yolo", "voc"], _STEM)
+} | dict.fromkeys(["openalpr", "ufpr", "aolp", "corner_lines", "yolo", "yolo_characters", "voc"], _STEM)
 LAST = "names"  # fits many a folder that is of another format as well
+GONE_WITH_TEXT = (LAST, "yolo_characters")  # formats in which a crop without its text is one without annotations
 
 
 def open_dataset(

@@ -9,12 +9,12 @@ from itertools import combinations
 from posixpath import dirname
 
 from platemint.pipeline.corpora.frames.records import (
+    Annotation,
     Corners,
     Dataset,
     Folder,
     Frame,
     Record,
-    Annotation,
     area,
     bounds,
     iou,

@@ -1,0 +1,131 @@
+"""audit: what became of a dataset's plates, in figures that name none of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from platemint.pipeline.anonymize.not_replaced import GivenUp
+from platemint.pipeline.anonymize.plan import Plan
+from platemint.pipeline.anonymize.read_texts import Unknown
+from platemint.pipeline.anonymize.search import Scan
+from platemint.pipeline.corpora.frames import Dataset, Frame
+from platemint.pipeline.recipe import AnonymizeRecipe, GenerateRecipe
+from platemint.pipeline.report.audit_page import not_covered, settings
+from platemint.pipeline.stages import Stages
+from platemint.pipeline.versions import versions
+
+
+@dataclass
+class Audit:
+    """What became of all plates, for people and programs; see `as_dict`."""
+
+    outcomes: Counter = field(default_factory=Counter)
+    reasons: Counter = field(default_factory=Counter)
+    pictures: Counter = field(default_factory=Counter)
+    pixels: Counter = field(default_factory=Counter)
+    characters: Counter = field(
+        default_factory=Counter
+    )  # the source's, on replaced plates; see `Replacement.looked_for`
+    given_up: GivenUp = field(default_factory=GivenUp)
+    scan: Scan = field(default_factory=Scan)
+    unknown: Unknown = field(default_factory=Unknown)
+    reading: dict = field(default_factory=dict)  # see `pipeline.read_plates.Unknown`; empty where nobody read
+    detector: dict = field(default_factory=dict)  # see `pipeline.detector.look`; empty where nobody looked
+
+    def count(self, frame: Frame, plates: list[dict]) -> None:
+        """Takes note of a picture's plates, as a commit has them."""
+        withheld = any(plate["outcome"] == "withheld" for plate in plates)
+        self.pictures["withheld" if withheld else "written"] += 1
+        self.pictures["bare"] += not plates
+        for number, (annotation, plate) in enumerate(zip(frame.annotations, plates), 1):
+            outcome, reason = plate["outcome"], plate["reason"]
+            if withheld:
+                outcome, reason = "withheld", reason or "in one picture with another"
+            self.outcomes[outcome] += 1
+            self.unknown.add(frame.path, annotation, outcome)
+            if outcome == "replaced":
+                self.characters.update(plate["characters"])
+            if reason:
+                self.reasons[reason] += 1
+                self.given_up.plate(frame.path, number, annotation.text, outcome, reason)
+
+
+def may_leave(audit: dict) -> bool:
+    """Whether a folder may be passed on, by its audit.
+
+    No source text was found in it, no character of one is in view, and no pixel outside of a plate has changed.
+    """
+    faults = audit["source_texts"]["found"], audit["source_characters"]["in_view"], audit["pixels"]["outside"]
+    return not any(faults)
+
+
+def as_dict(audit: Audit, plan: Plan, dataset: Dataset, used: Mapping[str, str]) -> dict:
+    """The audit, ready for JSON. It names no picture of the dataset, since names may be plates.
+
+    dataset: the plan's, with the pictures that cannot be opened set aside. used: versions.
+    """
+    recipe = plan.recipe
+    aside = {item["path"] for item in dataset.set_aside}
+    return {
+        "plates": {
+            "annotated": plan.annotated,
+            **({"found": audit.unknown.found} if recipe.detector.finds != "list" else {}),
+            **{outcome: audit.outcomes[outcome] for outcome in ("replaced", "redacted", "withheld")},
+            "set_aside": len(dataset.lost),
+        },
+        "reasons": dict(audit.reasons.most_common()),
+        "pictures": {
+            "found": len(dataset.folder.pictures),
+            "written": audit.pictures["written"],
+            "without_annotation": audit.pictures["bare"],
+            "withheld": audit.pictures["withheld"] + len(dataset.withheld),
+            "set_aside": len(aside & dataset.folder.pictures),
+        },
+        "annotations": {"left_over": dataset.left_over, "pictures_withheld": len(dataset.withheld)},
+        "missing_pictures_and_other_faults": len(aside - dataset.folder.pictures),
+        "files_not_copied": len(dataset.unknown),
+        "pixels": {name: audit.pixels[name] for name in ("pixels", "changed", "outside")},
+        "source_characters": {name: audit.characters[name] for name in ("looked_for", "in_view", "not_placed")},
+        "source_texts": {  # how often they were found, not where: that is for `verify --against` to tell
+            "searched": len(plan.texts) - len(audit.scan.unsearched),
+            "too_short_to_search": len(audit.scan.unsearched),
+            "found": len(audit.scan.hits),
+            "found_in_numbers_and_keys": len(audit.scan.literals),
+            "found_in_coded_pixels": len(audit.scan.chance),
+            "expected_there_by_chance": round(audit.scan.expected, 3),
+            "not_looked_into": len(audit.scan.unread),
+            "files": audit.scan.files,
+            "bytes": audit.scan.bytes,
+        },
+        **({"reading": audit.reading} if audit.reading else {}),
+        **({"detector": audit.detector} if audit.detector else {}),
+        "identity": "keyed" if recipe.key_file else "within this run" if recipe.track_consistent else "none",
+        "not_covered": not_covered(recipe, audit.detector),
+        "settings": settings(recipe),
+        "made_with": made_with(recipe, used),
+        "given_up": audit.given_up.public(),
+    }
+
+
+def made_with(recipe: AnonymizeRecipe, used: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Day (UTC), versions, and sha256 of the networks, which go without their names: these may be paths.
+
+    used: versions, None for those that are there.
+    """
+    networks = Stages(GenerateRecipe(edit=recipe.edit)).checkpoints
+    return {
+        "day (UTC)": datetime.now(UTC).date().isoformat(),
+        **(versions() if used is None else used),
+        "generator, sha256": networks[recipe.edit.checkpoint],
+        "reader, sha256": networks[recipe.edit.reader],
+    }
+
+
+def all_versions(commits: Iterable[dict]) -> dict[str, str]:
+    """The versions that a run's commits were made with: "2.12.0", or "2.12.0, 2.13.0" where it went on with others."""
+    made = [*(commit["versions"] for commit in commits), versions()]
+    names = dict.fromkeys(name for some in made for name in some)
+    return {name: ", ".join(dict.fromkeys(some[name] for some in made if name in some)) for name in names}

@@ -1,0 +1,260 @@
+"""run: anonymize, the same dataset with other plates: its folder, its shards, going on after a kill, publishing.
+
+A picture is written only when all of its plates are settled, under a number, in the folder of what is unfinished. When
+all are, they get their names, and the annotations that go with them are written; then the output is searched.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TextIO
+
+from platemint.pipeline import engines, lock, storage
+from platemint.pipeline.anonymize.audit import Audit, all_versions, as_dict, may_leave
+from platemint.pipeline.anonymize.detector import look
+from platemint.pipeline.anonymize.not_replaced import PICTURE, place_of
+from platemint.pipeline.anonymize.plan import AUDIT, PAGE, Plan, Shard, rewritten
+from platemint.pipeline.anonymize.pseudonyms import KEY_BYTES
+from platemint.pipeline.anonymize.read_texts import is_wanted
+from platemint.pipeline.anonymize.replacement import ENHANCED
+from platemint.pipeline.anonymize.search import scan
+from platemint.pipeline.anonymize.shard import Work
+from platemint.pipeline.anonymize.unfinished import UNFINISHED, Unfinished
+from platemint.pipeline.corpora.frames import Dataset
+from platemint.pipeline.corpora.frames.checks import WITHHELD
+from platemint.pipeline.plate import Failure, PlatemintError
+from platemint.pipeline.progress import Count
+from platemint.pipeline.recipe import AnonymizeRecipe
+from platemint.pipeline.report.audit_page import page
+from platemint.pipeline.storage import read_json
+from platemint.pipeline.versions import changed, versions
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What became of all pictures. dataset: with those that cannot be opened set aside. texts: {picture: {old: new}}.
+
+    written: {picture: its number in the dataset}.
+    """
+
+    dataset: Dataset
+    texts: dict[str, dict[str, str]]
+    written: dict[str, int]
+    audit: Audit
+
+    @property
+    def kept(self) -> Dataset:
+        """The dataset without the frames that are not written, whose texts stay known as lost."""
+        return _without(self.dataset, self.written)
+
+    def rewritten(self) -> dict[str, tuple[str, bytes | None]]:
+        """New path and bytes of every file; see `rewrite`."""
+        return rewritten(self.kept, lambda frame, text: self.texts[frame.path][text])
+
+
+def anonymize(
+    recipe: AnonymizeRecipe, progress: TextIO | None = None, plan: Plan | None = None, accept_versions: bool = False
+) -> dict:
+    """Writes the dataset of recipe.source anew, with other plates, into the recipe's folder; returns its audit.
+
+    Goes on where an earlier start of the same recipe was interrupted. progress: a stream to report on. plan: of the
+    recipe, where there is one already. accept_versions: go on with other versions of what decides bytes than the run was
+    begun with. Raises PlatemintError as `Plan` does, where the folder cannot be written, and where it holds anything or
+    another run that was interrupted; Failure where another process is writing it.
+    """
+    plan = plan or Plan(recipe, progress=progress)
+    with lock.held(recipe.folder):
+        return _carried_out(plan, progress, accept_versions)
+
+
+def _carried_out(plan: Plan, progress: TextIO | None, accept_versions: bool) -> dict:
+    recipe, record = plan.recipe, Unfinished(plan.recipe.folder)
+    record.refuse_others()
+    secret = _secret(plan, record)
+    shards, facts = plan.draw(secret), plan.facts(secret)
+    stored = record.facts()
+    commits = _commits(record, shards) if stored else {}
+    if stored:
+        _refuse_another_run(record, stored, facts)
+        if not accept_versions:
+            _refuse_other_versions(record, [stored, *commits.values()])
+    with _writing(recipe.folder):
+        commits, kept = _whole(plan, record, shards, commits)
+        record.clear([*kept, record.secret_file, record.plan_file] if stored else ())
+    if not stored:
+        record.begin(None if plan.key else secret, facts)
+    todo = [shard for shard in shards if shard.number not in commits]
+    commits |= _anonymized(plan, Work(plan.anonymizer, plan.dataset.root, record, facts["secret"]), todo, progress)
+    return _finished(plan, record, [commits[shard.number] for shard in shards], progress)
+
+
+def _secret(plan: Plan, record: Unfinished) -> bytes:
+    """What a run's texts are drawn from: that of the run that was interrupted, else a new one. A key gives one itself."""
+    if plan.key:
+        return hmac.digest(plan.key, b"platemint anonymize run", "sha256")
+    return record.secret() or secrets.token_bytes(KEY_BYTES)
+
+
+def _refuse_another_run(record: Unfinished, stored: dict, facts: dict) -> None:
+    """Raises PlatemintError where an interrupted run differs from this one in what decides its bytes."""
+    if stored.get("secret") != facts["secret"]:
+        told = ["the key, or the secret that the run keeps"]
+    else:
+        told = [f"the {name}" for name in ("dataset", "networks") if stored.get(name) != facts[name]]
+        told += [field for field, digest in facts["recipe"].items() if stored["recipe"].get(field) != digest]
+    if told:
+        raise PlatemintError(
+            f"{record.folder}: holds an interrupted run, and since then there have changed: {', '.join(told)}. Undo that "
+            "to go on, choose another --out, or remove the folder to begin anew"
+        )
+
+
+def _refuse_other_versions(record: Unfinished, made: Iterable[dict]) -> None:
+    """Raises PlatemintError where a run was begun, or any of its shards made, with other versions."""
+    if told := dict.fromkeys(change for old in made for change in changed(old["versions"], versions())):
+        raise PlatemintError(
+            f"{record.folder}: holds an interrupted run made with other versions ({'; '.join(told)}), and its bytes may "
+            "depend on them: install those it was made with, choose another --out, or go on with --accept-versions"
+        )
+
+
+def _commits(record: Unfinished, shards: Sequence[Shard]) -> dict[int, dict]:
+    """The commits there are, by their shard's number."""
+    found = {}
+    for shard in shards:
+        try:
+            found[shard.number] = read_json(record.commit(shard.number))
+        except PlatemintError:  # it has to be made, or made again
+            continue
+    return found
+
+
+def _whole(
+    plan: Plan, record: Unfinished, shards: Sequence[Shard], commits: dict[int, dict]
+) -> tuple[dict[int, dict], list[Path]]:
+    """The commits whose files are all there, and these files and theirs.
+
+    Where every shard has its commit, pictures may have got their names already.
+    """
+    published = {}
+    if commits and len(commits) == len(shards):
+        settled = _settled(plan, commits.values())
+        names = settled.rewritten()
+        published = {number: record.folder / names[path][0] for path, number in settled.written.items()}
+    whole, kept = {}, []
+    for number, commit in commits.items():
+        files = [(_there(record, published, f), f["bytes"]) for f in commit["frames"] if "bytes" in f]
+        if all(path.is_file() and path.stat().st_size == size for path, size in files):
+            whole[number] = commit
+            kept += [record.commit(number), *(path for path, _ in files)]
+    return whole, kept
+
+
+def _there(record: Unfinished, published: dict[int, Path], frame: dict) -> Path:
+    """Where a frame's picture is, or should be."""
+    path = record.picture(frame["frame"])
+    return path if path.is_file() else published.get(frame["frame"], path)
+
+
+def _anonymized(plan: Plan, work: Work, todo: list[Shard], progress: TextIO | None) -> dict[int, dict]:
+    """Has shards anonymized; their commits, by number."""
+    pictures, commits = sum(len(shard.numbers) for shard in todo), {}
+    reporter = Count(len(plan.dataset.frames), progress, "pictures")
+    reporter.resume(len(plan.dataset.frames) - pictures)
+    workers = min(plan.recipe.engine.workers, len(todo))
+    tick = partial(reporter.add, 1, 0) if workers <= 1 else None
+    for commit in engines.each(replace(work, tick=tick), todo, workers):
+        commits[commit["shard"]] = commit
+        if not tick:
+            reporter.add(len(commit["frames"]), 0)
+    reporter.close()
+    return commits
+
+
+def _settled(plan: Plan, commits: Iterable[dict]) -> Settled:
+    """What commits say became of every picture of the dataset."""
+    dataset = replace(plan.dataset, set_aside=[*plan.dataset.set_aside], lost=[*plan.dataset.lost])
+    audit, texts, written = Audit(), {}, {}
+    found = {item["frame"]: item for commit in commits for item in commit["frames"]}
+    for number, frame in enumerate(dataset.frames):
+        item = found[number]
+        if "aside" in item:
+            dataset.put_aside(frame.path, "", item["aside"])
+            dataset.lost += [annotation.text for annotation in frame.annotations]
+            continue
+        audit.count(frame, item["plates"])
+        if "bytes" in item:
+            audit.pixels.update(item["pixels"])
+            new = plan.new_texts(frame)
+            outcomes = zip((annotation.text for annotation in frame.annotations), item["plates"])
+            texts[frame.path] = {old: "" if p["attempt"] < 0 else new[old][p["attempt"]] for old, p in outcomes}
+            written[frame.path] = number
+    return Settled(dataset, texts, written, audit)
+
+
+def _without(dataset: Dataset, written: Container[str]) -> Dataset:
+    kept, lost = ([f for f in dataset.frames if (f.path in written) is there] for there in (True, False))
+    return replace(
+        dataset,
+        frames=kept,
+        lost=dataset.lost + [annotation.text for frame in lost for annotation in frame.annotations],
+    )
+
+
+def _finished(plan: Plan, record: Unfinished, commits: list[dict], progress: TextIO | None) -> dict:
+    """Publishes what all shards have made, searches it, and ends the run; returns the audit."""
+    recipe, folder = plan.recipe, record.folder
+    settled = _settled(plan, commits)
+    audit, kept = settled.audit, settled.kept
+    names = _published(record, settled)
+    audit.scan = scan(folder, plan.texts, (UNFINISHED, *lock.FILES))
+    if plan.detector:
+        audit.detector = look(plan.detector, folder, {names[f.path]: f for f in kept.frames}, progress)
+    if is_wanted(recipe):
+        reading, finds = audit.unknown.facts(kept, recipe, names)
+        audit.reading = reading | {"texts": plan.read}
+        audit.detector |= finds
+    audit.given_up.aside(kept.set_aside)
+    for path in kept.withheld:
+        audit.given_up.picture(path, PICTURE, WITHHELD)
+    if recipe.list_file:
+        audit.given_up.write(place_of(recipe.list_file, (recipe.source.path, folder)))
+    facts = as_dict(audit, plan, settled.dataset, all_versions(commits))
+    storage.write(folder / AUDIT, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    storage.write(folder / PAGE, page(facts, recipe, ENHANCED))
+    record.end(may_leave(facts))  # else the mark stays: nobody shall take the folder for finished
+    return facts
+
+
+def _published(record: Unfinished, settled: Settled) -> dict[str, str]:
+    """Gives finished pictures their new names, and writes the annotations that go with them; returns {old: new}."""
+    becomes = settled.rewritten()
+    for old, (new, data) in becomes.items():
+        with _writing(record.folder):
+            if data is not None:
+                storage.write(record.folder / new, data)
+            elif (made := record.picture(settled.written[old])).is_file():  # else it has its name since before a kill
+                (record.folder / new).parent.mkdir(parents=True, exist_ok=True)
+                made.replace(record.folder / new)
+    return {old: new for old, (new, _) in becomes.items()}
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, PlatemintError) as fault:
+        cause = fault.__cause__ or fault  # of `storage.replace`, which names a file: it may be a real picture's name
+        if not isinstance(cause, OSError):
+            raise
+        raise Failure(
+            f"{folder}: cannot be written ({cause.strerror}): make room or make the folder writable, and run the same "
+            "command again: it goes on; or choose another --out"
+        ) from None
