@@ -130,6 +130,9 @@ def _recipe_options(verb):
     return click.argument("recipe", required=False)(sets(verb))
 
 
+FORMAT = click.option(
+    "--format", "form", metavar="NAME", help="Format of the corpus, such as table, coco, parquet.  [default: auto]"
+)
 ACCEPT_VERSIONS = click.option(
     "--accept-versions", is_flag=True, help="Go on with a run though libraries have other versions by now."
 )
@@ -146,27 +149,30 @@ def main() -> None:
 
 @main.command(name="generate")
 @_recipe_options
-@click.option("--source", metavar="PATH", help="Corpus: a folder of plate crops, or its file of labels.")
+@click.option("--source", metavar="PATH", help="Corpus: labelled crops, or frames with annotated plates.")
+@FORMAT
 @click.option("--count", type=int, metavar="N", help="Plates to make.")
 @click.option("--out", metavar="DIR", help="Run folder.  [default: outputs/NAME]")
 @click.option("--seed", type=int, metavar="S", help="Another seed is another dataset.")
 @click.option("--forbid", metavar="FILE", help="Texts never drawn: one a line, a table, or a corpus.")
 @ACCEPT_VERSIONS
 @click.option("--dry-run", is_flag=True, help="Show recipe, quotas, shards, disk and time; write nothing.")
-def generate(recipe, sets, source, count, out, seed, forbid, accept_versions, dry_run) -> None:
+def generate(recipe, sets, source, form, count, out, seed, forbid, accept_versions, dry_run) -> None:
     """Make a dataset, or go on with one that was interrupted.
 
     RECIPE is a YAML file, or the name of one that ships; left out, every field has its default.
     """
     from platemint.pipeline.stages import Stages
 
-    given = {"source.path": source, "count": count, "out": out, "seed": seed, "draw.forbid": forbid}
+    given = {"source.path": source, "source.format": form, "count": count, "out": out, "seed": seed}
+    given |= {"draw.forbid": forbid}
     stages = Stages(_load(recipe, sets, given))
     _carry_out(stages, dry_run, accept_versions)
 
 
 @main.command(name="rebalance")
 @click.argument("corpus", metavar="CORPUS")
+@FORMAT
 @click.option("--out", metavar="DIR", help="Run folder.  [default: outputs/rebalanced]")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="Plates to add.  [default: the knee of the curve]")
 @click.option(
@@ -180,19 +186,22 @@ def generate(recipe, sets, source, count, out, seed, forbid, accept_versions, dr
 @click.option("--seed", type=int, metavar="S", help="Another seed is another dataset.")
 @ACCEPT_VERSIONS
 @click.option("--dry-run", is_flag=True, help="Show curve, recipe, quotas, shards, disk and time; write nothing.")
-def rebalance(corpus, out, count, until, split, merge, forbid, recipe, sets, seed, accept_versions, dry_run) -> None:
+def rebalance(
+    corpus, form, out, count, until, split, merge, forbid, recipe, sets, seed, accept_versions, dry_run
+) -> None:
     """Add to a corpus the plates it lacks, edited from its own.
 
     Characters that are rare at a position are raised to one level, those that are frequent are left alone. CORPUS is a
-    folder of labelled plates, or its file of labels. Evenness is the mean entropy of its positions' characters, over that
-    of the evenest spread of as many plates.
+    folder of labelled plates, its file of labels, or the folder of a run. Evenness is the mean entropy of its positions'
+    characters, over that of the evenest spread of as many plates.
     """
     from platemint.pipeline.rebalance import propose
     from platemint.pipeline.stages import Stages
 
     if count and until is not None:
         raise click.UsageError("--count and --until: give one of them")
-    given = {"source.path": corpus, "source.split": split, "out": out, "seed": seed, "draw.forbid": forbid}
+    given = {"source.path": corpus, "source.format": form, "source.split": split, "out": out, "seed": seed}
+    given |= {"draw.forbid": forbid}
     given |= {"balance.top_up": True} | ({"write.real": True} if merge else {})
     first = Stages(_load(recipe, sets, given))
     proposal = propose(first, count, until)
@@ -314,6 +323,8 @@ def _carry_out(stages, dry_run: bool, accept_versions: bool) -> None:
     from platemint.pipeline import run
     from platemint.pipeline.plan import make_plan
 
+    if stages.sources.read_as:
+        click.echo(f"{stages.recipe.source.path}: read as {stages.sources.read_as}", err=True)
     plan = make_plan(stages)
     stages.ready()  # or says why not, before anything is shown or written
     if dry_run:
@@ -352,16 +363,15 @@ def _preview(stages, plan) -> None:
 
 @main.command(name="train")
 @_recipe_options
-@click.option("--source", metavar="PATH", help="Corpus of labelled crops to learn too.")
+@click.option("--source", metavar="PATH", help="Corpus of labelled plates to learn too.")
+@FORMAT
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run folder.")
-def train(recipe, sets, source, resume) -> None:
+def train(recipe, sets, source, form, resume) -> None:
     """Train the networks.
 
     RECIPE is a YAML file, or the name of one that ships; left out, every field has its default.
     """
-    from platemint.pipeline.recipe import load_recipe
-
-    resolved = load_recipe(recipe, sets, "train", {"source": source} if source else {})
+    resolved = _load(recipe, sets, {"source": source, "format": form}, "train")
     from platemint.pipeline.train import train
 
     click.echo(train(resolved, resume, say=click.echo))
@@ -386,6 +396,7 @@ def edit(input_dir, input_text, source_text, checkpoint, out) -> None:
 
 @main.command(name="inspect")
 @click.argument("corpus", type=click.Path(exists=True, path_type=Path))
+@FORMAT
 @click.option("--against", metavar="OTHER", type=click.Path(exists=True, path_type=Path), help="Another one: before.")
 @click.option(
     "--picture", metavar="FILE.png", type=click.Path(dir_okay=False, path_type=Path), help="Draw the balance."
@@ -394,7 +405,7 @@ def edit(input_dir, input_text, source_text, checkpoint, out) -> None:
     "--target", metavar="uniform|FILE.csv", default="uniform", show_default=True, help="Shares of characters wanted."
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
-def inspect(corpus, against, picture, target, as_json) -> None:
+def inspect(corpus, form, against, picture, target, as_json) -> None:
     """Count characters, lengths and layouts.
 
     Says how even they are, too, and which labels stand in two splits. CORPUS is a folder of labelled plates, its file
@@ -409,7 +420,7 @@ def inspect(corpus, against, picture, target, as_json) -> None:
     if picture and picture.suffix.lower() != ".png":
         raise click.BadParameter(f"{picture}: the picture is a PNG, its name ends in .png", param_hint="--picture")
     target = read_target(target)
-    report = inspect(corpus, against, target)
+    report = inspect(corpus, against, target, form or "auto")
     if picture:
         from platemint.pipeline.report.heatmap import draw
         from platemint.pipeline.storage import encode, write
@@ -420,14 +431,15 @@ def inspect(corpus, against, picture, target, as_json) -> None:
 
 @main.command(name="grammar")
 @click.argument("spec")
-def grammar(spec) -> None:
+@FORMAT
+def grammar(spec, form) -> None:
     """Show which texts there are.
 
     SPEC is faker:LOCALE, the name or file of a layout, or a corpus, whose labels' patterns are read off.
     """
     from platemint.pipeline.balance.grammar import read_grammar, table
 
-    click.echo(table(read_grammar(spec)))
+    click.echo(table(read_grammar(spec, form or "auto")))
 
 
 @main.command(name="verify")
@@ -464,11 +476,12 @@ def evaluate() -> None:
 @click.option("--checkpoint", metavar="F", help="Generator: a name in models/checkpoints or a file.")
 @click.option("--reader", metavar="F", help="Reader that judges, likewise.")
 @click.option("--source", metavar="CORPUS", type=click.Path(exists=True, path_type=Path), help="Real plates, too.")
+@FORMAT
 @click.option("--split", metavar="NAME", help="Split of the corpus.  [default: val if it has one, else all]")
 @click.option("--count", type=click.IntRange(1), metavar="N", default=200, show_default=True, help="Plates of a kind.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of pairs.")
 @click.option("--out", metavar="DIR", type=Path, help="Folder for all figures and sheets of the worst edits.")
-def edits(checkpoint, reader, source, split, count, seed, out) -> None:
+def edits(checkpoint, reader, source, form, split, count, seed, out) -> None:
     """Measure edits of rendered pairs and of real plates.
 
     Pairs are rendered from layouts and fonts outside of training, and compared with the true target. Real plates are
@@ -478,12 +491,13 @@ def edits(checkpoint, reader, source, split, count, seed, out) -> None:
     from platemint.pipeline.recipe import Edit
 
     given = {"checkpoint": checkpoint, "reader": reader}
-    measured = Edits(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed)
+    measured = Edits(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed, form or "auto")
     click.echo(as_text(evaluate(measured, sys.stderr, out)))
 
 
 @evaluate.command(name="leak", example="evaluate leak --source photos/labels.csv --count 3000 --steps 1000")
-@click.option("--source", metavar="CORPUS", type=click.Path(exists=True, path_type=Path), required=True, help="Crops.")
+@click.option("--source", metavar="CORPUS", type=click.Path(exists=True, path_type=Path), required=True, help="Plates.")
+@FORMAT
 @click.option("--checkpoint", metavar="F", help="Generator: a name in models/checkpoints or a file.")
 @click.option("--reader", metavar="F", help="Reader that checks edits and that the probe starts from, likewise.")
 @click.option("--split", metavar="NAME", default="", help="Split of the corpus.  [default: all]")
@@ -491,7 +505,7 @@ def edits(checkpoint, reader, source, split, count, seed, out) -> None:
 @click.option("--steps", type=click.IntRange(1), metavar="N", default=600, show_default=True, help="Of each probe.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of it all.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
-def leak(source, checkpoint, reader, split, count, steps, seed, as_json) -> None:
+def leak(source, form, checkpoint, reader, split, count, steps, seed, as_json) -> None:
     """Try to guess the source's text from edited plates.
 
     A reader is trained to, on edits that anonymize would let out and their true texts, and tested on other plates; the
@@ -503,7 +517,7 @@ def leak(source, checkpoint, reader, split, count, steps, seed, as_json) -> None
     from platemint.pipeline.recipe import Edit
 
     given = {"checkpoint": checkpoint, "reader": reader}
-    measured = Leak(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed)
+    measured = Leak(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed, form or "auto")
     report = evaluate(measured, steps, sys.stderr)
     click.echo(json.dumps(report, indent=1) if as_json else as_text(report))
 

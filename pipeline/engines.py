@@ -15,30 +15,27 @@ Shard = TypeVar("Shard")
 Commit = TypeVar("Commit")
 
 # Threads of one process share its networks and start at once; but only one of them runs Python at a time, so that more
-# than a few wait for each other. Torch lets go of Python, which is why two use two cores (1.8 times the plates of one).
+# than a few wait for each other. Torch lets go of Python, which is why two use two cores.
 MOST_THREADS = 4
-# Plates for each process that auto starts: it takes some three seconds to load torch and the networks, in which the
-# threads that are there already make a few hundred plates.
-WORTH_A_PROCESS = 1000
 
 _work: Callable | None = None  # a worker process's share of the run: handed over once, since networks are slow to load
 _number = None  # the lock on this worker's number, held as long as the process lives
 
 
-def processes(workers: int | str, shards: int, plates: int, gpus: int = 0) -> int:
-    """How many processes shall run so many shards with so many plates in all; 1 is the one that asks.
+def processes(workers: int | str, shards: int, worth: int, cores_each: int, gpus: int = 0) -> int:
+    """How many processes shall run so many shards; 1 is the one that asks.
 
-    workers: as many as that, or "auto": one for each GPU or, without any, for every `MOST_THREADS` cores, but none for
-    fewer than `WORTH_A_PROCESS` plates.
+    workers: as many as that, or "auto": one for each GPU or, without any, for every so many cores, but no more than it
+    is worth starting: a process takes some three seconds to load torch and the networks.
     """
     if workers == "auto":
-        workers = min(gpus or -(-_cores() // MOST_THREADS), plates // WORTH_A_PROCESS)
+        workers = min(gpus or -(-_cores() // cores_each), worth)
     return max(1, min(int(workers), shards))
 
 
-def threads(processes: int, each_takes: int = 1) -> int:
+def threads(processes: int, cores_each: int = 1) -> int:
     """How many batches each of so many processes works on at a time, when a batch takes so many cores."""
-    return max(1, min(MOST_THREADS, _cores() // (processes * each_takes)))
+    return max(1, min(MOST_THREADS, _cores() // (processes * cores_each)))
 
 
 def _cores() -> int:

@@ -71,7 +71,9 @@ class Strict(BaseModel):
 
 
 class Source(Strict):
-    path: str = Field("", description="Corpus of labelled plate crops; empty, so that a first run needs no data.")
+    path: str = Field("", description="Labelled crops or annotated frames; empty, so that a first run needs no data.")
+    format: str = Field("auto", description="Its format; auto takes the one that fits, and says by what.")
+    classes: Names = Field((), description="Classes of plates, by name or number; empty: those that speak of plates.")
     layout: str = Field("", description="Layout the corpus's plates share; empty: patterns are read off labels.")
     grammar: str = Field("", description="What new texts follow: faker:LOCALE, a layout, or another corpus's labels.")
     tries: int = Field(
@@ -83,11 +85,14 @@ class Source(Strict):
     layouts: Names = Field((), description="Layouts to render; empty takes all: variety is what rendering is for.")
     split: str = Field("", description="Use only this split of the corpus; empty uses all, each kept apart.")
     unreadable: Unreadable = UNREADABLE
+    max_set_aside: Share = Field(
+        0.5, description="Most records, of all, that may be unusable: where half are, they are read wrongly."
+    )
     val_share: Share = Field(0.0, description="Share of rendered plates in split val; 0, a later split is as easy.")
 
     @model_validator(mode="after")
     def _one_kind(self) -> Source:
-        idle = ("layouts", "val_share") if self.path else ("layout", "split", "grammar", "tries")
+        idle = ("layouts", "val_share") if self.path else ("classes", "layout", "split", "grammar", "tries")
         if given := [name for name in idle if getattr(self, name)]:
             here, there = ("a corpus", "rendered plates") if self.path else ("rendered plates (no path)", "a corpus")
             raise ValueError(f"{', '.join(given)} is for {there}, and this source is {here}")
@@ -204,7 +209,7 @@ class GenerateRecipe(Strict):
 
 class Dataset(Strict):
     path: str = Field("", description="Folder of the annotated dataset.")
-    format: str = Field("", description="Its format, where several fit: coco, voc, yolo, ccpd, ufpr, openalpr, ...")
+    format: str = Field("auto", description="Its format, such as coco, voc, yolo, ccpd; auto takes the one that fits.")
     unreadable: Unreadable = UNREADABLE
     classes: Names = Field((), description="Classes of plates, by name or number; empty: those that speak of plates.")
 
@@ -274,7 +279,9 @@ class TrainRecipe(Strict):
     reader: str = Field("", description="Reader that judges edits and checks a corpus's labels; empty: neither.")
     layouts: Names = Field((), description="Layouts to render, loosened; empty takes all.")
     wild: Share = Field(0.5, description="Share of made-up layouts: the way to plates never seen.")
-    source: str = Field("", description="Corpus of labelled crops to learn too; only its split train is used.")
+    source: str = Field("", description="Labelled plates to learn too; only their split train is used.")
+    format: str = Field("auto", description="Their format; auto takes the one that fits.")
+    max_set_aside: Share = Field(0.5, description="Most of their records, of all, that may be unusable.")
     unreadable: Unreadable = UNREADABLE
     real_share: Share = Field(0.3, description="Share of the reader's examples taken from that corpus.")
     real: int = Field(4, ge=1, le=4096, description="Crops of that corpus the generator edits there and back a step.")

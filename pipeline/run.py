@@ -24,6 +24,7 @@ from platemint.pipeline.storage import read_json
 from platemint.pipeline.versions import changed, versions
 
 TRIAL = 8  # plates made for an estimate
+WORTH_A_PROCESS = 1000  # plates; one process makes hundreds with its threads in the time that another takes to start
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ def _carried_out(plan: Plan, stages: Stages, progress: TextIO | None, accept_ver
 
 def _processes(stages: Stages, shards: list[Shard]) -> int:
     plates = sum(len(shard.index) for shard in shards)
-    return engines.processes(stages.recipe.engine.workers, len(shards), plates, stages.gpus)
+    workers, worth = stages.recipe.engine.workers, plates // WORTH_A_PROCESS
+    return engines.processes(workers, len(shards), worth, engines.MOST_THREADS, stages.gpus)
 
 
 @contextmanager

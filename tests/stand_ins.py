@@ -28,6 +28,7 @@ class Sources:
     texts = frozenset({"AA00", "ZZ9"})
     set_aside = [{"path": "empty.jpg", "row": "", "reason": "empty file"}]
     fingerprint = "noise"
+    read_as = ""
 
     def turn(self, group: int, index: int, round: int) -> int:
         return (index + 5 * round) % (self.groups[group].sources or 10**9)

@@ -61,6 +61,7 @@ def judged(path, **options):
     said = []
     crops = learnable_crops(path, say=said.append, **options)
     assert all(line.startswith(f"{path}: ") and "\n" not in line for line in said)
+    assert said.pop(0) == f"{path}: read as table (labels.csv)"
     return crops, [line.removeprefix(f"{path}: ") for line in said]
 
 
@@ -121,7 +122,9 @@ def test_slips_in_labels_are_left_out_and_counted(tmp_path):
 
 def test_mostly_unusable_labels_are_refused(tmp_path):
     rows = [(picture, text + "?" * (i < 31)) for i, (picture, text) in enumerate(drawn(60))]
-    assert "labels: 31 of 60 (51.7 %) cannot be used, more than half" in refusal(write(tmp_path / "c", rows))
+    assert "labels: 31 of 60 (51.7 %) cannot be used, more than 50 % (max_set_aside)" in refusal(
+        write(tmp_path / "c", rows)
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- how many

@@ -657,7 +657,7 @@ def test_boxes_are_of_the_upright_picture(tmp_path):
 
 def test_the_format_is_found_or_said(tmp_path):
     root = make(tmp_path, {"1.jpg": None, "1.txt": ALPR, "a.csv": "path,text\n1.jpg,AB123\n"})
-    with pytest.raises(PlatemintError, match=r"several formats \(table, openalpr\)"):
+    with pytest.raises(PlatemintError, match=r"several formats \(table \(annotation files: 1\), openalpr "):
         open_dataset(root)
     assert open_dataset(root, "table").unknown == ["1.txt"]
     assert open_dataset(root, format="openalpr").unknown == ["a.csv"]

@@ -110,7 +110,7 @@ def test_unusable_pictures_are_set_aside_and_the_rest_goes_on(tmp_path):
     with open(folder / "labels.csv", "a") as table:
         table.write("\n" + "\n".join(rows))
 
-    sources = opened(folder)
+    sources = opened(folder, max_set_aside=1)
     said = reasons(sources)
     assert [g.sources for g in sources.groups] == [2]
     assert len(sources.set_aside) == len(names) + 1

@@ -22,8 +22,9 @@ from torch import Tensor
 from platemint.models.reader import decode
 from platemint.models.spg import region
 from platemint.pipeline import storage
-from platemint.pipeline.corpora import Corpus, read_corpus, table
-from platemint.pipeline.corpora.labels import read_text
+from platemint.pipeline.corpora import Corpus, Label, read_corpus, table
+from platemint.pipeline.corpora.frames import AUTO
+from platemint.pipeline.corpora.labels import Corners, read_text
 from platemint.pipeline.draw import draw_targets
 from platemint.pipeline.edit import QUALITY, contact_sheet
 from platemint.pipeline.evaluate.metrics import (
@@ -52,6 +53,7 @@ CLASSES = (24, 48, 96, 192)  # least height of each class of sizes that pairs ar
 SHOWN = 40  # plates on a sheet of the worst
 THUMBNAIL = (192, 64)  # width and height there, as `contact_sheet` has them
 KINDS = ("source", "country", "layout", "group")  # columns of a corpus's table that may say what kind of plate it is
+Plated = tuple[Path, Corners]
 MOST_KINDS = 20  # a column of more values names the pictures, not their kinds
 
 # ------------------------------------------------------------------------------------------------ what is printed
@@ -345,15 +347,21 @@ def _plate_figures(plate: Plate) -> dict[str, dict[str, float]]:
     }
 
 
-def kinds_of(source: Path) -> dict[Path, str]:
-    """{picture: its kind} as a corpus's table of labels says in a column of KINDS; {} where it does not."""
+def kinds_of(source: Path) -> dict[Plated, str]:
+    """{plate: its kind} as a corpus's table of labels says in a column of KINDS; {} where it does not."""
     files = [source] if source.is_file() else sorted(source.iterdir())
     for file in filter(table.fits, files):
         rows = {str(row.number): row.fields for row in table.parse(file.name, read_text(file)).rows() if row.fields}
         for column in KINDS:
             if 1 < len({row.get(column) for row in rows.values()}) <= MOST_KINDS:
-                return {label.path: str(rows[label.row].get(column) or "") for label in read_corpus(file).labels}
+                labels = read_corpus(file).labels
+                return {plated(label): str(rows[label.row].get(column) or "") for label in labels}
     return {}
+
+
+def plated(label: Label) -> Plated:
+    """Which plate a label is of, however its corpus was opened."""
+    return label.path, label.corners
 
 
 def split_to_measure(corpus: Corpus, split: str | None) -> str:
@@ -368,14 +376,24 @@ class Edits:
     """What `evaluate edits` measures: networks, rendered pairs and, where a corpus is given, real plates.
 
     count: of pairs; and of plates, each photograph taken once at most. split: of the corpus, None for val or else all.
+    format: of the corpus.
     Raises PlatemintError for a network, a corpus or a split that is not there, and where texts do not suffice.
     """
 
     def __init__(
-        self, options: Edit, source: Path | None = None, split: str | None = None, count: int = 200, seed: int = 0
+        self,
+        options: Edit,
+        source: Path | None = None,
+        split: str | None = None,
+        count: int = 200,
+        seed: int = 0,
+        format: str = AUTO,
     ):
         self.count, self.layouts, self.plates = count, held_out_layouts(), 0
-        wanted = Source(path=str(source), split=split_to_measure(read_corpus(source), split)) if source else Source()
+        wanted = Source()
+        if source:
+            split = split_to_measure(read_corpus(source, format=format), split)
+            wanted = Source(path=str(source), format=format, split=split)
         self.stages = Stages(GenerateRecipe(seed=seed, edit=options, source=wanted))
         _ = self.stages.checkpoints, self.stages.edit
         self.reader = FeatureReader(options)
@@ -389,7 +407,7 @@ class Edits:
         forbidden = Readings(sources.texts)
         self.targets = draw_targets(sources.groups, self.plates, recipe.seed, forbidden, recipe.draw.reserved)
         kinds = kinds_of(source)
-        self.kinds = {photo.source: kinds.get(photo.path, "") for photos in sources.photos for photo in photos}
+        self.kinds = {photo.source: kinds.get(plated(photo.label), "") for some in sources.photos for photo in some}
 
     def pairs(self) -> Iterator[list[Measured]]:
         """The rendered pairs, measured, in batches."""

@@ -24,9 +24,9 @@ from platemint.models.reader import Reader, align, ctc
 from platemint.models.spg import encode_texts
 from platemint.pipeline.anonymize.anonymizer import Anonymizer
 from platemint.pipeline.anonymize.replacement import Replacement
-from platemint.pipeline.corpora.frames import Annotation, Frame
+from platemint.pipeline.corpora.frames import AUTO, Annotation, Frame
 from platemint.pipeline.draw import draw_targets
-from platemint.pipeline.evaluate.edits import kinds_of
+from platemint.pipeline.evaluate.edits import kinds_of, plated
 from platemint.pipeline.networks import autocast, batched, choose_device, load_network, network_input, resize
 from platemint.pipeline.plate import Plate, PlatemintError, Readings, canonical, characters
 from platemint.pipeline.progress import Count
@@ -65,12 +65,16 @@ class Leak:
     """What `evaluate leak` measures: edits of a corpus's crops that anonymize would let out.
 
     count: edits tried; more than there are photographs takes these again, with other texts. split: of the corpus, ""
-    for all. Raises PlatemintError for a network, corpus or split that is not there, and where texts do not suffice.
+    for all. format: of the corpus. Raises PlatemintError for a network, corpus or split that is not there, and where
+    texts do not suffice.
     """
 
-    def __init__(self, options: Edit, source: Path, split: str = "", count: int = 1500, seed: int = 0):
+    def __init__(
+        self, options: Edit, source: Path, split: str = "", count: int = 1500, seed: int = 0, format: str = AUTO
+    ):
         self.source, self.seed, self.count = source, seed, count
-        self.stages = Stages(GenerateRecipe(seed=seed, edit=options, source=Source(path=str(source), split=split)))
+        wanted = Source(path=str(source), split=split, format=format)
+        self.stages = Stages(GenerateRecipe(seed=seed, edit=options, source=wanted))
         sources, reserved = self.stages.sources, self.stages.recipe.draw.reserved
         self.targets = draw_targets(sources.groups, count, seed, Readings(sources.texts), reserved)
         self.probe = load_network(options.reader, "reader", options)
@@ -80,7 +84,7 @@ class Leak:
         """The accepted edits."""
         kinds = kinds_of(self.source)
         photos, size = self.stages.sources.photos, (self.probe.config.height, self.probe.config.width)
-        country = {photo.source: kinds.get(photo.path, "") for group in photos for photo in group}
+        country = {photo.source: kinds.get(plated(photo.label), "") for group in photos for photo in group}
         reporter, found = Count(self.count, progress, "plates edited"), []
         for numbers in batched(range(self.count), self.stages.recipe.edit.batch):
             tried = [self._case(number) for number in numbers]

@@ -95,7 +95,11 @@ def _spot(folder: Folder, record: Record, stored: bool) -> Annotation:
     if corners:
         corners = _in_order(_clipped(_upright(folder, record, stored), folder.size(record.picture)))
     return Annotation(
-        plate_text(record.text, folder.unreadable), corners, record.corners, labelled=record.text is not None
+        plate_text(record.text, folder.unreadable),
+        corners,
+        record.corners,
+        labelled=record.text is not None,
+        row=record.row,
     )
 
 
