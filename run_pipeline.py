@@ -192,8 +192,8 @@ def rebalance(
     """Add to a corpus the plates it lacks, edited from its own.
 
     Characters that are rare at a position are raised to one level, those that are frequent are left alone. CORPUS is a
-    folder of labelled plates, its file of labels, or the folder of a run. Evenness is the mean entropy of its positions'
-    characters, over that of the evenest spread of as many plates.
+    folder of labelled plates, its file of labels, or the folder of a run. Evenness is the mean entropy of its
+    positions' characters, over that of the evenest spread of as many plates.
     """
     from platemint.pipeline.rebalance import propose
     from platemint.pipeline.stages import Stages

@@ -34,8 +34,8 @@ FEW = 8  # photographs: among as many one will take a text that others do not
 class SourcePhoto:
     """One usable photograph of a plate.
 
-    source: the first 16 hex digits of a sha256, of its picture's bytes and, where it is cut out, its place there. style:
-    see `style_of`.
+    source: the first 16 hex digits of a sha256, of its picture's bytes and, where it is cut out, its place there.
+    style: see `style_of`.
     """
 
     label: Label

@@ -54,8 +54,10 @@ def row(plate: Plate, recipe: GenerateRecipe) -> dict:
 
 
 def real_row(plate: Plate, label: Label, recipe: GenerateRecipe) -> dict:
-    """The row of a corpus's own plate: the very bytes of its file, where it fills it and readers of shards know its
-    format; else its pixels."""
+    """The row of a corpus's own plate.
+
+    The very bytes of its file, where it fills it and readers of shards know its format; else its pixels.
+    """
     data = b"" if label.corners else data_of(label)
     suffix = _suffix(data) if data else None
     data = data if suffix else encode(plate.image, "png", 0)

@@ -319,6 +319,12 @@ DATASETS = {
          "a/2.txt": "4,0.05,0.3,0.3,0.05,0.1,0.1,0.2,0.2,1234567,"},
         {"a/0.jpg": [], "a/1.jpg": [("ABC1234", SKEWED), ("", OTHER)], "a/2.jpg": [("1234567", BOX)]},
     ),
+    "lp-2024": (
+        "lp2024",
+        {"train/images/0.jpg": None, "train/labels/0.txt": "", "train/images/1.jpg": None,
+         "train/labels/1.txt": "ABC-1234 20 30 120 35 121 66 19 60\n_ 220 130 320 130 320 160 220 160"},
+        {"train/images/0.jpg": [], "train/images/1.jpg": [("ABC-1234", SKEWED), ("", OTHER)]},
+    ),
     "yolo of characters, frames": (
         "yolo_characters",
         {"data.yaml": OF_CHARACTERS, "images/0.jpg": None, "labels/0.txt": "", "images/1.jpg": None,

@@ -84,6 +84,7 @@ EMPTY_FIRST = {
     | {"3.xml": CVAT.split("<image")[0] + f'<image name="3.jpg">{CVAT.split("<image")[2].split(">", 1)[1]}</annotations>'},
     "label_studio": {f"{n}.json": json.dumps([task(n, f"{n}.jpg")]) for n in range(3)}
     | {"3.json": json.dumps([task(3, "3.jpg", *LABEL_STUDIO[1]["annotations"][0]["result"])])},
+    "lp2024": dict.fromkeys(["0.txt", "1.txt", "2.txt"], "") | {"3.txt": "ABC1234 20 30 120 35 121 66 19 60"},
     "corner_lines": dict.fromkeys(["0.txt", "1.txt", "2.txt"], "") | {"3.txt": LINE},
     "yolo_characters": {"data.yaml": OF_CHARACTERS, **dict.fromkeys(["0.txt", "1.txt", "2.txt"], ""),
                         "3.txt": PLATE + spelled("ABC1234")},
@@ -114,6 +115,13 @@ def test_files_without_annotations_come_first(tmp_path, format):
 def test_classes_tell_whether_boxes_are_things_or_characters(tmp_path, names, format):
     files = {"data.yaml": f"names: {names}\n", "1.jpg": None, "1.txt": "0 0.3 0.5 0.2 0.5\n0 0.7 0.5 0.2 0.5\n"}
     assert open_dataset(make(tmp_path, files), classes=["0"] if format == "yolo" else []).format == format
+
+
+def test_many_classes_without_names_may_be_characters(tmp_path):
+    root = make(tmp_path, {"1.jpg": None, "1.txt": spelled("ABCDE12345", step=9)})
+    with pytest.raises(PlatemintError, match="10 classes are in use and none has a name"):
+        open_dataset(root)
+    assert open_dataset(root, classes=["1"]).format == "yolo"
 
 
 def test_voc_and_cvat_in_one_folder_are_named(tmp_path):
@@ -180,6 +188,21 @@ def test_four_points_are_the_corners_as_they_are(tmp_path, form):
 def test_a_broken_corner_line_sets_its_picture_aside(tmp_path, line):
     files = {"1.jpg": None, "1.txt": LINE + line + "\n", "2.jpg": None, "2.txt": LINE}
     assert "line 2 is not `4,x1" in only_fault(make(tmp_path, files))
+
+
+@pytest.mark.parametrize(
+    "line", ["20 30 120 35 121 66 19 60", "AB 1 2 3 4 5 6 7", "AB 1 2 3 4 5 6 7 8.5", "AB 1 2 3 4 5 6 7 8 9"]
+)
+def test_a_broken_line_of_lp2024_sets_its_picture_aside(tmp_path, line):
+    sound = "ABC1234 20 30 120 35 121 66 19 60\n"
+    files = {"1.jpg": None, "1.txt": sound + line + "\n", "2.jpg": None, "2.txt": sound}
+    assert "line 2 is not `TEXT x1 y1" in only_fault(make(tmp_path, files))
+
+
+def test_a_plate_of_lp2024_without_a_new_text_is_marked_as_unreadable(tmp_path):
+    lines = "ABC1234 20 30 120 35 121 66 19 60\r\n_ 220 130 320 130 320 160 220 160\r\n"
+    dataset = open_dataset(make(tmp_path, {"1.jpg": None, "1.txt": lines}))
+    assert rewrite(dataset, lambda frame, text: "")["1.txt"][1].decode() == lines.replace("ABC1234", "_")
 
 
 def test_corner_lines_keep_all_but_the_text(tmp_path):
@@ -575,6 +598,12 @@ def _in_corner_lines(root, found):
         (root / f"{name}.txt").write_text("".join(lines))
 
 
+def _in_lp2024(root, found):
+    for name, items in found.items():
+        lines = (f"{text or '_'} {x} {y} {x + w} {y} {x + w} {y + h} {x} {y + h}\n" for x, y, w, h, text in items)
+        (root / f"{name}.txt").write_text("".join(lines))
+
+
 def _in_characters(root, found):
     (root / "data.yaml").write_text(OF_CHARACTERS.replace("ABC1234", "x"))
     for name, items in found.items():
@@ -623,7 +652,7 @@ def _in_label_studio(root, found):
 
 
 WRITERS = {
-    "corner_lines": _in_corner_lines, "yolo_characters": _in_characters, "cvat": _in_cvat, "label_studio": _in_label_studio,
+    "corner_lines": _in_corner_lines, "lp2024": _in_lp2024, "yolo_characters": _in_characters, "cvat": _in_cvat, "label_studio": _in_label_studio,
     "crops": _in_crops_of_characters,
 }  # fmt: skip
 

@@ -60,7 +60,7 @@ def read_corpus(
 def _read(path: Path, wanted: str, unreadable: Collection[str], classes: Collection[str]) -> Corpus:
     """wanted: the format. Labels of crops in a folder's own table go before whatever else lies below it."""
     if wanted in (AUTO, *OF_CROPS):
-        labels = path if path.is_file() else _table_in(path)
+        labels = path if path.is_file() else _table_in(path, wanted)
         if labels and (corpus := _of_crops(labels, wanted, unreadable)):
             return corpus
     found = containers.find(path) if wanted in (AUTO, *CONTAINERS) else {}
@@ -86,10 +86,9 @@ def _refuse_several(path: Path, dataset: Dataset | None, fits: dict[str, list[Pa
         raise PlatemintError(f"{path}: looks like several formats ({', '.join(shown)}); say which with --format")
 
 
-def _table_in(path: Path) -> Path | None:
+def _table_in(path: Path, wanted: str) -> Path | None:
     """The file of labels of crops in a folder, None where there is none."""
-    files = _files(path)
-    tables = [p for p in files if table.fits(p)]
+    tables = [p for p in _files(path) if table.fits(p)] if wanted != "gt" else []
     if len(tables) > 1:
         names = ", ".join(p.name for p in tables)
         raise PlatemintError(f"{path}: several tables of labels ({names}); give the path of the one that counts")

@@ -1,4 +1,6 @@
-"""Files that hold many pictures with their texts. A picture is read by its file and its member. One module per format:
+"""Files that hold many pictures with their texts. A picture is read by its file and its member.
+
+One module per format has:
 
 SUFFIX                                  of its files
 chosen(root, files) -> files            those of a folder's files with that suffix that count

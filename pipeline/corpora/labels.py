@@ -100,8 +100,10 @@ class Corpus:
         folder: Path | None = None,
         corners: Corners = (),
     ) -> None:
-        """Takes in one plate (name of its picture absolute, or relative to `folder` or else to the root), or sets it
-        aside."""
+        """Takes in one plate, or sets it aside.
+
+        name: of its picture, absolute, or relative to `folder` or else to the root.
+        """
         self._add(Label((folder or self.root).absolute() / name, "", split, name, str(row), corners), text)
 
     def add_member(self, file: Path, member: str, text: object, split: str = "") -> None:

@@ -1,4 +1,4 @@
-"""LMDB as recognisers of text read it: image-000000001 (a picture file) and label-000000001, counted from 1 to num-samples."""
+"""LMDB as recognisers of text read it: image-000000001 (a picture file), label-000000001, counted from 1 to num-samples."""
 
 from __future__ import annotations
 

@@ -112,8 +112,8 @@ def _columns(file: Path, schema: pa.Schema) -> tuple[str, str, str]:
         )
     if columns.places:
         raise PlatemintError(
-            f"{file}: {', '.join(columns.places)}: looks like a plate's place in its picture, and Parquet is read where "
-            "each picture is one plate: cut the plates out, or give the frames in another format"
+            f"{file}: {', '.join(columns.places)}: looks like a plate's place in its picture, and in Parquet each picture "
+            "is read as one plate: cut the plates out, or give the frames in another format"
         )
     return pictures, columns.text, columns.split
 

@@ -37,8 +37,8 @@ def inspect(
     """Counts and evenness of a corpus in any form `read_corpus` knows, or of the accepted rows of a run folder.
 
     Ready for JSON: path, kind ("corpus" or "run"), read_as (a corpus's format and how it was known), plates, distinct
-    (different texts); {name: plates} of splits, layouts, lengths, patterns (L letter, D digit, P province) and set_aside (reasons; corpus only), most frequent
-    first; positions: for each position (from 0, separators included) and class of characters seen there, a dict of
+    (different texts); {name: plates} of splits, layouts, lengths, patterns (L letter, D digit, P province) and set_aside
+    (reasons; corpus only), most frequent first; positions: for each position (from 0, separators included) and class of characters seen there, a dict of
     position, class, plates, counts {character: n}, and max_min, entropy, gini and kl (see `evenness`) over the
     characters seen; overall: the same over all positions; near: see `near duplicates`.
 
@@ -215,8 +215,10 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 
 def _read_corpus(path: Path, format: str) -> tuple[dict[str, list[str]], list[str], str]:
-    """Columns text, layout and split, the reasons for what is set aside, pictures that are not there among it, and the
-    format."""
+    """Columns text, layout and split, the reasons for what is set aside, and the format.
+
+    Pictures that are not there are among what is set aside.
+    """
     corpus = read_corpus(path, format=format)
     for label in corpus.labels:
         if not label.path.is_file():

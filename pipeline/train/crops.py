@@ -195,8 +195,8 @@ def _say_aside(path: str, items: list[dict[str, str]], total: int, say: Say) -> 
 def _refuse_aside(what: str, items: list[dict[str, str]], total: int, most: float) -> None:
     if len(items) > most * total:
         raise PlatemintError(
-            f"{what}: {len(items)} of {total} ({_share(len(items), total)}) cannot be used, more than {_share(most, 1)} "
-            f"(max_set_aside); the first: {_place(items[0])}: {items[0]['reason']}; mend them or take them out of the "
+            f"{what}: {len(items)} of {total} ({_share(len(items), total)}) cannot be used, more than "
+            f"{_share(most, 1)} (max_set_aside); the first: {_place(items[0])}: {items[0]['reason']}; mend them or take them out of the "
             "corpus"
         )
 

@@ -34,6 +34,7 @@ from platemint.pipeline.corpora.frames import (
     gt,
     label_studio,
     lists,
+    lp2024,
     name_texts,
     names,
     openalpr,
@@ -71,6 +72,7 @@ FORMATS = {
     "ufpr": ufpr,
     "aolp": aolp,
     "corner_lines": corner_lines,
+    "lp2024": lp2024,
     "yolo": yolo,
     "yolo_characters": yolo_characters,
     "coco": coco,
@@ -93,7 +95,7 @@ NAMED_BY = {  # what says which picture an annotation is about
     "cvat": "the name of each image element of the .xml file",
     "label_studio": "the picture in each task's data, such as data.image",
     "pictures": "the files in other forms, or put the pictures into a folder of their own",
-} | dict.fromkeys(["openalpr", "ufpr", "aolp", "corner_lines", "yolo", "yolo_characters", "voc"], _STEM)
+} | dict.fromkeys(["openalpr", "ufpr", "aolp", "corner_lines", "lp2024", "yolo", "yolo_characters", "voc"], _STEM)
 AUTO = "auto"  # the format that fits
 LAST = "names"  # fits many a folder that is of another format as well
 GONE_WITH_TEXT = (LAST, "yolo_characters")  # formats in which a crop without its text is one without annotations

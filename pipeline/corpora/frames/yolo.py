@@ -35,6 +35,7 @@ from platemint.pipeline.plate import PlatemintError, normalise
 
 SETTINGS = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
 FEWEST_CHARACTERS = 10  # classes that are characters, from which on a dataset is one of characters
+MOST = 1 << 20  # bytes of a label file that are looked at for its classes
 _WITHIN = 0.8  # least part that a box has of what it and its key points cover: these may stick out a little
 _SLACK = 0.01  # relative coordinates reach beyond 1 by rounding
 
@@ -63,6 +64,7 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]
     if not picture:
         settings(folder)
         return
+    _refuse_unnamed(folder)
     for thing in things(text, picture, folder):
         yield Record(picture, None, thing.corners, str(thing.row), kind=class_name(thing.number, folder))
 
@@ -100,6 +102,20 @@ def alphabet(folder: Folder) -> dict[int, str]:
     found = {number: name for number, name in names.items() if len(name) == 1}
     numbered = any(name.isdecimal() and len(name) > 1 for name in names.values())
     return found if len({*found.values()}) >= FEWEST_CHARACTERS and not numbered else {}
+
+
+@lru_cache(maxsize=1)
+def _refuse_unnamed(folder: Folder) -> None:
+    """Raises Refused where so many classes have no names that they may be characters, which would stay as they are."""
+    if settings(folder).names or folder.classes:
+        return
+    files = (folder.peek(note, MOST) for note in notes(folder) if basename(note) not in SETTINGS)
+    used = {line.split()[0] for text in files for line in text.splitlines() if line.strip()}
+    if len(used) >= FEWEST_CHARACTERS:
+        raise Refused(
+            f"{folder.root}: {len(used)} classes are in use and none has a name: they may be things or characters; name "
+            "them in a data.yaml or classes.txt, or give the number of plates as --class"
+        )
 
 
 def _swapped(note: str, text: str, new: Rewording) -> str:

@@ -26,7 +26,6 @@ SAME_CHARACTER = 0.7  # IoU of two boxes
 ROW_GAP = 0.5  # of a character's height, between middles, from which on the next row begins
 NEAR = 3  # heights to the next character of a row, at most
 LEAST_WIDTH = 0.25  # of a crop, that its characters take together
-_MOST = 1 << 20  # bytes of a label file that are looked at for plates
 
 
 class Character(NamedTuple):
@@ -138,7 +137,7 @@ def _share_out(found: list[Character], plates: list[Group]) -> None:
 def _has_plates(folder: Folder) -> bool:
     """Whether any label file has a plate's box."""
     files = (note for note in yolo.notes(folder) if basename(note) not in yolo.SETTINGS)
-    words = (line.split() for note in files for line in folder.peek(note, _MOST).splitlines())
+    words = (line.split() for note in files for line in folder.peek(note, yolo.MOST).splitlines())
     return any(_is_plate(int(word[0]), folder) for word in words if word and word[0].isdecimal())
 
 
