@@ -14,7 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import click
+try:
+    import click
+
+    import platemint  # noqa: F401
+except ModuleNotFoundError as missing:
+    raise SystemExit(
+        f"{missing.name} is not installed: run `{sys.executable} -m pip install -c constraints.txt -e .` in the folder of "
+        "run_pipeline.py, once"
+    ) from None
 
 EXAMPLES = {
     "generate": "generate quickstart --count 200",
@@ -47,11 +55,13 @@ class Verb(click.Command):
         super().__init__(epilog=_examples([example or EXAMPLES[fields["name"]]]), **fields)
 
     def invoke(self, context: click.Context):
-        with _faults():
+        with _installed(), _faults():
             return super().invoke(context)
 
 
 class Verbs(click.Group):
+    """A group whose commands are verbs."""
+
     command_class = Verb
 
 
@@ -74,13 +84,30 @@ def _faults():
 
 
 @contextmanager
+def _installed():
+    """A library that is missing, or cannot be loaded, is one message with the remedy."""
+    try:
+        yield
+    except ModuleNotFoundError as fault:
+        remedy = f"install platemint again, it needs more than it did: `{sys.executable} -m pip install -e .`"
+        raise click.ClickException(f"{fault}: {remedy}") from None
+    except ImportError as fault:
+        if fault.name != "cv2" and "libGL" not in str(fault):
+            raise
+        remedy = "`pip uninstall opencv-python`, then `pip install --force-reinstall --no-deps opencv-python-headless`"
+        raise click.ClickException(
+            f"{fault}: this system has not what opencv-python needs for windows; platemint opens none: {remedy}"
+        ) from None
+
+
+@contextmanager
 def _unquoted():
     """Errors that no user's fault explains, without their messages: these may quote plates, or name pictures."""
     from platemint.pipeline.plate import PlatemintError
 
     try:
         yield
-    except (PlatemintError, BrokenPipeError):
+    except (PlatemintError, BrokenPipeError, ImportError):
         raise
     except Exception as fault:
         place = traceback.extract_tb(fault.__traceback__)[-1]
@@ -103,6 +130,9 @@ def _recipe_options(verb):
     return click.argument("recipe", required=False)(sets(verb))
 
 
+FORMAT = click.option(
+    "--format", "form", metavar="NAME", help="Format of the corpus, such as table, coco, parquet.  [default: auto]"
+)
 ACCEPT_VERSIONS = click.option(
     "--accept-versions", is_flag=True, help="Go on with a run though libraries have other versions by now."
 )
@@ -114,32 +144,35 @@ ACCEPT_VERSIONS = click.option(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 def main() -> None:
-    """Mint balanced, labelled license-plate images from plates you have, or from plates rendered for you."""
+    """Make balanced, labelled license-plate images from plates you have, or from plates rendered for you."""
 
 
 @main.command(name="generate")
 @_recipe_options
-@click.option("--source", metavar="PATH", help="Corpus: a folder of plate crops, or its file of labels.")
+@click.option("--source", metavar="PATH", help="Corpus: labelled crops, or frames with annotated plates.")
+@FORMAT
 @click.option("--count", type=int, metavar="N", help="Plates to make.")
 @click.option("--out", metavar="DIR", help="Run folder.  [default: outputs/NAME]")
 @click.option("--seed", type=int, metavar="S", help="Another seed is another dataset.")
 @click.option("--forbid", metavar="FILE", help="Texts never drawn: one a line, a table, or a corpus.")
 @ACCEPT_VERSIONS
 @click.option("--dry-run", is_flag=True, help="Show recipe, quotas, shards, disk and time; write nothing.")
-def generate(recipe, sets, source, count, out, seed, forbid, accept_versions, dry_run) -> None:
+def generate(recipe, sets, source, form, count, out, seed, forbid, accept_versions, dry_run) -> None:
     """Make a dataset, or go on with one that was interrupted.
 
     RECIPE is a YAML file, or the name of one that ships; left out, every field has its default.
     """
-    from platemint.pipeline.shard import Stages
+    from platemint.pipeline.stages import Stages
 
-    given = {"source.path": source, "count": count, "out": out, "seed": seed, "draw.forbid": forbid}
+    given = {"source.path": source, "source.format": form, "count": count, "out": out, "seed": seed}
+    given |= {"draw.forbid": forbid}
     stages = Stages(_load(recipe, sets, given))
-    _mint(stages, dry_run, accept_versions)
+    _carry_out(stages, dry_run, accept_versions)
 
 
 @main.command(name="rebalance")
 @click.argument("corpus", metavar="CORPUS")
+@FORMAT
 @click.option("--out", metavar="DIR", help="Run folder.  [default: outputs/rebalanced]")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="Plates to add.  [default: the knee of the curve]")
 @click.option(
@@ -153,25 +186,28 @@ def generate(recipe, sets, source, count, out, seed, forbid, accept_versions, dr
 @click.option("--seed", type=int, metavar="S", help="Another seed is another dataset.")
 @ACCEPT_VERSIONS
 @click.option("--dry-run", is_flag=True, help="Show curve, recipe, quotas, shards, disk and time; write nothing.")
-def rebalance(corpus, out, count, until, split, merge, forbid, recipe, sets, seed, accept_versions, dry_run) -> None:
+def rebalance(
+    corpus, form, out, count, until, split, merge, forbid, recipe, sets, seed, accept_versions, dry_run
+) -> None:
     """Add to a corpus the plates it lacks, edited from its own.
 
     Characters that are rare at a position are raised to one level, those that are frequent are left alone. CORPUS is a
-    folder of labelled plates, or its file of labels. Evenness is the mean entropy of its positions' characters, over that
-    of the evenest spread of as many plates.
+    folder of labelled plates, its file of labels, or the folder of a run. Evenness is the mean entropy of its
+    positions' characters, over that of the evenest spread of as many plates.
     """
     from platemint.pipeline.rebalance import propose
-    from platemint.pipeline.shard import Stages
+    from platemint.pipeline.stages import Stages
 
     if count and until is not None:
         raise click.UsageError("--count and --until: give one of them")
-    given = {"source.path": corpus, "source.split": split, "out": out, "seed": seed, "draw.forbid": forbid}
+    given = {"source.path": corpus, "source.format": form, "source.split": split, "out": out, "seed": seed}
+    given |= {"draw.forbid": forbid}
     given |= {"balance.top_up": True} | ({"write.real": True} if merge else {})
     first = Stages(_load(recipe, sets, given))
     proposal = propose(first, count, until)
-    stages = first.again(_load(recipe, sets, given | {"count": proposal.count}))
+    stages = first.for_recipe(_load(recipe, sets, given | {"count": proposal.count}))
     click.echo(proposal.text)
-    _mint(stages, dry_run, accept_versions)
+    _carry_out(stages, dry_run, accept_versions)
 
 
 @main.command(name="anonymize")
@@ -242,11 +278,11 @@ def anonymize(
     with _unquoted():
         plan = Plan(resolved, progress=sys.stderr)
         audit = anonymize(resolved, sys.stderr, plan, accept_versions)
-    told = {name: value for name, value in audit.items() if name != "given_up"}  # may be long: the file has it
-    click.echo(json.dumps(told, ensure_ascii=False, indent=1))
+    shown = {name: value for name, value in audit.items() if name != "given_up"}  # may be long: the file has it
+    click.echo(json.dumps(shown, ensure_ascii=False, indent=1))
     left = [*_left_to_do(audit, NAMED_BY.get(plan.dataset.format, ""))]
-    for told in left:
-        click.echo(f"{told}: see {resolved.folder / 'audit.json'}", err=True)
+    for shown in left:
+        click.echo(f"{shown}: see {resolved.folder / 'audit.json'}", err=True)
     if not may_leave(audit):
         found = audit["source_texts"]["found"], audit["source_characters"]["in_view"], audit["pixels"]["outside"]
         click.echo(
@@ -282,11 +318,14 @@ def _load(recipe, sets, given: dict, task: str = "generate"):
     return load_recipe(recipe, sets, task, {k: v for k, v in given.items() if v is not None})
 
 
-def _mint(stages, dry_run: bool, accept_versions: bool) -> None:
+def _carry_out(stages, dry_run: bool, accept_versions: bool) -> None:
     """Carries a recipe out, or shows what it would do, and ends the program."""
     from platemint.pipeline import run
+    from platemint.pipeline.plan import make_plan
 
-    plan = run.plan(stages)
+    if stages.sources.read_as:
+        click.echo(f"{stages.recipe.source.path}: read as {stages.sources.read_as}", err=True)
+    plan = make_plan(stages)
     stages.ready()  # or says why not, before anything is shown or written
     if dry_run:
         _preview(stages, plan)
@@ -301,8 +340,8 @@ def _mint(stages, dry_run: bool, accept_versions: bool) -> None:
         for position, counts in result.shortfall.items():
             for character, n in counts.items():
                 why = result.reasons.get(position, {}).get(character, {})
-                told = ", ".join(f"{reason} {times}" for reason, times in why.items())
-                click.echo(f"  {position}: {character}:{n}" + (f" ({told})" if told else ""), err=True)
+                shown = ", ".join(f"{reason} {times}" for reason, times in why.items())
+                click.echo(f"  {position}: {character}:{n}" + (f" ({shown})" if shown else ""), err=True)
     sys.exit(result.exit_code)
 
 
@@ -316,7 +355,7 @@ def _preview(stages, plan) -> None:
         least, most = min(counts.values()), max(counts.values())
         click.echo(f"  {key}: {least}" + (f" to {most}" if most > least else ""))
     click.echo(f"sources: {len(stages.sources.groups)} groups, {len(stages.sources.set_aside)} pictures set aside")
-    cost = run.estimate(stages.recipe, plan, stages)
+    cost = run.estimate(plan, stages)
     click.echo(f"shards: {len(plan.shards)}")
     click.echo(f"disk: about {cost['bytes'] / 1e6:,.1f} MB")
     click.echo(f"time: about {cost['seconds'] / 60:,.1f} minutes")
@@ -324,16 +363,15 @@ def _preview(stages, plan) -> None:
 
 @main.command(name="train")
 @_recipe_options
-@click.option("--source", metavar="PATH", help="Corpus of labelled crops to learn too.")
+@click.option("--source", metavar="PATH", help="Corpus of labelled plates to learn too.")
+@FORMAT
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run folder.")
-def train(recipe, sets, source, resume) -> None:
+def train(recipe, sets, source, form, resume) -> None:
     """Train the networks.
 
     RECIPE is a YAML file, or the name of one that ships; left out, every field has its default.
     """
-    from platemint.pipeline.recipe import load_recipe
-
-    resolved = load_recipe(recipe, sets, "train", {"source": source} if source else {})
+    resolved = _load(recipe, sets, {"source": source, "format": form}, "train")
     from platemint.pipeline.train import train
 
     click.echo(train(resolved, resume, say=click.echo))
@@ -358,6 +396,7 @@ def edit(input_dir, input_text, source_text, checkpoint, out) -> None:
 
 @main.command(name="inspect")
 @click.argument("corpus", type=click.Path(exists=True, path_type=Path))
+@FORMAT
 @click.option("--against", metavar="OTHER", type=click.Path(exists=True, path_type=Path), help="Another one: before.")
 @click.option(
     "--picture", metavar="FILE.png", type=click.Path(dir_okay=False, path_type=Path), help="Draw the balance."
@@ -366,7 +405,7 @@ def edit(input_dir, input_text, source_text, checkpoint, out) -> None:
     "--target", metavar="uniform|FILE.csv", default="uniform", show_default=True, help="Shares of characters wanted."
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
-def inspect(corpus, against, picture, target, as_json) -> None:
+def inspect(corpus, form, against, picture, target, as_json) -> None:
     """Count characters, lengths and layouts.
 
     Says how even they are, too, and which labels stand in two splits. CORPUS is a folder of labelled plates, its file
@@ -381,7 +420,7 @@ def inspect(corpus, against, picture, target, as_json) -> None:
     if picture and picture.suffix.lower() != ".png":
         raise click.BadParameter(f"{picture}: the picture is a PNG, its name ends in .png", param_hint="--picture")
     target = read_target(target)
-    report = inspect(corpus, against, target)
+    report = inspect(corpus, against, target, form or "auto")
     if picture:
         from platemint.pipeline.report.heatmap import draw
         from platemint.pipeline.storage import encode, write
@@ -392,14 +431,15 @@ def inspect(corpus, against, picture, target, as_json) -> None:
 
 @main.command(name="grammar")
 @click.argument("spec")
-def grammar(spec) -> None:
+@FORMAT
+def grammar(spec, form) -> None:
     """Show which texts there are.
 
     SPEC is faker:LOCALE, the name or file of a layout, or a corpus, whose labels' patterns are read off.
     """
     from platemint.pipeline.balance.grammar import read_grammar, table
 
-    click.echo(table(read_grammar(spec)))
+    click.echo(table(read_grammar(spec, form or "auto")))
 
 
 @main.command(name="verify")
@@ -436,12 +476,13 @@ def evaluate() -> None:
 @click.option("--checkpoint", metavar="F", help="Generator: a name in models/checkpoints or a file.")
 @click.option("--reader", metavar="F", help="Reader that judges, likewise.")
 @click.option("--source", metavar="CORPUS", type=click.Path(exists=True, path_type=Path), help="Real plates, too.")
+@FORMAT
 @click.option("--split", metavar="NAME", help="Split of the corpus.  [default: val if it has one, else all]")
 @click.option("--count", type=click.IntRange(1), metavar="N", default=200, show_default=True, help="Plates of a kind.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of pairs.")
 @click.option("--out", metavar="DIR", type=Path, help="Folder for all figures and sheets of the worst edits.")
-def edits(checkpoint, reader, source, split, count, seed, out) -> None:
-    """Judge edits of rendered pairs and of real plates.
+def edits(checkpoint, reader, source, form, split, count, seed, out) -> None:
+    """Measure edits of rendered pairs and of real plates.
 
     Pairs are rendered from layouts and fonts outside of training, and compared with the true target. Real plates are
     read before and after. Every figure stands beside that of a copy of the source.
@@ -450,12 +491,13 @@ def edits(checkpoint, reader, source, split, count, seed, out) -> None:
     from platemint.pipeline.recipe import Edit
 
     given = {"checkpoint": checkpoint, "reader": reader}
-    measured = Edits(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed)
+    measured = Edits(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed, form or "auto")
     click.echo(as_text(evaluate(measured, sys.stderr, out)))
 
 
 @evaluate.command(name="leak", example="evaluate leak --source photos/labels.csv --count 3000 --steps 1000")
-@click.option("--source", metavar="CORPUS", type=click.Path(exists=True, path_type=Path), required=True, help="Crops.")
+@click.option("--source", metavar="CORPUS", type=click.Path(exists=True, path_type=Path), required=True, help="Plates.")
+@FORMAT
 @click.option("--checkpoint", metavar="F", help="Generator: a name in models/checkpoints or a file.")
 @click.option("--reader", metavar="F", help="Reader that checks edits and that the probe starts from, likewise.")
 @click.option("--split", metavar="NAME", default="", help="Split of the corpus.  [default: all]")
@@ -463,11 +505,11 @@ def edits(checkpoint, reader, source, split, count, seed, out) -> None:
 @click.option("--steps", type=click.IntRange(1), metavar="N", default=600, show_default=True, help="Of each probe.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of it all.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
-def leak(source, checkpoint, reader, split, count, steps, seed, as_json) -> None:
-    """Try to tell the source's text from edited plates.
+def leak(source, form, checkpoint, reader, split, count, steps, seed, as_json) -> None:
+    """Try to guess the source's text from edited plates.
 
     A reader is trained to, on edits that anonymize would let out and their true texts, and tested on other plates; the
-    same on blurred and on untouched ones. Chance is what a constant guess or another plate's prediction tells.
+    same on blurred and on untouched ones. Chance is what a constant guess or another plate's prediction gets right.
     """
     import json
 
@@ -475,9 +517,64 @@ def leak(source, checkpoint, reader, split, count, steps, seed, as_json) -> None
     from platemint.pipeline.recipe import Edit
 
     given = {"checkpoint": checkpoint, "reader": reader}
-    measured = Leak(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed)
+    measured = Leak(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed, form or "auto")
     report = evaluate(measured, steps, sys.stderr)
     click.echo(json.dumps(report, indent=1) if as_json else as_text(report))
+
+
+@evaluate.command(name="lpr", example="evaluate lpr --train outputs/mine --test photos/labels.csv --fractions 0.1,1")
+@click.option(
+    "--train", metavar="DIR", multiple=True, type=FOLDER, help="Runs made of the real plates; may be repeated."
+)
+@click.option(
+    "--test", metavar="CORPUS", required=True, type=click.Path(exists=True, path_type=Path), help="Real plates."
+)
+@click.option(
+    "--split", metavar="NAME", default="", help="Split to test on.  [default: val and test; else drawn by text]"
+)
+@click.option("--fractions", metavar="F,F", default="1", show_default=True, help="Parts of the other real plates.")
+@click.option(
+    "--count", type=click.IntRange(1), metavar="N", default=2000, show_default=True, help="Rendered, permuted."
+)
+@click.option("--steps", type=click.IntRange(1), metavar="N", default=1500, show_default=True, help="Of each training.")
+@click.option(
+    "--seeds", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="Trainings of each kind."
+)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of draws.")
+@click.option("--against-own", is_flag=True, help="Also edits that are given the real plates' texts.")
+@click.option("--out", metavar="DIR", type=Path, help="Folder for lpr.json and lpr.png.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def lpr(train, test, split, fractions, count, steps, seeds, seed, against_own, out, as_json) -> None:
+    """Train a small recogniser on real plates, on edits of them and on both, and test it on others.
+
+    Beside them plain augmentation, permuted characters and rendered plates, all with equal steps. Made plates whose text
+    or source is tested are left out.
+    """
+    import json
+
+    from platemint.pipeline.evaluate.lpr import Lpr, as_text, evaluate, plot
+    from platemint.pipeline.recipe import Edit
+    from platemint.pipeline.storage import write
+
+    report = evaluate(
+        Lpr(Edit(), train, test, split, seed), _parts(fractions), steps, seeds, count, against_own, sys.stderr
+    )
+    if out:
+        write(out / "lpr.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+        plot(report, out / "lpr.png")
+    click.echo(json.dumps(report, indent=1, ensure_ascii=False) if as_json else as_text(report))
+
+
+def _parts(fractions: str) -> list[float]:
+    try:
+        parts = [float(part) for part in fractions.split(",")]
+    except ValueError:
+        parts = []
+    if not parts or not all(0 < part <= 1 for part in parts):
+        raise click.BadParameter(
+            f"{fractions}: must be parts above 0 and up to 1, as in 0.05,0.2,1", param_hint="--fractions"
+        )
+    return parts
 
 
 if __name__ == "__main__":

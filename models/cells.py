@@ -1,7 +1,7 @@
-"""Cells: what an edit may keep of the old characters' places and of the plate between them, so that neither tells them.
+"""Cells: what an edit may keep of the old characters' places and of the plate between them, so that neither gives them away.
 
 A character's own slot says what stands in it: a 1 is narrow, an L leans to the left. From the new characters' slots alone
-a trained reader tells 29 % of the old ones where 19 % is chance; from slots on an even row, 20 %.
+a trained reader guesses 29 % of the old ones where 19 % is chance; from slots on an even row, 20 %.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from torch import Tensor
 GAPS = 2  # in a row, at most: as in AB 123 CD
 GAP = 0.06  # of the distance of neighbours: by so much a row has to fit worse without a gap for there to be one
 WIDER = 1.1  # times the least distance of neighbours, that a gap is at least
-FEW, EMBLEM = 4, 1.7  # of so few characters gaps are told from narrow ones only where they are as wide as an emblem
+FEW, EMBLEM = (
+    4,
+    1.7,
+)  # rows of so few characters have gaps only where these are as wide as an emblem, times the least distance
 OFF = 0.6  # of half a slot: what stands further off its place on an even row is not covered there
 
 
@@ -52,7 +55,7 @@ def covering(own: Tensor, row: Tensor) -> Tensor:
     """The slots whose cells cover a plate's characters, (B, 2 N, 3, 2): an even row's, and those off it once more.
 
     own: where characters stand, row: where on an even row, (B, N, 3, 2) both. What stands off it is covered by a cell
-    like all others, so that of its own shape nothing is told.
+    like all others, which does not have its own shape.
     """
     off = (own[:, :, 0, :1] - row[:, :, 0, :1]).abs() > OFF * row[:, :, 1, :1].abs()
     centre = torch.where(off, own[:, :, 0], row[:, :, 0])
@@ -81,7 +84,10 @@ def _rows(longest: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     most = max(map(len, rows))
     none = torch.eye(longest), torch.eye(longest), torch.zeros(longest - 1, dtype=torch.bool), torch.tensor(-1)
     full = [some + [none] * (most - len(some)) for some in rows]
-    return tuple(torch.stack([torch.stack([row[k] for row in some]) for some in full]) for k in range(4))
+    centres, axes, gaps, second = (
+        torch.stack([torch.stack([row[k] for row in some]) for some in full]) for k in range(4)
+    )
+    return centres, axes, gaps, second
 
 
 def _kinds(n: int) -> list[tuple[tuple[int, ...], int]]:

@@ -58,7 +58,7 @@ def load(name: str, kind: str) -> nn.Module:
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            weights = {key: file.get_tensor(key).float() for key in file.keys()}
+            weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (safe_open is no dictionary)
         if metadata.get("kind") != kind:
             raise CheckpointError(f"{path}: holds a {metadata.get('kind')!r} network, {kind!r} is needed")
         network_class, config_class = _kinds()[kind]

@@ -49,7 +49,7 @@ def pointer_loss(logits: Tensor, truth: Tensor, text: Tensor, height: int, width
     x, y = truth[:, :, 0].unbind(-1)
     token = (y * height).long().clamp(0, height - 1) * width + (x * width).long().clamp(0, width - 1)
     there = text > 0
-    return sum(F.cross_entropy(look[there], token[there]) for look in logits) / len(logits)
+    return sum(F.cross_entropy(look[there], token[there]) for look in logits) / len(logits)  # type: ignore[return-value]
 
 
 def pointed_near(logits: Tensor, near: Tensor, text: Tensor) -> Tensor:
@@ -69,7 +69,8 @@ def region_l1(picture: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
 
 def perceptual(features: list[Tensor], truth: list[Tensor]) -> Tensor:
     """L1 between a reader's features of two pictures, each level weighing the same."""
-    return sum((a - b).abs().mean() / b.abs().mean().clamp(min=1e-3) for a, b in zip(features, truth)) / len(truth)
+    apart = ((a - b).abs().mean() / b.abs().mean().clamp(min=1e-3) for a, b in zip(features, truth))
+    return sum(apart) / len(truth)  # type: ignore[return-value]
 
 
 def hinge_real_fake(real: Tensor, fake: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class SPGConfig:
     style: int = 128
     glyph: tuple[int, int, int] = (3, 32, 20)  # channels, height, width of a learned glyph
     hint: int = 16  # channels in which a character tells C_d how it shall look
-    close_up: tuple[int, int] = (2, 12)  # looks at each slot, channels looked at
+    close_up: tuple[int, int] = (2, 12)  # times each slot is looked at, and channels that are
     longest: int = 12  # characters in a text
 
 
@@ -62,6 +62,7 @@ class Norm(nn.LayerNorm):
 
 
 def conv(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:
+    """A convolution that keeps height and width, size being odd."""
     return nn.Conv2d(inputs, outputs, size, padding=size // 2)
 
 
@@ -228,7 +229,7 @@ class CloseUp(nn.Module):
 
     def __init__(self, config: SPGConfig):
         super().__init__()
-        self.looks, channels = config.close_up
+        self.rounds, channels = config.close_up
         v, u = torch.meshgrid(torch.linspace(-1.3, 1.3, 5), torch.linspace(-1.5, 1.5, 7), indexing="ij")
         self.register_buffer("grid", torch.stack([u, v], -1).flatten(0, 1), persistent=False)
         self.reduce = nn.Conv2d(config.channels[0], channels, 1)
@@ -238,7 +239,7 @@ class CloseUp(nn.Module):
 
     def forward(self, half: Tensor, tokens: Tensor, slots: Tensor) -> Tensor:
         picture = self.reduce(half).float()
-        for _ in range(self.looks):
+        for _ in range(self.rounds):
             centre, axes = slots[:, :, None, 0], slots[:, :, 1:]
             points = centre + _along(self.grid, axes)
             seen = F.grid_sample(picture, 2 * points - 1, align_corners=False).permute(0, 2, 3, 1).flatten(2)
@@ -594,7 +595,7 @@ class SPG(nn.Module):
     ) -> Edit:
         """An edit that tells nothing of the source's characters: new ones stand evenly, on cells painted anew.
 
-        C_d sees the old strokes, and draws new ones that are somewhat unlike beside them: a trained reader tells 3
+        C_d sees the old strokes, and draws new ones that are somewhat unlike beside them: a trained reader guesses 3
         points more than chance from that. So the plate is edited twice, and what draws the target has seen the text in
         between alone, which must not depend on the source's. The layers are for `repaint`; source_slots are the cells.
         """

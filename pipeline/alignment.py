@@ -16,14 +16,14 @@ from platemint.pipeline.plate import READABLE, characters
 # A reader may know a character without looking at it, and then says it anywhere: 皖 of a corpus that has no other. Only
 # where it stands in a picture with more to its left does it stand where the reader says.
 PADDED = (0.15, 0.05)  # of the width, to the left and right
-AGREE = 0.35  # of the distance of neighbours: so far apart the two looks may place a character
+AGREE = 0.35  # of the distance of neighbours: so far apart two readings may place a character
 
 
 @dataclass(frozen=True)
 class Standing:
     """Where a source's characters, separators left out, stand by the reader.
 
-    known: float32 (n,), parts of the picture's width, nan where two looks at it disagree. places: the same, continued
+    known: float32 (n,), parts of the picture's width, nan where two readings disagree. places: the same, continued
     from neighbours where unknown. lower: bool (n,), those of a second row. looked_at: float32 (48, 160), how much the
     reading depends on each pixel.
     """
@@ -81,7 +81,7 @@ def _standing(first: np.ndarray, second: np.ndarray, lower: np.ndarray, looked_a
 
 
 def _continued(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Places on which both looks agree, and the others as far from the nearest of them as characters are apart."""
+    """Places on which both readings agree, and the others as far from the nearest of them as characters are apart."""
     apart_by = pitch(first)
     known = np.flatnonzero(np.abs(first - second) < AGREE * apart_by)
     if not len(known):
@@ -93,4 +93,5 @@ def _continued(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def pitch(places: np.ndarray) -> float:
+    """Median distance of neighbours, in the unit of places, (n,); 1/8 where there is one alone."""
     return float(np.median(np.diff(places))) if len(places) > 1 else 1 / 8

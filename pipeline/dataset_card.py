@@ -81,7 +81,7 @@ were rendered, and whose characters were then replaced. No photograph and no rea
 
 
 def _evenness(counts: dict[str, dict[str, int]]) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for key, table in counts.items():
         position, alphabet, *scope = key.split("/", 2)
         figures = evenness(list(table.values()))

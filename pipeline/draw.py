@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from platemint.pipeline.balance.quotas import Pool, Demand, group_weights
-from platemint.pipeline.balance.rounding import count_table, pool, largest_remainder, lattice, spread, whole
+from platemint.pipeline.balance.quotas import Demand, Pool, group_weights
+from platemint.pipeline.balance.rounding import count_table, largest_remainder, lattice, pool, spread, whole
 from platemint.pipeline.plate import PlatemintError, Taken, characters
 
 if TYPE_CHECKING:

@@ -35,19 +35,19 @@ def edit_folder(input_dir: Path, input_text: Path, source_text: Path | None, nam
     if out.resolve() in (folder.resolve(), input_dir.resolve()):
         raise PlatemintError(f"--out {out}: is the folder of the pictures, which would be overwritten; choose another")
     options = Edit(checkpoint=name)
-    editor, judge = Editor(options), Filter(Limits(), options)
+    editor, filter_ = Editor(options), Filter(Limits(), options)
     known = {file: text for _, file, text in gt.pairs(source_text, folder)} if source_text else {}
     wanted = {file: (normalise(known.get(file, "")), normalise(text)) for _, file, text in gt.pairs(input_text, folder)}
     with lock.held(out):
-        return _edited(wanted, folder, editor, judge, out)
+        return _edited(wanted, folder, editor, filter_, out)
 
 
-def _edited(wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, judge: Filter, out: Path) -> str:
+def _edited(wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, filter_: Filter, out: Path) -> str:
     """Writes everything; returns the summary. wanted: {name: (source text, target)}."""
     aside: dict[str, str] = {}
     scored, shown = [], []
     for some in batched(wanted.items(), editor.options.batch):
-        plates = _edit_some(dict(some), folder, editor, judge, aside)
+        plates = _edit_some(dict(some), folder, editor, filter_, aside)
         for file, plate in plates.items():
             storage.write(out / file, storage.encode(plate.image, FORMATS[Path(file).suffix.lower()], QUALITY))
             scored.append(_scores(file, plate))
@@ -59,8 +59,8 @@ def _edited(wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, ju
     storage.write(out / SCORES, write.table(scored, scored[0]))
     storage.write(out / SHEET, storage.encode(contact_sheet(shown), "png", QUALITY))
     doubtful = sum(bool(row["reason"]) for row in scored)
-    told = f", {doubtful} of them under the default thresholds (see {SCORES})" if doubtful else ""
-    return f"{out}: {len(scored)} plates edited{told}; {len(aside)} set aside{reasons}"
+    doubt = f", {doubtful} of them under the default thresholds (see {SCORES})" if doubtful else ""
+    return f"{out}: {len(scored)} plates edited{doubt}; {len(aside)} set aside{reasons}"
 
 
 def _scores(file: str, plate: Plate) -> dict[str, str]:
@@ -69,7 +69,7 @@ def _scores(file: str, plate: Plate) -> dict[str, str]:
 
 
 def _edit_some(
-    wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, judge: Filter, aside: dict[str, str]
+    wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, filter_: Filter, aside: dict[str, str]
 ) -> dict[str, Plate]:
     """{name: edited and scored plate}; what cannot be edited goes to aside with its reason."""
     plates: dict[str, Plate] = {}
@@ -81,23 +81,23 @@ def _edit_some(
             plates[file] = Plate(image, text, source=source, target=target)
         except ValueError as fault:
             aside[file] = str(fault)
-    _read_missing([plate for plate in plates.values() if not plate.text], judge)
+    _read_missing([plate for plate in plates.values() if not plate.text], filter_)
     for file, plate in list(plates.items()):
         try:
             editor.check(plate)
         except PlatemintError as fault:
             aside[file] = str(fault)
             del plates[file]
-    return dict(zip(plates, judge(editor(list(plates.values())))))
+    return dict(zip(plates, filter_(editor(list(plates.values())))))
 
 
-def _read_missing(plates: list[Plate], judge: Filter) -> None:
+def _read_missing(plates: list[Plate], filter_: Filter) -> None:
     """Reads the source texts that were not given."""
     if not plates:
         return
-    config = judge.reader.config
-    with torch.inference_mode(), autocast(judge.device, judge.dtype):
-        seen = judge.reader(network_input([p.image for p in plates], config.height, config.width, judge.device))
+    config = filter_.reader.config
+    with torch.inference_mode(), autocast(filter_.device, filter_.dtype):
+        seen = filter_.reader(network_input([p.image for p in plates], config.height, config.width, filter_.device))
     for plate, text in zip(plates, decode(seen, config.alphabet)):
         same_count = len(text) == len(characters(plate.target))  # then separators of the target are on the plate too
         plate.text = spell_like(text, plate.target) if same_count else text

@@ -74,7 +74,7 @@ class Filter:
         return [p for some in batched(plates, self.options.batch) for p in self._score(some)]
 
     def standing(self, plates: list[Plate]) -> list[Standing | None]:
-        """Where the characters of each plate's text stand in its picture, None where that cannot be told."""
+        """Where the characters of each plate's text stand in its picture, None where that is not clear."""
         where: list[Standing | None] = []
         for some in batched(plates, self.options.batch):
             pictures, texts = [p.image for p in some], [p.text for p in some]
@@ -100,7 +100,9 @@ class Filter:
 
     def _score(self, plates: list[Plate]) -> list[Plate]:
         bare = {id(p.target_mask): np.repeat(255 - p.target_mask[..., None], 3, 2) for p in plates}
-        place = {mask: number for number, mask in enumerate(bare)}  # looks at one plate share its mask, read once
+        place = {
+            mask: number for number, mask in enumerate(bare)
+        }  # several pictures of one plate share its mask, which is read once
         seen, masks = self._read([p.image for p in plates]), self._read(list(bare.values()))
         masks = masks[[place[id(p.target_mask)] for p in plates]]
         alphabet = self.reader.config.alphabet

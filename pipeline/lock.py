@@ -46,7 +46,7 @@ def held(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        for name in reversed(FILES):  # the lock itself last: who holds it may still be asked
+        for name in reversed(FILES):  # the lock itself last: its holder may still be looked up
             with suppress(OSError):
                 (folder / name).unlink()
         if new:
@@ -62,7 +62,7 @@ def _sign(folder: Path) -> None:
 
 
 def _holder(folder: Path) -> str:
-    """Who holds a folder: "process 4711 on HOST since TIME"."""
+    """The holder of a folder: "process 4711 on HOST since TIME"."""
     for _ in range(TRIES):
         try:
             holder = json.loads((folder / HOLDER).read_text(encoding="utf8"))

@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PlainValidator,
     ValidationError,
     model_validator,
 )
@@ -43,6 +44,14 @@ Shares = Annotated[
 ]
 
 
+def _auto_or_number(workers: Any) -> int | str:
+    if workers == "auto" or (type(workers) is int and 1 <= workers <= 1024):
+        return workers
+    raise ValueError(f"must be auto or a whole number from 1 to 1024, not {workers!r}")
+
+
+Workers = Annotated[Union[int, str], PlainValidator(_auto_or_number)]
+
 # One field in every recipe that reads labels: what is no text for training is none for anonymize, and the other way round.
 Unreadable = Annotated[
     Names,
@@ -62,20 +71,28 @@ class Strict(BaseModel):
 
 
 class Source(Strict):
-    path: str = Field("", description="Corpus of labelled plate crops; empty, so that a first run needs no data.")
+    path: str = Field("", description="Labelled crops or annotated frames; empty, so that a first run needs no data.")
+    format: str = Field("auto", description="Its format; auto takes the one that fits, and says by what.")
+    classes: Names = Field((), description="Classes of plates, by name or number; empty: those that speak of plates.")
     layout: str = Field("", description="Layout the corpus's plates share; empty: patterns are read off labels.")
     grammar: str = Field("", description="What new texts follow: faker:LOCALE, a layout, or another corpus's labels.")
     tries: int = Field(
-        0, ge=0, le=1000, description="Texts tried first on each photograph of a small group: who takes none is no use."
+        0,
+        ge=0,
+        le=1000,
+        description="Texts tried first on each photograph of a small group: one that takes none is not used.",
     )
     layouts: Names = Field((), description="Layouts to render; empty takes all: variety is what rendering is for.")
     split: str = Field("", description="Use only this split of the corpus; empty uses all, each kept apart.")
     unreadable: Unreadable = UNREADABLE
+    max_set_aside: Share = Field(
+        0.5, description="Most records, of all, that may be unusable: where half are, they are read wrongly."
+    )
     val_share: Share = Field(0.0, description="Share of rendered plates in split val; 0, a later split is as easy.")
 
     @model_validator(mode="after")
     def _one_kind(self) -> Source:
-        idle = ("layouts", "val_share") if self.path else ("layout", "split", "grammar", "tries")
+        idle = ("layouts", "val_share") if self.path else ("classes", "layout", "split", "grammar", "tries")
         if given := [name for name in idle if getattr(self, name)]:
             here, there = ("a corpus", "rendered plates") if self.path else ("rendered plates (no path)", "a corpus")
             raise ValueError(f"{', '.join(given)} is for {there}, and this source is {here}")
@@ -127,7 +144,9 @@ class Edit(Strict):
     batch: int = Field(32, ge=1, le=4096, description="Plates per forward pass; 32 fits 2 GB and fills small devices.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes the fastest there is.")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where it is faster.")
-    threads: int = Field(1, ge=1, le=256, description="Torch threads. Sums depend on it, so it is fixed: same bytes.")
+    threads: int = Field(
+        1, ge=1, le=256, description="Torch threads of one batch. Sums depend on it, so it is fixed: same bytes."
+    )
 
 
 class Limits(Strict):
@@ -154,7 +173,9 @@ class Write(Strict):
 
 
 class Engine(Strict):
-    workers: int = Field(1, ge=1, le=1024, description="Processes; each holds its own networks, so one is the default.")
+    workers: Workers = Field(
+        "auto", description="Processes. auto uses all cores or GPUs; few plates are made soonest by one, in threads."
+    )
 
 
 class GenerateRecipe(Strict):
@@ -188,13 +209,13 @@ class GenerateRecipe(Strict):
 
 class Dataset(Strict):
     path: str = Field("", description="Folder of the annotated dataset.")
-    format: str = Field("", description="Its format, where several fit: coco, voc, yolo, ccpd, ufpr, openalpr, ...")
+    format: str = Field("auto", description="Its format, such as coco, voc, yolo, ccpd; auto takes the one that fits.")
     unreadable: Unreadable = UNREADABLE
     classes: Names = Field((), description="Classes of plates, by name or number; empty: those that speak of plates.")
 
 
 class Detect(Strict):
-    path: str = Field("", description="ONNX file of a plate detector that looks at the result; empty: nobody looks.")
+    path: str = Field("", description="ONNX file of a plate detector that looks at the result; empty: none.")
     min_score: Share = Field(0.25, description="Least score of a plate found; most exports keep none below 0.25.")
     finds: Literal["list", "redact", "replace"] = Field(
         "list", description="What becomes of plates found outside annotations; replace reads them first."
@@ -258,7 +279,9 @@ class TrainRecipe(Strict):
     reader: str = Field("", description="Reader that judges edits and checks a corpus's labels; empty: neither.")
     layouts: Names = Field((), description="Layouts to render, loosened; empty takes all.")
     wild: Share = Field(0.5, description="Share of made-up layouts: the way to plates never seen.")
-    source: str = Field("", description="Corpus of labelled crops to learn too; only its split train is used.")
+    source: str = Field("", description="Labelled plates to learn too; only their split train is used.")
+    format: str = Field("auto", description="Their format; auto takes the one that fits.")
+    max_set_aside: Share = Field(0.5, description="Most of their records, of all, that may be unusable.")
     unreadable: Unreadable = UNREADABLE
     real_share: Share = Field(0.3, description="Share of the reader's examples taken from that corpus.")
     real: int = Field(4, ge=1, le=4096, description="Crops of that corpus the generator edits there and back a step.")
@@ -301,7 +324,7 @@ class TrainRecipe(Strict):
 
 
 Recipe = Union[GenerateRecipe, TrainRecipe, AnonymizeRecipe]
-TASKS: dict[str, type[Strict]] = {"generate": GenerateRecipe, "train": TrainRecipe, "anonymize": AnonymizeRecipe}
+TASKS: dict[str, type[Recipe]] = {"generate": GenerateRecipe, "train": TrainRecipe, "anonymize": AnonymizeRecipe}
 
 
 def load_recipe(
@@ -341,7 +364,7 @@ def recipe_hash(recipe: Recipe) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """ " (did you mean X?)" for the most similar of the names, "" when none is close."""
+    """The words " (did you mean X?)" for the most similar of the names, "" when none is close."""
     close = difflib.get_close_matches(name, names, n=1)
     return f" (did you mean {close[0]}?)" if close else ""
 
@@ -442,5 +465,5 @@ def _explain(model: type[Strict], fault: Mapping[str, Any]) -> str:
 
 def _fields(model: type[Strict], sections: Iterable[str]) -> dict[str, Any]:
     for name in sections:
-        model = model.model_fields[name].annotation
+        model = model.model_fields[name].annotation  # type: ignore[assignment]
     return model.model_fields

@@ -1,38 +1,54 @@
-"""Where plates come from: a corpus of labelled crops, or the renderer."""
+"""Where plates come from: a corpus of labelled plates, or the renderer."""
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
 
+from platemint.pipeline import storage
 from platemint.pipeline.balance.grammar import letters_in_use, of_layout, positions_like, read_grammar
 from platemint.pipeline.balance.rounding import spread
 from platemint.pipeline.corpora import Corpus, Label, read_corpus
 from platemint.pipeline.corpora.labels import standard_split
+from platemint.pipeline.corpora.pixels import read_plate, read_plates
 from platemint.pipeline.plate import Failure, Group, Plate, PlatemintError, characters, normalise, pattern
 from platemint.pipeline.recipe import GenerateRecipe, nearest
-from platemint.pipeline.storage import read_picture, sha256
+from platemint.pipeline.storage import sha256
 
 STAGE = 1  # in random seeds: no two stages draw the same numbers
+REASONS = 3  # that a message names
 FEW = 8  # photographs: among as many one will take a text that others do not
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
-    """One usable photograph of a corpus. source: the first 16 hex digits of its file's sha256. style: see `style_of`."""
+class SourcePhoto:
+    """One usable photograph of a plate.
 
-    path: Path
-    text: str
+    source: the first 16 hex digits of a sha256, of its picture's bytes and, where it is cut out, its place there.
+    style: see `style_of`.
+    """
+
+    label: Label
     source: str
     style: tuple[float, float, float]
+
+    @property
+    def path(self) -> Path:
+        return self.label.path
+
+    @property
+    def text(self) -> str:
+        return self.label.text
 
 
 @dataclass(frozen=True)
@@ -41,13 +57,29 @@ class CorpusSources:
     light and dark, small and large, level and tilted. fingerprint: changes with the corpus.
 
     texts: every text of the corpus, which no target may equal. set_aside: {"path", "row", "reason"} of unused pictures.
+    read_as: the corpus's format and how it was known.
     """
 
     groups: tuple[Group, ...]
-    photos: tuple[tuple[Photo, ...], ...]
+    photos: tuple[tuple[SourcePhoto, ...], ...]
     texts: frozenset[str]
     set_aside: list[dict[str, str]]
     fingerprint: str
+    read_as: str = ""
+
+    def write(self, path: Path) -> None:
+        """Writes what worker processes need of it to a file: groups and photographs."""
+        photos = [[(astuple(photo.label), photo.source, photo.style) for photo in group] for group in self.photos]
+        groups = [astuple(group) for group in self.groups]
+        storage.write(path, json.dumps({"groups": groups, "photos": photos}, default=str))
+
+    @classmethod
+    def read(cls, path: Path) -> CorpusSources:
+        """Groups and photographs that `write` has written; nothing else is known."""
+        stored = storage.read_json(path)
+        groups = tuple(Group(*_as_tuples(group)) for group in stored["groups"])
+        photos = (tuple(_stored_photo(*_as_tuples(photo)) for photo in photos) for photos in stored["photos"])
+        return cls(groups, tuple(photos), frozenset(), [], "")
 
     def turn(self, group: int, index: int, round: int) -> int:
         """Which photograph is for a group's index-th target at its round-th attempt.
@@ -61,13 +93,23 @@ class CorpusSources:
         """A group's photograph by its number. Raises Failure if the file is no longer what it was."""
         photo = self.photos[group][turn]
         try:
-            image, source = read_picture(photo.path)
+            image, source = read_plate(photo.label)
         except ValueError as fault:
-            raise Failure(f"{photo.path}: was usable when the run began, now: {fault}") from None
+            raise Failure(f"{photo.label.place}: was usable when the run began, now: {fault}") from None
         if source != photo.source:
-            raise Failure(f"{photo.path}: is not the picture it was when the run began; choose another --out")
+            raise Failure(f"{photo.label.place}: is not the picture it was when the run began; choose another --out")
         belongs = self.groups[group]
         return Plate(image=image, text=photo.text, layout=belongs.layout, source=source, split=belongs.split)
+
+
+def _stored_photo(label: tuple, source: str, style: tuple[float, float, float]) -> SourcePhoto:
+    path, *rest = label
+    return SourcePhoto(Label(Path(path), *rest), source, style)
+
+
+def _as_tuples(stored):
+    """What JSON has made lists of."""
+    return tuple(map(_as_tuples, stored)) if isinstance(stored, list) else stored
 
 
 class RenderedSources:
@@ -86,6 +128,7 @@ class RenderedSources:
             for layout in self.layouts.values()
         )
         self.texts: frozenset[str] = frozenset()
+        self.read_as = ""
         self.set_aside: list[dict[str, str]] = []
         self.fingerprint = sha256("\n".join(repr(layout) for layout in self.layouts.values()).encode())
 
@@ -115,13 +158,16 @@ def open_sources(recipe: GenerateRecipe) -> CorpusSources | RenderedSources:
 def _open_corpus(recipe: GenerateRecipe) -> CorpusSources:
     from platemint.pipeline.render import load_layouts
 
-    corpus = read_corpus(recipe.source.path, recipe.source.unreadable)
-    texts = frozenset(label.text for label in corpus.labels)
+    source = recipe.source
+    corpus = read_corpus(source.path, source.unreadable, source.format, source.classes)
+    texts, found = corpus.texts, len(corpus.labels) + len(corpus.set_aside)
     layout = next(iter(load_layouts([recipe.source.layout]).values())) if recipe.source.layout else None
     rules = of_layout(layout) if layout else read_grammar(recipe.source.grammar) if recipe.source.grammar else None
     positions_of = rules.positions_of if rules else partial(positions_like, letters=letters_in_use(texts))
-    members: dict[tuple[str, tuple[str, ...]], list[Photo]] = {}
-    for label, photo in usable_photos(corpus, _of_split(split_apart(corpus.labels, corpus.labels, corpus), recipe)):
+    members: dict[tuple[str, tuple[str, ...]], list[SourcePhoto]] = {}
+    photos = usable_photos(corpus, _of_split(split_apart(corpus.labels, corpus.labels, corpus), recipe))
+    unusable = [*corpus.set_aside]
+    for label, photo in photos:
         positions = positions_of(label.text)
         if positions:
             members.setdefault((label.split, positions), []).append(photo)
@@ -134,7 +180,31 @@ def _open_corpus(recipe: GenerateRecipe) -> CorpusSources:
             f"{recipe.source.path}: source.path: not one usable plate; {len(corpus.set_aside)} set aside, "
             f"the first: {first['path']}: {first['reason']}"
         )
-    return _sources(members, layout, recipe, texts, corpus.set_aside)
+    _refuse_many_aside(unusable, found, recipe)
+    return replace(_sources(members, layout, recipe, texts, corpus.set_aside), read_as=corpus.read_as)
+
+
+def _refuse_many_aside(items: list[dict[str, str]], found: int, recipe: GenerateRecipe) -> None:
+    """Raises PlatemintError where more of a corpus's records cannot be used than the recipe allows.
+
+    Plates that do not fit its layout or grammar are no faults, and not among the items.
+    """
+    most = recipe.source.max_set_aside
+    if len(items) <= most * found:
+        return
+    kinds: dict[str, list[dict[str, str]]] = {}
+    for item in items:
+        kinds.setdefault(re.sub(r"(?<=picture as ).*|\d+", "", item["reason"]), []).append(item)
+    commonest = sorted(kinds.values(), key=len, reverse=True)[:REASONS]
+    shown = "; ".join(f"{len(some):,} times: {some[0]['reason']} (the first: {_place(some[0])})" for some in commonest)
+    raise PlatemintError(
+        f"{recipe.source.path}: {len(items):,} of {found:,} records cannot be used, more than {100 * most:g} % "
+        f"(source.max_set_aside); {shown}; mend them, say which --format it is, or raise source.max_set_aside"
+    )
+
+
+def _place(item: dict[str, str]) -> str:
+    return f"{item['path']}, line {item['row']}" if item["row"] else item["path"]
 
 
 def _sources(members: dict, layout, recipe: GenerateRecipe, texts: frozenset[str], set_aside: list) -> CorpusSources:
@@ -162,7 +232,8 @@ def tried(sources: CorpusSources, recipe: GenerateRecipe, judge: Callable[[list[
             reason = (
                 f"most of {recipe.source.tries} texts tried on it were rejected; so on all plates like {group.name}"
             )
-            aside += [{"path": photo.path.name, "row": "", "reason": reason} for photo in sources.photos[number]]
+            labels = (photo.label for photo in sources.photos[number])
+            aside += [{"path": label.name, "row": label.row, "reason": reason} for label in labels]
             group = replace(group, weight=0.0)
         groups.append(group)
     if not any(group.weight for group in groups):
@@ -233,33 +304,42 @@ def _of_split(labels: list[Label], recipe: GenerateRecipe) -> list[Label]:
     return [label for label in labels if wanted in ("", label.split)]
 
 
-def usable_photos(corpus: Corpus, labels: list[Label]) -> list[tuple[Label, Photo]]:
+def usable_photos(corpus: Corpus, labels: list[Label]) -> list[tuple[Label, SourcePhoto]]:
     """The labels whose picture can be used, each with its picture; the others are set aside in the corpus."""
     root = corpus.root.absolute()
+    on_picture: dict[str, list[int]] = {}
+    for number, label in enumerate(labels):
+        on_picture.setdefault(label.place, []).append(number)
     with warnings.catch_warnings(), ThreadPool() as pool:
         warnings.simplefilter("ignore")  # a picture's oddities matter only where it cannot be decoded
-        checked = pool.map(lambda label: _check(label, root), labels)
+        checked = pool.map(lambda some: _check([labels[i] for i in some], root), on_picture.values())
+    found = {i: result for some, results in zip(on_picture.values(), checked) for i, result in zip(some, results)}
     kept, first = [], {}
-    for label, (source, style, reason) in zip(labels, checked):
+    for number, label in enumerate(labels):
+        source, style, reason = found[number]
         if not reason and first.setdefault(source, label) is not label:
             reason = f"the same picture as {first[source].name}"
         if reason:
             corpus.put_aside(label.name, label.row, reason)
         else:
-            kept.append((label, Photo(label.path, label.text, source, style)))
+            kept.append((label, SourcePhoto(label, source, style)))
     return kept
 
 
-def _check(label: Label, root: Path) -> tuple[str, tuple[float, float, float], str]:
-    """Source id and style of a label's picture, and the reason it cannot be used ("" for none)."""
+def _check(labels: list[Label], root: Path) -> list[tuple[str, tuple[float, float, float], str]]:
+    """Of each plate of one picture its source id and style, and the reason it cannot be used ("" for none)."""
+    path = labels[0].path
     try:
-        within = Path(os.path.normpath(label.path)).is_relative_to(root)  # else a label names it so, and may
-        if within and not label.path.resolve().is_relative_to(root.resolve()):
-            return "", (0, 0, 0), "a link out of the corpus folder"
-        image, source = read_picture(label.path)
-        return source, style_of(image), ""
+        within = Path(os.path.normpath(path)).is_relative_to(root)  # else a label names it so, and may
+        if within and not path.resolve().is_relative_to(root.resolve()):
+            return [("", (0, 0, 0), "a link out of the corpus folder")] * len(labels)
+        return [_judged(read) for read in read_plates(labels)]
     except (OSError, RuntimeError, ValueError) as fault:  # links in a circle are either of the first two
-        return "", (0, 0, 0), str(fault)
+        return [("", (0, 0, 0), str(fault))] * len(labels)
+
+
+def _judged(read: tuple[np.ndarray, str] | ValueError) -> tuple[str, tuple[float, float, float], str]:
+    return ("", (0, 0, 0), str(read)) if isinstance(read, ValueError) else (read[1], style_of(read[0]), "")
 
 
 def _stride(n: int) -> int:

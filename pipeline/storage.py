@@ -1,4 +1,4 @@
-"""storage: files. Atomic writes, hashes, and pictures of strangers, with limits on what is decoded."""
+"""storage: files. Atomic writes, hashes, and pictures of unknown origin, with limits on what is decoded."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from PIL import Image, ImageOps
 
 from platemint.pipeline.plate import Failure, PlatemintError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # decoders a stranger's file is let into
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # formats that are decoded, whatever else Pillow knows
 MOST_BYTES = 64 << 20
-MOST_PIXELS = 4_000_000  # a crop of one plate is far smaller; a scene needs its plates cut out first
+MOST_PIXELS = 4_000_000  # a crop of one plate is far smaller
 LEAST_SIDE, MOST_SIDE = 8, 16_383  # pixels; WebP holds no longer ones, and no plate is that long
 
 
@@ -91,15 +91,20 @@ def read_picture(path: Path) -> tuple[np.ndarray, str]:
 
     Raises ValueError with the reason where it is no picture of one plate.
     """
+    data = read_file(path)
+    return decode(data), sha256(data)[:16]
+
+
+def read_file(path: Path) -> bytes:
+    """A stranger's file. Raises ValueError with the reason where it is none, too large, or cannot be read."""
     try:
         if not path.is_file():
             raise ValueError("no such file")
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"file of more than {MOST_BYTES >> 20} MiB")
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as fault:
         raise ValueError(f"cannot be read: {fault.strerror}") from None
-    return _decode(data), sha256(data)[:16]
 
 
 def open_image(file: Path | BinaryIO, most_pixels: int) -> Image.Image:
@@ -118,13 +123,15 @@ def open_image(file: Path | BinaryIO, most_pixels: int) -> Image.Image:
         raise ValueError(f"not a picture ({', '.join(FORMATS)})") from None
 
 
-def _decode(data: bytes) -> np.ndarray:
+def decode(data: bytes, most_pixels: int = MOST_PIXELS) -> np.ndarray:
+    """A picture file's pixels, uint8 (H, W, 3) RGB, upright as its EXIF says. Raises ValueError with the reason."""
     if not data:
         raise ValueError("empty file")
-    picture = open_image(io.BytesIO(data), MOST_PIXELS)
+    picture = open_image(io.BytesIO(data), most_pixels)
     width, height = picture.size
-    if width * height > MOST_PIXELS or max(width, height) > MOST_SIDE:
-        raise ValueError(f"{width} x {height} pixels are too many for a crop of one plate")
+    if width * height > most_pixels or max(width, height) > MOST_SIDE:
+        shown = " for a crop of one plate" if most_pixels == MOST_PIXELS else ""
+        raise ValueError(f"{width} x {height} pixels are too many{shown}")
     if min(width, height) < LEAST_SIDE:
         raise ValueError(f"{width} x {height} pixels are too few to show a plate")
     if picture.mode[0] in "IF":

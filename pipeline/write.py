@@ -6,12 +6,13 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from platemint.pipeline.corpora.containers import data_of
+from platemint.pipeline.corpora.labels import Label
 from platemint.pipeline.plate import Plate
 from platemint.pipeline.recipe import GenerateRecipe
 from platemint.pipeline.storage import SUFFIX, encode
@@ -52,11 +53,14 @@ def row(plate: Plate, recipe: GenerateRecipe) -> dict:
     }
 
 
-def real_row(plate: Plate, path: Path, recipe: GenerateRecipe) -> dict:
-    """The row of a corpus's own plate: the very bytes of its file, where readers of shards know its format."""
-    with Image.open(path) as picture:  # whatever its name says
-        suffix = AS_IT_IS.get(picture.format)
-    data = path.read_bytes() if suffix else encode(plate.image, "png", 0)
+def real_row(plate: Plate, label: Label, recipe: GenerateRecipe) -> dict:
+    """The row of a corpus's own plate.
+
+    The very bytes of its file, where it fills it and readers of shards know its format; else its pixels.
+    """
+    data = b"" if label.corners else data_of(label)
+    suffix = _suffix(data) if data else None
+    data = data if suffix else encode(plate.image, "png", 0)
     name = f"{plate.split}-real-{plate.index:09d}{suffix or '.png'}"
     return {
         "image": {"bytes": data, "path": name},
@@ -70,6 +74,12 @@ def real_row(plate: Plate, path: Path, recipe: GenerateRecipe) -> dict:
         "origin": "real",
         "digital_source_type": PHOTOGRAPH,
     }
+
+
+def _suffix(data: bytes) -> str | None:
+    """Of a picture file, whatever its name says; None where readers of shards may not know its format."""
+    with Image.open(io.BytesIO(data)) as picture:
+        return AS_IT_IS.get(picture.format)
 
 
 def schema(recipe: GenerateRecipe, dropped: bool = False) -> pa.Schema:

@@ -18,6 +18,10 @@ from platemint.models.spg import SPG, SPGConfig
 from platemint.pipeline.plate import ALPHABET, READABLE
 from platemint.pipeline.recipe import Edit
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: more threads would only get into each other's way
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of programs that tests start
+    torch.set_num_threads(1)
+
 
 @pytest.fixture(scope="session")
 def untrained(tmp_path_factory) -> Edit:

@@ -13,7 +13,7 @@ from platemint.pipeline.anonymize.run import anonymize
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.plate import DIGITS, LETTERS, Group, Plate, same_reading
 from platemint.pipeline.recipe import AnonymizeRecipe, GenerateRecipe
-from platemint.pipeline.shard import Stages
+from platemint.pipeline.stages import Stages
 from platemint.pipeline.write import scores
 
 
@@ -28,6 +28,7 @@ class Sources:
     texts = frozenset({"AA00", "ZZ9"})
     set_aside = [{"path": "empty.jpg", "row": "", "reason": "empty file"}]
     fingerprint = "noise"
+    read_as = ""
 
     def turn(self, group: int, index: int, round: int) -> int:
         return (index + 5 * round) % (self.groups[group].sources or 10**9)

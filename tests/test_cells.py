@@ -16,7 +16,7 @@ def row(n: int, gaps=(), first=(20.0, 22.0), step=(16.0, 0.5), second=0, gap=1.5
     slots, at = [], np.array(first)
     for i in range(n):
         if i and i == second:
-            at = np.array(first) + (3, 20)
+            at = np.add(first, (3, 20))
         elif i:
             at = at + np.array(step) * (gap if i in gaps else 1)
         slots.append([at, (6, 0.2), (-0.3, 9)])
@@ -123,7 +123,7 @@ def test_smooth_is_a_mean_of_what_counts():
     weight = torch.zeros(2, 1, HEIGHT, WIDTH)
     weight[..., 10:30, 20:90] = 1
     known = smooth(values * weight + 99 * (1 - weight), weight, 8.0)
-    assert 0 < known[..., 10:30, 20:90].min() and known[..., 10:30, 20:90].max() < 1
+    assert known[..., 10:30, 20:90].min() > 0 and known[..., 10:30, 20:90].max() < 1
     flat = smooth(torch.full_like(values, 0.25), torch.ones_like(weight), 8.0)
     torch.testing.assert_close(flat, torch.full_like(values, 0.25))
     assert smooth(values, torch.ones_like(weight), 8.0).std() < 0.1 * values.std()

@@ -135,7 +135,8 @@ def test_names_in_another_encoding_are_noted_in_characters_a_file_can_hold(tmp_p
     [
         ({}, "no labelled plates found here"),
         ({"photo.jpg": ""}, "no labelled plates found here"),
-        ({"other.csv": "file,x1\n1.jpg,3\n"}, "no labelled plates found here"),
+        ({"other.csv": "file,note\n1.jpg,3\n"}, "no labelled plates found here"),
+        ({"other.csv": "file,x1\n1.jpg,3\n"}, "other.csv, line 2: x1: looks like a plate's place"),
         (dict.fromkeys(["a.csv", "b.csv"], "path,text\n1.jpg,A\n"), r"several tables of labels \(a.csv, b.csv\)"),
     ],
 )

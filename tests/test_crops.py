@@ -61,6 +61,7 @@ def judged(path, **options):
     said = []
     crops = learnable_crops(path, say=said.append, **options)
     assert all(line.startswith(f"{path}: ") and "\n" not in line for line in said)
+    assert said.pop(0) == f"{path}: read as table (labels.csv)"
     return crops, [line.removeprefix(f"{path}: ") for line in said]
 
 
@@ -121,7 +122,9 @@ def test_slips_in_labels_are_left_out_and_counted(tmp_path):
 
 def test_mostly_unusable_labels_are_refused(tmp_path):
     rows = [(picture, text + "?" * (i < 31)) for i, (picture, text) in enumerate(drawn(60))]
-    assert "labels: 31 of 60 (51.7 %) cannot be used, more than half" in refusal(write(tmp_path / "c", rows))
+    assert "labels: 31 of 60 (51.7 %) cannot be used, more than 50 % (max_set_aside)" in refusal(
+        write(tmp_path / "c", rows)
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- how many
@@ -207,7 +210,7 @@ def test_a_text_stays_in_the_split_it_stood_in_first(tmp_path):
 def swapped(plates, share):
     """The labels with a share of them handed on to the next of those."""
     texts = [plate.text for plate in plates]
-    chosen = list(range(0, round(share * len(plates))))
+    chosen = list(range(round(share * len(plates))))
     for here, there in zip(chosen, chosen[1:] + chosen[:1]):
         texts[here] = plates[there].text
     return labelled(plates, texts), chosen
@@ -231,7 +234,7 @@ def test_labels_of_other_crops_are_found_and_right_ones_kept(tmp_path, plates, r
 
 
 def test_one_wrong_label_in_fifty_is_no_warning_but_told(tmp_path, plates, reader):
-    crops, said = judged(write(tmp_path / "c", labelled(plates[:-1]) + [(plates[-1].image, "QX77WW8")]), reader=reader)
+    crops, said = judged(write(tmp_path / "c", [*labelled(plates[:-1]), (plates[-1].image, "QX77WW8")]), reader=reader)
     (line,) = wrong_labels(said)
     assert len(crops) == 49 and "1 of 50 labels" in line and "(2 %)" in line and "warning" not in line
 

@@ -38,21 +38,21 @@ def pairs():
 
 
 @pytest.fixture(scope="module")
-def judge(untrained):
-    return ev.Judge(untrained)
+def reader(untrained):
+    return ev.FeatureReader(untrained)
 
 
 # ---------------------------------------------------------------------------------------------------------- the figures
 
 
-def test_a_picture_beside_itself_is_perfect(judge):
+def test_a_picture_beside_itself_is_perfect(reader):
     picture = noise()
     figures = metrics.likeness(picture, picture, np.ones(picture.shape[:2], bool))
     assert (
         figures["mse"] == figures["region_mse"] == 0 and figures["psnr"] == figures["region_psnr"] == metrics.BEST_PSNR
     )
     assert figures["ssim"] == pytest.approx(1) and figures["ms_ssim"] == pytest.approx(1)
-    features = judge([picture])[0]
+    features = reader([picture])[0]
     assert metrics.distance(features, features) == [0]
     mask = noise(1, (40, 120))
     assert metrics.overlap(mask, mask) == 1
@@ -72,7 +72,7 @@ def test_a_known_difference_gives_the_error_it_must(step):
     assert np.isnan(metrics.mean_squared_error(picture, truth, np.zeros_like(inside)))
 
 
-def test_more_noise_is_worse_in_every_figure(pairs, judge):
+def test_more_noise_is_worse_in_every_figure(pairs, reader):
     truth = pairs[0][1].image
     rng = np.random.default_rng(0)
     everywhere = np.ones(truth.shape[:2], bool)
@@ -80,7 +80,7 @@ def test_more_noise_is_worse_in_every_figure(pairs, judge):
     figures = [metrics.likeness(picture, truth, everywhere) for picture in pictures]
     for name in ("psnr", "ssim", "ms_ssim", "region_psnr"):
         assert figures[0][name] > figures[1][name] > figures[2][name], name
-    near, middle, far = (metrics.distance(judge([picture])[0], judge([truth])[0])[0] for picture in pictures)
+    near, middle, far = (metrics.distance(reader([picture])[0], reader([truth])[0])[0] for picture in pictures)
     assert 0 < near < middle < far
 
 
@@ -193,32 +193,32 @@ def test_a_pair_is_a_function_of_seed_and_number():
         assert source.image.shape == target.image.shape and 24 <= source.image.shape[0] <= 400
 
 
-def test_a_copy_is_measured_exactly_and_an_edit_that_copies_equals_it(pairs, judge):
+def test_a_copy_is_measured_exactly_and_an_edit_that_copies_equals_it(pairs, reader):
     def copy(plates):
         return [
             replace(p, text=p.target, original=p.image, original_text=p.text, source_mask=s.mask, target_mask=s.mask)
             for p, (s, _) in zip(plates, pairs)
         ]
 
-    for judged, (source, target) in zip(ev.judge_pairs(pairs, copy, judge), pairs):
-        for columns in judged.figures.values():
+    for measured, (source, target) in zip(ev.measure_pairs(pairs, copy, reader), pairs):
+        for columns in measured.figures.values():
             assert "copy" not in columns or columns["edit"] == columns["copy"]
         error = np.mean((source.image / 255 - target.image / 255) ** 2)
-        assert judged.figures["mse"]["copy"] == pytest.approx(error) and judged.figures["read"]["copy"] == 0
+        assert measured.figures["mse"]["copy"] == pytest.approx(error) and measured.figures["read"]["copy"] == 0
 
 
-def test_an_edit_that_equals_the_truth_is_perfect(pairs, judge):
+def test_an_edit_that_equals_the_truth_is_perfect(pairs, reader):
     def perfect(plates):
         return [
             replace(p, image=t.image, text=p.target, original=p.image, source_mask=s.mask, target_mask=t.mask)
             for p, (s, t) in zip(plates, pairs)
         ]
 
-    for judged in ev.judge_pairs(pairs, perfect, judge):
+    for measured in ev.measure_pairs(pairs, perfect, reader):
         best = {"mse": 0, "psnr": 100, "ssim": 1, "ms_ssim": 1, "distance": 0, "iou_source": 1, "iou_target": 1}
-        assert {name: judged.figures[name]["edit"] for name in best} == pytest.approx(best)
+        assert {name: measured.figures[name]["edit"] for name in best} == pytest.approx(best)
         for name in ("read", "likelihood"):
-            assert judged.figures[name]["edit"] == judged.figures[name]["truth"]
+            assert measured.figures[name]["edit"] == measured.figures[name]["truth"]
 
 
 def test_what_is_measured_on_a_pair_does_not_depend_on_the_number_of_pairs(untrained, tmp_path):
@@ -291,7 +291,7 @@ def test_the_worst_come_first_and_are_few():
     for number in range(100):
         plate = Plate(blank, "A", original=blank, source_mask=blank[..., 0], target_mask=blank[..., 0])
         value = float(number * 37 % 100) if number else float("nan")
-        worst.see(ev.Judged(plate, {name: {"edit": value} for name in section.figures}, (), {}), number)
+        worst.see(ev.Measured(plate, {name: {"edit": value} for name in section.figures}, (), {}), number)
     assert [-badness for badness, _, _ in sheets["psnr"]] == list(range(1, 1 + ev.SHOWN))
     assert [badness for badness, _, _ in sheets["distance"]] == list(range(99, 99 - ev.SHOWN, -1))
 

@@ -91,6 +91,94 @@ COCO = {
     "categories": [{"id": 1, "name": "car"}, {"id": 2, "name": "License Plate"}],
 }  # fmt: skip
 
+CVAT = """<?xml version="1.0" encoding="utf-8"?>
+<annotations>
+  <version>1.1</version>
+  <meta>
+    <task>
+      <name>front of ABC-1234</name>
+      <labels><label><name>plate</name><attributes><attribute><name>text</name></attribute></attributes></label></labels>
+    </task>
+  </meta>
+  <image id="0" name="bare.jpg" width="400" height="300">
+  </image>
+  <image id="1" name="set/abc1234.jpg" width="400" height="300" subset="Validation">
+    <box label="plate" source="manual" occluded="0" xtl="20.00" ytl="30.00" xbr="120.00" ybr="60.00" z_order="0">
+      <attribute name="text">ABC1234</attribute>
+      <attribute name="note">abc 1234 again</attribute>
+    </box>
+    <box label="car" xtl="0" ytl="0" xbr="300" ybr="200" />
+    <polygon label="plate" occluded="0" points="121.00,66.00;19.00,60.00;20.00,30.00;120.00,35.00" z_order="0">
+      <attribute name="text">XY-9876</attribute>
+    </polygon>
+    <box label="plate" xtl="220" ytl="130" xbr="320" ybr="160"><attribute name="text" /></box>
+  </image>
+  <image id="2" name="crop.jpg" width="400" height="300">
+    <tag label="plate" source="manual">
+      <attribute name="text">KLM555</attribute>
+    </tag>
+  </image>
+</annotations>
+"""
+CVAT_TRUTH = {
+    "bare.jpg": [], "images/set/abc1234.jpg": [("ABC1234", BOX), ("XY-9876", SKEWED), ("", OTHER)],
+    "crop.jpg": [("KLM555", ())],
+}  # fmt: skip
+RECTANGLE = {"x": 5.0, "y": 10.0, "width": 25.0, "height": 10.0, "rotation": 0}
+CORNERS_OF_A_POLYGON = [[5.0, 10.0], [30.0, 35 / 3], [30.25, 22.0], [4.75, 20.0]]
+
+
+def region(id: str, type: str, value: dict, from_name: str = "label") -> dict:
+    """A result as Label Studio exports it."""
+    size = {"original_width": 400, "original_height": 300, "image_rotation": 0}
+    return size | {
+        "id": id,
+        "type": type,
+        "value": value,
+        "from_name": from_name,
+        "to_name": "image",
+        "origin": "manual",
+    }
+
+
+def task(number: int, image: str, *results: dict, **fields) -> dict:
+    annotation = {"id": 10 * number, "was_cancelled": False, "result": [*results], "prediction": {}}
+    return {"id": number, "data": {"image": image}, "annotations": [annotation], "predictions": [], "meta": {}} | fields
+
+
+LABEL_STUDIO = [
+    task(1, "/data/upload/1/0a1b2c3d-bare.jpg"),
+    task(
+        2, "/data/upload/1/1a2b3c4d-ABC1234_front.jpg",
+        region("r1", "rectanglelabels", RECTANGLE | {"rectanglelabels": ["License Plate"]}),
+        region("r1", "textarea", RECTANGLE | {"text": ["ABC1234"]}, "text"),
+        region("r2", "polygonlabels", {"points": CORNERS_OF_A_POLYGON, "polygonlabels": ["License Plate"]}),
+        region("r2", "textarea", {"points": CORNERS_OF_A_POLYGON, "text": ["XY-9876"]}, "text"),
+        region("r3", "rectanglelabels", RECTANGLE | {"x": 55.0, "y": 130 / 3, "rectanglelabels": ["License Plate"]}),
+        region("r3", "textarea", RECTANGLE | {"x": 55.0, "y": 130 / 3, "text": []}, "text"),
+        region("r4", "rectanglelabels", RECTANGLE | {"width": 90.0, "rectanglelabels": ["car"]}),
+        file_upload="1a2b3c4d-ABC1234_front.jpg", note="shows abc-1234",
+    ),
+    task(3, "/data/local-files/?d=set/crop.jpg", region("r1", "textarea", {"text": ["KLM555"]}, "text")),
+]  # fmt: skip
+LABEL_STUDIO_TRUTH = {
+    "media/bare.jpg": [], "media/ABC1234_front.jpg": [("ABC1234", BOX), ("XY-9876", SKEWED), ("", OTHER)],
+    "media/crop.jpg": [("KLM555", ())],
+}  # fmt: skip
+NAMES = [*"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", *PROVINCES, "license plate", "car"]
+OF_CHARACTERS = f"path: ../ABC1234\ntrain: images\nnc: {len(NAMES)}\nnames: {NAMES}\n"
+
+
+def spelled(*rows: str, x: float = 24, y: float = 33, step: float = 13, fall: float = 0) -> str:
+    """Lines of YOLO for a plate's characters, from a place in a picture of `SIZE`, in no order. fall: per step."""
+    lines = [
+        f"{NAMES.index(c)} {(x + i * step) / SIZE[0]:.6f} {(y + 14 * r + i * fall) / SIZE[1]:.6f} 0.0225 0.04\n"
+        for r, row in enumerate(rows)
+        for i, c in enumerate(row)
+    ]
+    return "".join(lines[1::2] + lines[::2])
+
+
 # Name: (format, files: text or None for a picture, plates of each picture: text and corners).
 DATASETS = {
     "platemint csv": (
@@ -215,13 +303,54 @@ DATASETS = {
         {"1.jpg": [("京A12345", SKEWED), ("", OTHER)], "2.jpg": [], "crop_img/1_crop_0.jpg": [("京A12345", ())],
          "crop_img/1_crop_1.jpg": [("", ())]},
     ),
+    "cvat": (
+        "cvat",
+        {"annotations.xml": CVAT, **dict.fromkeys(["bare.jpg", "images/set/abc1234.jpg", "crop.jpg"])}, CVAT_TRUTH,
+    ),
+    "label studio": (
+        "label_studio",
+        {"export.json": json.dumps(LABEL_STUDIO), **dict.fromkeys(LABEL_STUDIO_TRUTH)}, LABEL_STUDIO_TRUTH,
+    ),
+    "alpr-unconstrained": (
+        "corner_lines",
+        {"a/0.txt": "", "a/0.jpg": None, "a/1.jpg": None, "a/2.jpg": None,
+         "a/1.txt": "4,0.050000,0.300000,0.302500,0.047500,0.100000,0.116667,0.220000,0.200000,ABC1234,\n"
+         "4,0.55,0.8,0.8,0.55,0.43333333,0.43333333,0.53333333,0.53333333,,\n",
+         "a/2.txt": "4,0.05,0.3,0.3,0.05,0.1,0.1,0.2,0.2,1234567,"},
+        {"a/0.jpg": [], "a/1.jpg": [("ABC1234", SKEWED), ("", OTHER)], "a/2.jpg": [("1234567", BOX)]},
+    ),
+    "lp-2024": (
+        "lp2024",
+        {"train/images/0.jpg": None, "train/labels/0.txt": "", "train/images/1.jpg": None,
+         "train/labels/1.txt": "ABC-1234 20 30 120 35 121 66 19 60\n_ 220 130 320 130 320 160 220 160"},
+        {"train/images/0.jpg": [], "train/images/1.jpg": [("ABC-1234", SKEWED), ("", OTHER)]},
+    ),
+    "yolo of characters, frames": (
+        "yolo_characters",
+        {"data.yaml": OF_CHARACTERS, "images/0.jpg": None, "labels/0.txt": "", "images/1.jpg": None,
+         "labels/1.txt": f"{NAMES.index('car')} 0.5 0.5 1 1\n{NAMES.index('license plate')} 0.175 0.15 0.25 0.1\n"
+         f"{spelled('ABC1234')}{NAMES.index('license plate')} 0.675 0.48333333 0.25 0.1\n",
+         "images/2.jpg": None, "labels/2.txt": f"{NAMES.index('license plate')} 0.175 0.15 0.25 0.1\n{spelled('京A', 'B12345')}"},
+        {"images/0.jpg": [], "images/1.jpg": [("ABC1234", BOX), ("", OTHER)], "images/2.jpg": [("京AB12345", BOX)]},
+    ),
+    "yolo of characters, crops": (
+        "yolo_characters",
+        {"classes.txt": "\n".join(NAMES), "a.jpg": None, "a.txt": spelled("ABC", "1234", step=60), "b.jpg": None, "b.txt": "",
+         "c.png": None, "c.txt": spelled("京XZ1234", step=50, fall=24)},
+        {"a.jpg": [("ABC1234", ())], "b.jpg": [], "c.png": [("京XZ1234", ())]},
+    ),
     "voc": (
         "voc",
         {"JPEGImages/abc-1234.jpg": None, "Annotations/abc-1234.xml": VOC, "ImageSets/Main/val.txt": "abc-1234  1\n"},
         {"JPEGImages/abc-1234.jpg": [("ABC1234", BOX), ("XYZ-99", OTHER)]},
     ),
 }  # fmt: skip
-SPLITS = {"platemint csv": {"c/2.jpg": "val"}, "fast-plate-ocr": {"val/images/1.jpg": "val"}, "rodosol": "test"}
+SPLITS = {
+    "cvat": {"images/set/abc1234.jpg": "val"},
+    "platemint csv": {"c/2.jpg": "val"},
+    "fast-plate-ocr": {"val/images/1.jpg": "val"},
+    "rodosol": "test",
+}
 
 ROTATED = str.maketrans(
     "ABCDEFGHJKLMNPQRSTUVWXYZ0123456789" + PROVINCES,
@@ -309,7 +438,7 @@ def test_the_same_texts_give_the_same_files(case):
 @pytest.mark.parametrize("new_text", [other, shorter])
 def test_other_texts_stand_wherever_the_old_ones_stood(case, tmp_path, new_text):
     dataset, format, *_ = case
-    if format == "ccpd" and new_text is shorter:
+    if format in ("ccpd", "yolo_characters") and new_text is shorter:
         return
     again = open_dataset(write_out(dataset, new_text, tmp_path / "out"))
     assert again.format == format and again.set_aside == [] and len(again.frames) == len(dataset.frames)
@@ -534,7 +663,7 @@ def test_boxes_are_of_the_upright_picture(tmp_path):
 
 def test_the_format_is_found_or_said(tmp_path):
     root = make(tmp_path, {"1.jpg": None, "1.txt": ALPR, "a.csv": "path,text\n1.jpg,AB123\n"})
-    with pytest.raises(PlatemintError, match=r"several formats \(table, openalpr\)"):
+    with pytest.raises(PlatemintError, match=r"several formats \(table \(annotation files: 1\), openalpr "):
         open_dataset(root)
     assert open_dataset(root, "table").unknown == ["1.txt"]
     assert open_dataset(root, format="openalpr").unknown == ["a.csv"]

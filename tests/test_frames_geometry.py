@@ -168,7 +168,7 @@ def pairs(values: list[int], within: str = "&", between: str = "_") -> str:
 
 FORMS = {
     "coco": lambda quad: with_segmentation([quad]),
-    "coco outline": lambda quad: with_segmentation([quad[:4] + [quad[2], quad[3] + 10] + quad[4:]]),
+    "coco outline": lambda quad: with_segmentation([[*quad[:4], quad[2], quad[3] + 10, *quad[4:]]]),
     "voc": with_polygon,
     "ccpd": lambda quad: {CCPD.replace("121&66_19&60_20&30_120&35", pairs(quad)) + ".jpg": None},
     "aolp": lambda quad: {"1.txt": "DF7686 20 30 120 60 " + " ".join(map(str, quad))},

@@ -40,6 +40,8 @@ OF_THE_FORMAT = {  # name: (file, what it holds, texts that it holds as literals
         "0 0.512800 0.5 0.25 0.1\r\n12 0.25 0.3 0.1 0.2 0.5 0.6 0.7 0.8\n",
         ["5128", "512800", "00512", "02503"],
     ),
+    "corner lines": ("a.txt", "4,0.512800,0.3,1,0.000000,0.1,0.1,0.2,0.2,AB12345,\r\n", ["5128", "05128", "000000"]),
+    "LP-2024": ("a.txt", "AB12345 1280 30 1933 35 121 66 19 60\n_ 1024 1 2 3 4 5 6 7\n", ["1280", "1933", "1024"]),
     "UFPR": (
         "a.txt",
         "camera: GoPro\nposition_vehicle: 1280 720 1933 31\nplate: A\ncorners: 1024,318 632,318\n"
@@ -58,6 +60,8 @@ OF_THE_FORMAT = {  # name: (file, what it holds, texts that it holds as literals
     "YAML": ("data.yaml", "train: images\nwidth: 1280\n", ["1280", "TRAIN", "WIDTH"]),
 }  # fmt: skip
 LEAKS = {  # name: (file, what it holds, the text that must be found)
+    "a text before corners": ("a.txt", "0128000 20 30 120 35 121 66 19 60\n", "0128000"),
+    "a corner line's text": ("a.txt", "4,0.1,0.3,0.3,0.1,0.1,0.1,0.2,0.2,0128000", "0128000"),
     "a number under a text's key": ("a.json", '{"plate": 1234567}', "1234567"),
     "a short one": ("a.json", '{"attributes": {"text": 1280}}', "1280"),
     "a string": ("a.json", '{"width": 1280, "note": "1280"}', "1280"),

@@ -1,8 +1,10 @@
 """Spelling rules that every stage relies on."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from platemint.pipeline.plate import Readings, characters, normalise, same_reading, unspellable
+from platemint.pipeline.plate import Readings, canonical, characters, normalise, same_reading, unspellable, within_one
 
 
 @pytest.mark.parametrize(
@@ -29,3 +31,14 @@ def test_readings_agree_up_to_separators_and_lookalikes():
     assert same_reading("AO1-Q", "A0I0") and not same_reading("AB1", "A81")
     known = Readings({"ABC-1230"})
     assert "ABC123O" in known and "ABC·1230" in known and "ABC1231" not in known
+
+
+def one_off(text):
+    """All texts that one change, one character less or one more makes of a text, over a small alphabet."""
+    heads = [(text[:i], text[i:]) for i in range(len(text) + 1)]
+    return {a + c + b[cut:] for a, b in heads for c in ("", *"A0") for cut in (0, 1)}
+
+
+@given(st.text("AO0-", max_size=5), st.text("AO0-", max_size=5))
+def test_one_character_apart(a, b):
+    assert within_one(a, b) == (canonical(b) in one_off(canonical(a))) == within_one(b, a)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from platemint.pipeline.balance.forbidden import forbidden_texts
-from platemint.pipeline.balance.quotas import Pool, Demand, group_weights, had
+from platemint.pipeline.balance.quotas import Demand, Pool, group_weights, had
 from platemint.pipeline.balance.shares import Target
 from platemint.pipeline.draw import _deal, _PairMender, _patterns, draw_targets, quotas
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, Group, PlatemintError, Readings, characters

@@ -168,7 +168,7 @@ def test_plates_without_a_text_are_read_and_replaced_and_their_texts_go_from_nam
     assert len(plates) == 4 and not any(stamp in Readings(OLD) for _, stamp in plates)
     assert all(label == ("" if form == "yolo" else stamp) and len(stamp) == 7 for label, stamp in plates)
     assert verify_against(out, corpus).faults == []
-    assert not [name for name in out.rglob("*KLM5556*")] and len([*out.rglob("*_two.*")]) >= 1
+    assert not list(out.rglob("*KLM5556*")) and len([*out.rglob("*_two.*")]) >= 1
 
 
 @pytest.mark.parametrize("form", ["yolo", "coco"])

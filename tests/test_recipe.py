@@ -151,7 +151,9 @@ def test_generate_reads_every_field_that_its_recipe_takes(read, untrained, tmp_p
     read.clear()
     assert generate(made).accepted == 1
     unread = {f"{kind.__name__}.{name}" for kind, name in sections(GenerateRecipe) - read}
-    of_corpora = {f"Source.{name}" for name in ("layout", "grammar", "split", "unreadable")}
+    of_corpora = {
+        f"Source.{name}" for name in ("format", "classes", "layout", "grammar", "split", "unreadable", "max_set_aside")
+    }
     assert unread - of_corpora == {"GenerateRecipe.task"}
 
 

@@ -25,7 +25,7 @@ from platemint.pipeline.anonymize.plan import AUDIT, PAGE
 from platemint.pipeline.anonymize.residue import UNTOUCHED, untouched
 from platemint.pipeline.anonymize.search import Hit, Scan, scan
 from platemint.pipeline.anonymize.unfinished import UNFINISHED
-from platemint.pipeline.corpora.frames import BARE, LAST, Annotation, Dataset, Frame, open_dataset
+from platemint.pipeline.corpora.frames import BARE, GONE_WITH_TEXT, Annotation, Dataset, Frame, open_dataset
 from platemint.pipeline.corpora.frames.checks import SAME_PLATE
 from platemint.pipeline.corpora.frames.pictures import numbered
 from platemint.pipeline.corpora.frames.records import Corners, box, iou
@@ -300,9 +300,7 @@ class _Check:
         outcomes = Counter(find["outcome"] for find in self.finds)
         loose = Counter(find["picture"] for find in self.finds if not find["annotated"])
         bare, found = sum(frame.path not in loose for frame in copy.unannotated), len(self.source.folder.pictures)
-        gone = (
-            bare - len(self.source.unannotated) if self.source.format == LAST else 0
-        )  # names lose a plate with its text
+        gone = bare - len(self.source.unannotated) if self.source.format in GONE_WITH_TEXT else 0
         annotations = [annotation for frame in copy.frames for annotation in frame.annotations]
         labelled = sum(bool(annotation.text) for annotation in annotations)
         finds = (

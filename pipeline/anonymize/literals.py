@@ -54,6 +54,8 @@ _ATTRIBUTE = re.compile(rb"([^\s=]+)\s*=\s*[\"']([^\"']*)[\"']")
 _FIELD = re.compile(rb"[ \t]*(?:- )?([A-Za-z][\w .-]*?)[ \t]*:[ \t]*(.*?)\s*")
 _CELL = {d: re.compile(rb'(?:^|(?<=%b))("(?:[^"]|"")*"|[^%b"]*)(?=%b|$)' % (d, d, d)) for d in (b",", b";", b"\t")}
 _PLACED = re.compile(rb"[^\t]+\t((?:-?[\d.]+\t){4})[^\t]*\s*")  # OpenALPR: name, x, y, w, h, text
+_FRACTION = re.compile(rb"-?[01](\.\d*)?(?:e-\d+)?")
+_OUTLINED = re.compile(rb"\s*\S+((?:\s+-?\d+(?:\.\d+)?){8,12})\s*")  # LP-2024, tiny_alpr: text, corners
 _FOUR = re.compile(rb"\s*(-?\d+\.\d+\s+){3}-?\d+\.\d+\s*")  # AOLP: a box and nothing else
 
 
@@ -132,19 +134,32 @@ def _table(data: bytes) -> Iterator[Span]:
 
 
 def _text(data: bytes) -> Iterator[Span]:
-    """Lines of numbers, of `key: value`, of a name and numbers, or of a name and JSON."""
+    """Lines of numbers, corners, of `key: value`, of a name and numbers, or of a name and JSON."""
     if _FOUR.fullmatch(data):
         yield 0, len(data)
         return
     for start, line in _lines(data):
-        if _NUMERIC.fullmatch(line):
+        if places := _corner_lines_numbers(line):
+            yield start, start + places
+        elif _NUMERIC.fullmatch(line):
             yield from _numbers(start, line)
         elif field := _FIELD.fullmatch(line):
             yield from ((start + a, start + b) for a, b in _pair(field))
         elif placed := _PLACED.fullmatch(line):
             yield start + placed.start(1), start + placed.end(1)
+        elif outlined := _OUTLINED.fullmatch(line):
+            yield start + outlined.start(1), start + outlined.end(1)
         elif b"\t[{" in line:
             yield from _json(line.partition(b"\t")[2], start + line.index(b"\t") + 1)
+
+
+def _corner_lines_numbers(line: bytes) -> int:
+    """How far a line of alpr-unconstrained, `4,x1,...,x4,y1,...,y4,TEXT,`, holds numbers; 0 for any other line."""
+    fields = line.split(b",")
+    count = int(fields[0]) if fields[0].isdigit() else 0
+    numbers = fields[: 2 * count + 1]
+    places = count >= 3 and len(numbers) == 2 * count + 1 and all(map(_FRACTION.fullmatch, numbers[1:]))
+    return len(b",".join(numbers)) if places else 0
 
 
 def _numbers(start: int, line: bytes) -> Iterator[Span]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
 from functools import partial
 
 import cv2
 import numpy as np
+from rapidfuzz.distance import Indel
 
 from platemint.pipeline.alignment import Standing, spread
 from platemint.pipeline.anonymize import residue
@@ -80,8 +80,7 @@ class Replacement:
 
     def resembles(self, reading: str) -> bool:
         """Whether a reading is most of the old text: of a plate that is hard to read, not of something else."""
-        matcher = SequenceMatcher(None, canonical(reading), canonical(self.annotation.text), autojunk=False)
-        return matcher.ratio() >= HALF_READ
+        return Indel.normalized_similarity(canonical(reading), canonical(self.annotation.text)) >= HALF_READ
 
     def remaining(self, plate: Plate) -> int:
         """How many of the plate's old characters can still be seen in its edit, as far as their places are known."""

@@ -55,7 +55,7 @@ class Unfinished:
                 digits = file.read(3 * KEY_BYTES + 1)
         except (OSError, ValueError):
             return None
-        whole = re.fullmatch("(?:[0-9a-f]{2}:){%d}[0-9a-f]{2}\n" % (KEY_BYTES - 1), digits)
+        whole = re.fullmatch("(?:[0-9a-f]{2}:){%d}[0-9a-f]{2}\n" % (KEY_BYTES - 1), digits)  # noqa: UP031 (braces)
         return bytes.fromhex(digits.replace(":", "")) if whole else None
 
     def facts(self) -> dict:

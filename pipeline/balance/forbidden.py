@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from platemint.pipeline.corpora import gt, read_corpus, table
+from platemint.pipeline.corpora.containers import CONTAINERS
 from platemint.pipeline.corpora.labels import lines
 from platemint.pipeline.plate import PlatemintError, normalise
+
+OF_CORPORA = (*table.SUFFIXES, *(module.SUFFIX for module in CONTAINERS.values()), ".json", ".xml")
 
 
 def forbidden_texts(path: str) -> frozenset[str]:
     """The texts of a .txt file with one a line, of a table with a column text, or of a corpus; none for "".
 
-    Normalised; raises PlatemintError where there is nothing to read.
+    Those of a corpus count whether its plates can be used or not. Normalised; raises PlatemintError where there is
+    nothing to read.
     """
     if not path:
         return frozenset()
@@ -30,6 +34,6 @@ def _texts(place: Path) -> list[str]:
     if place.is_file() and suffix in table.SUFFIXES and not table.fits(place):
         rows = table.sound_rows(place)
         return [str(row.fields.get(table.columns_of(tuple(row.fields)).text) or "") for row in rows]
-    if place.is_file() and suffix not in table.SUFFIXES and place.name not in gt.NAMES:
+    if place.is_file() and suffix not in OF_CORPORA and place.name not in gt.NAMES:
         return lines(place)
-    return [label.text for label in read_corpus(place).labels]
+    return [*read_corpus(place).texts]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from platemint.pipeline.corpora import read_corpus
+from platemint.pipeline.corpora.frames import AUTO
 from platemint.pipeline.plate import (
     DIGITS,
     KINDS,
@@ -96,10 +97,10 @@ class Grammar:
         return tuple(c if c in SEPARATORS else next(rest) for c in text)
 
 
-def read_grammar(spec: str) -> Grammar:
+def read_grammar(spec: str, format: str = AUTO) -> Grammar:
     """The grammar of "faker:LOCALE", of a layout's name or .yaml file, or of a corpus's labels (folder or label file).
 
-    Raises PlatemintError for what is none of these or has no label that can be used.
+    format: of the corpus. Raises PlatemintError for what is none of these or has no label that can be used.
     """
     from platemint.pipeline.render import load_layouts
 
@@ -110,7 +111,7 @@ def read_grammar(spec: str) -> Grammar:
     if not Path(spec).exists():
         hint = nearest(spec, load_layouts())
         raise PlatemintError(f"{spec}: neither {FAKER}LOCALE nor a layout{hint} nor a corpus (folder or label file)")
-    return of_labels((label.text for label in read_corpus(spec).labels), f"labels of {spec}")
+    return of_labels((label.text for label in read_corpus(spec, format=format).labels), f"labels of {spec}")
 
 
 def of_layout(layout: Layout) -> Grammar:
@@ -216,7 +217,7 @@ def _open_faker(locale: str) -> tuple[Faker, str]:
         hint = nearest(locale, AVAILABLE_LOCALES)
         raise PlatemintError(f"{FAKER}{locale}: Faker has no such locale{hint}; they are written like de_DE")
     fake = Faker(locale, providers=["faker.providers.automotive"])
-    home = fake.license_plate.__self__.__module__.rpartition(".")[2]
+    home = fake.license_plate.__self__.__module__.rpartition(".")[2]  # type: ignore[attr-defined]
     if not home.startswith(locale):  # Faker falls back to another country without a word
         raise PlatemintError(
             f"{FAKER}{locale}: Faker has no plates for {locale} and would give US ones; take another locale, or a "

@@ -1,4 +1,7 @@
-"""Reading plates that have labels: one file per dataset format. Labels only: no picture is opened here."""
+"""Reading labelled plates: one file per dataset format, one function for all of them. No pixels are read here.
+
+A crop is a picture that one plate fills; of a frame, each annotated plate with a text is a label with its corners.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +11,43 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from platemint.pipeline.corpora import filenames, gt, table
+from platemint.pipeline.corpora import containers, filenames, frames, gt, table
+from platemint.pipeline.corpora.containers import CONTAINERS
+from platemint.pipeline.corpora.frames import AUTO, BARE, LAST, WITHOUT_TEXT, Dataset, Unrecognised
+from platemint.pipeline.corpora.frames.records import Folder
 from platemint.pipeline.corpora.labels import Corpus, Label, split_named
 from platemint.pipeline.plate import UNREADABLE, PlatemintError
 
-__all__ = ["Corpus", "Label", "read_corpus"]
+__all__ = ["FORMATS", "Corpus", "Label", "read_corpus"]
 
+FORMATS = (*(name for name in frames.FORMATS if name != BARE), *CONTAINERS)
+OF_CROPS = ("table", "gt")
 FORMS = (
     "a .csv, .tsv or .jsonl with the columns path and text (split is optional), a gt.txt with `name text` lines, "
-    "or pictures named TEXT.jpg or TEXT_anything.jpg"
+    "pictures named TEXT.jpg or TEXT_anything.jpg, a folder of frames whose annotations have texts "
+    f"({', '.join(name for name in frames.FORMATS if name not in (BARE, *WITHOUT_TEXT))}), a run, or files of "
+    f"{', '.join(CONTAINERS)}"
 )
 
 
-def read_corpus(path: str | Path, unreadable: Collection[str] = UNREADABLE) -> Corpus:
-    """The labels of a corpus: a folder in any form of `FORMS`, or the label file itself.
+def read_corpus(
+    path: str | Path, unreadable: Collection[str] = UNREADABLE, format: str = AUTO, classes: Collection[str] = ()
+) -> Corpus:
+    """The labels of a dataset: a folder in any form of `FORMS`, or the file that holds them.
 
-    unreadable: words that stand where a text should. A picture that is not where its label says is one below the root
-    that is named alike, where that is plain (see `Folder.find`); without a split it has that of its folder, or train.
-    Labels that cannot be used are in `set_aside`, with the reason. Raises PlatemintError where there is no corpus.
+    unreadable: words that stand where a text should. format: one of `FORMATS`, or auto for the one that fits. classes:
+    of plates, where a format has classes (see `open_dataset`).
+    A picture that is not where its label says is one below the root that is named alike, where that is plain (see
+    `Folder.find`); without a split it has that of its folder, or train.
+    Labels that cannot be used are in `set_aside`, with the reason. Raises PlatemintError where there is no corpus, and
+    where several formats fit.
     """
     path = Path(path)
     if not path.is_file() and not path.is_dir():
         raise PlatemintError(f"{path}: no such folder or file; a corpus is {FORMS}")
-    corpus = _read_file(path, unreadable) if path.is_file() else _read_folder(path, unreadable)
+    if format not in ("", AUTO, *FORMATS):
+        raise PlatemintError(f"{path}: format: there is no {format}; choose {AUTO} or one of {', '.join(FORMATS)}")
+    corpus = _read(path, format or AUTO, unreadable, classes)
     _find_pictures(corpus)
     for number, label in enumerate(corpus.labels):
         if not label.split:
@@ -40,35 +57,92 @@ def read_corpus(path: str | Path, unreadable: Collection[str] = UNREADABLE) -> C
     return corpus
 
 
-def _read_folder(path: Path, unreadable: Collection[str]) -> Corpus:
-    files = [p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith("._")]
-    tables = [p for p in files if table.fits(p)]
+def _read(path: Path, wanted: str, unreadable: Collection[str], classes: Collection[str]) -> Corpus:
+    """wanted: the format. Labels of crops in a folder's own table go before whatever else lies below it."""
+    if wanted in (AUTO, *OF_CROPS):
+        labels = path if path.is_file() else _table_in(path, wanted)
+        if labels and (corpus := _of_crops(labels, wanted, unreadable)):
+            return corpus
+    found = containers.find(path) if wanted in (AUTO, *CONTAINERS) else {}
+    fits = {name: files for name, files in found.items() if wanted in (AUTO, name)}
+    if wanted in CONTAINERS and not fits:
+        raise PlatemintError(f"{path}: format: no {CONTAINERS[wanted].SUFFIX} file here; a corpus is {FORMS}")
+    dataset = _annotated(path, wanted, unreadable, classes) if not fits or (wanted == AUTO and path.is_dir()) else None
+    if dataset and (dataset.format != LAST or not fits):
+        _refuse_several(path, dataset, fits)
+        return _labels_of(dataset, unreadable)
+    _refuse_several(path, None, fits)
+    if not fits:
+        shown = "not a file of labels" if path.is_file() else f"no labelled plates found here{_told(path)}"
+        raise PlatemintError(f"{path}: {shown}; a corpus is {FORMS}")
+    return containers.read(*next(iter(fits.items())), path, unreadable)
+
+
+def _refuse_several(path: Path, dataset: Dataset | None, fits: dict[str, list[Path]]) -> None:
+    """Raises PlatemintError where a folder is of several formats."""
+    shown = [f"{name} ({containers.evidence(files)})" for name, files in fits.items()]
+    shown += [f"{dataset.format} ({dataset.evidence})"] if dataset else []
+    if len(shown) > 1:
+        raise PlatemintError(f"{path}: looks like several formats ({', '.join(shown)}); say which with --format")
+
+
+def _table_in(path: Path, wanted: str) -> Path | None:
+    """The file of labels of crops in a folder, None where there is none."""
+    tables = [p for p in _files(path) if table.fits(p)] if wanted != "gt" else []
     if len(tables) > 1:
         names = ", ".join(p.name for p in tables)
         raise PlatemintError(f"{path}: several tables of labels ({names}); give the path of the one that counts")
-    if tables:
-        return _read_file(tables[0], unreadable)
-    truth = next((path / name for name in gt.NAMES if (path / name).is_file()), None)
-    corpus = _read_file(truth, unreadable) if truth else filenames.read(path, unreadable)
-    if not truth and not corpus.labels:
-        others = [f"{p.name} {table.misfit(table.parse(p.name, table.head(p)))}" for p in files if table.is_table(p)]
-        told = "".join(f"; {other}" for other in others[:3])
-        raise PlatemintError(f"{path}: no labelled plates found here{told}; a corpus is {FORMS}")
+    return next(iter([*tables, *(path / name for name in gt.NAMES if (path / name).is_file())]), None)
+
+
+def _files(path: Path) -> list[Path]:
+    return [p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith("._")]
+
+
+def _of_crops(path: Path, wanted: str, unreadable: Collection[str]) -> Corpus | None:
+    """The corpus of a file of labels whose pictures are crops, None where it is another file."""
+    if wanted in (AUTO, "table") and (table.is_table(path) or table.fits(path)):
+        corpus = table.read(path, unreadable)
+        return corpus and replace(corpus, format="table", evidence=path.name)
+    if wanted in (AUTO, "gt") and path.suffix.lower() == ".txt" and gt.fits(path):
+        return replace(gt.read(path, unreadable), format="gt", evidence=path.name)
+    return None
+
+
+def _annotated(path: Path, wanted: str, unreadable: Collection[str], classes: Collection[str]) -> Dataset | None:
+    """Annotated frames, or crops in the manner of frames; None where there are none."""
+    root, note = (path.parent, path.name) if path.is_file() else (path, "")
+    try:
+        return frames.open_dataset(root, wanted, classes=classes, unreadable=unreadable, note=note)
+    except Unrecognised:
+        return None
+
+
+def _labels_of(dataset: Dataset, unreadable: Collection[str]) -> Corpus:
+    """A label for each plate of a dataset."""
+    if dataset.format == LAST:
+        return replace(filenames.read(dataset.root, unreadable), format=LAST, evidence=dataset.evidence)
+    corpus = Corpus(dataset.root, unreadable, lost=[*filter(None, dataset.lost)], format=dataset.format)
+    corpus.evidence = dataset.evidence + (f", such as {min(dataset.notes)}" if dataset.notes else "")
+    in_lists = Counter(item["path"] for item in dataset.set_aside if item["path"] in dataset.lists)
+    for path, lines in in_lists.items():
+        corpus.put_aside(path, "", f"{lines:,} lines name no picture of the dataset")
+    corpus.set_aside += [item for item in dataset.set_aside if item["path"] not in in_lists]
+    for frame in dataset.frames:
+        for annotation in frame.annotations:
+            text = annotation.text if annotation.labelled else None
+            corpus.add(frame.path, text, frame.split, annotation.row, corners=annotation.corners)
     return corpus
 
 
-def _read_file(path: Path, unreadable: Collection[str]) -> Corpus:
-    if table.is_table(path) or table.fits(path):
-        return table.read(path, unreadable)
-    if path.suffix.lower() == ".txt":
-        return gt.read(path, unreadable)
-    raise PlatemintError(f"{path}: not a file of labels; a corpus is {FORMS}")
+def _told(path: Path) -> str:
+    """What tables in a folder lack, for a message."""
+    tables = [p for p in _files(path) if table.is_table(p)]
+    return "".join(f"; {p.name} {table.misfit(table.parse(p.name, table.head(p)))}" for p in tables[:3])
 
 
 def _find_pictures(corpus: Corpus) -> None:
     """Gives labels whose picture is not where they say the one that is named alike, unless other labels mean it too."""
-    from platemint.pipeline.corpora.frames.records import Folder
-
     there = {label.path for label in corpus.labels if os.path.isfile(label.path)}
     lost = {label.name for label in corpus.labels if label.path not in there}
     if not lost:

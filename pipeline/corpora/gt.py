@@ -29,6 +29,12 @@ def parts(line: str, is_there: Callable[[str], bool]) -> tuple[str, str, str]:
     return next((cut for cut in named if is_there(cut[0])), (named or cuts)[0])
 
 
+def fits(path: Path) -> bool:
+    """Whether a text file has such lines, and not tables or JSON behind its names."""
+    line = next((line for line in lines(path) if line.strip()), "")
+    return not line.partition("\t")[2].lstrip().startswith("[")
+
+
 def pairs(path: Path, folder: Path) -> list[tuple[int, str, str]]:
     """(line number, name, text) of every line that names a picture. folder: of the pictures."""
     split = [parts(line, lambda name: os.path.isfile(folder / name)) for line in lines(path)]

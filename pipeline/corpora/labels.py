@@ -6,7 +6,7 @@ import codecs
 import io
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from posixpath import basename
@@ -37,12 +37,17 @@ _MARKS = {  # at a file's beginning; that of UTF-32 begins with that of UTF-16
 }
 
 
+Corners = tuple[tuple[float, float], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One labelled picture. path: absolute. text: normalised (see `pipeline.plate.normalise`). split: "train", ...,
-    "" where nothing names one.
+    """One labelled plate. path: of its picture, absolute. text: normalised (see `pipeline.plate.normalise`). split:
+    "train", ..., "" where nothing names one.
 
-    name, row: how the corpus names the picture, and the line in its label file ("" without one).
+    name, row: how the corpus names the picture, and the line in its label file ("" without one). corners: of the plate,
+    4 points x, y in pixels of the upright picture, clockwise from the upper left; () where it is the whole picture.
+    member: which picture of a file that holds many, such as a key of an LMDB; "" where the file is the picture.
     """
 
     path: Path
@@ -50,29 +55,68 @@ class Label:
     split: str
     name: str
     row: str
+    corners: Corners = ()
+    member: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where the picture is, for messages."""
+        return f"{self.path}/{self.member}" if self.member else str(self.path)
 
 
 @dataclass
 class Corpus:
-    """Labels of a folder of pictures. root: no link is followed out of it.
+    """Labels of a dataset. root: its folder; no link is followed out of it.
 
     unreadable: words that stand where a text should (see `says_unreadable`). set_aside: what cannot be used, as
-    {"path": name, "row": row, "reason": why}.
+    {"path": name, "row": row, "reason": why}. lost: texts of plates that are set aside. format: in which it was found
+    to be written, and evidence: by what.
     """
 
     root: Path
     unreadable: Collection[str] = UNREADABLE
     labels: list[Label] = field(default_factory=list)
     set_aside: list[dict[str, str]] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    format: str = ""
+    evidence: str = ""
 
-    def add(self, name: str, text: object, split: str = "", row: int | str = "", folder: Path | None = None) -> None:
-        """Takes in one picture (name absolute, or relative to `folder` or else to the root), or sets it aside."""
-        reason, text = _check(name, text, split, self.unreadable)
+    @property
+    def texts(self) -> frozenset[str]:
+        """Every text of a plate of the corpus, whether the plate can be used or not."""
+        return frozenset([*(label.text for label in self.labels), *self.lost])
+
+    @property
+    def read_as(self) -> str:
+        """The format and what it was known by, for people."""
+        return f"{self.format} ({self.evidence})"
+
+    def add(
+        self,
+        name: str,
+        text: object,
+        split: str = "",
+        row: int | str = "",
+        folder: Path | None = None,
+        corners: Corners = (),
+    ) -> None:
+        """Takes in one plate, or sets it aside.
+
+        name: of its picture, absolute, or relative to `folder` or else to the root.
+        """
+        self._add(Label((folder or self.root).absolute() / name, "", split, name, str(row), corners), text)
+
+    def add_member(self, file: Path, member: str, text: object, split: str = "") -> None:
+        """Takes in one picture of a file that holds many, or sets it aside."""
+        name = f"{file.relative_to(self.root).as_posix()}/{member}"
+        self._add(Label(file.absolute(), "", split, name, "", member=member), text)
+
+    def _add(self, label: Label, text: object) -> None:
+        reason, text = _check(label.name, text, label.split, self.unreadable)
         if reason:
-            self.put_aside(name, str(row), reason)
+            self.put_aside(label.name, label.row, reason)
         else:
-            path = (folder or self.root).absolute() / name
-            self.labels.append(Label(path, text, standard_split(split), name, str(row)))
+            self.labels.append(replace(label, text=text, split=standard_split(label.split)))
 
     def put_aside(self, name: str, row: str, reason: str) -> None:
         """Notes why a picture is not used."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from platemint.pipeline.corpora.extent import whole
 from platemint.pipeline.corpora.frames import Annotation
+from platemint.pipeline.corpora.labels import Label
 
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of a frame
 
@@ -103,7 +104,7 @@ def overlapping(views: list[View]) -> list[bool]:
     return shared
 
 
-def views_of(annotations: Iterable[Annotation], pixels: np.ndarray) -> list[View]:
+def views_of(annotations: Iterable[Annotation | Label], pixels: np.ndarray) -> list[View]:
     """A view of each plate of a frame, uint8 (H, W, 3): of the whole plate, also where its annotation cuts it."""
     return [_view(np.array(annotation.corners, dtype=np.float64), pixels) for annotation in annotations]
 

@@ -260,12 +260,15 @@ def head(path: Path) -> str:
         return ""
 
 
-def read(path: Path, unreadable: Collection[str] = UNREADABLE) -> Corpus:
-    """A corpus from a table; paths in it count from the table's own folder. unreadable: as `Corpus` has it.
+def read(path: Path, unreadable: Collection[str] = UNREADABLE) -> Corpus | None:
+    """A corpus of crops from a table, None where its rows say where in their pictures plates are.
 
-    Raises PlatemintError where it has not the columns, or others that say where in its picture a plate is.
+    Paths count from the table's own folder. unreadable: as `Corpus` has it. Raises PlatemintError where it has not the
+    columns, or one that looks like a plate's place and is not understood.
     """
     table, corpus = parse(path.name, read_text(path)), Corpus(path.parent, unreadable)
+    if has_places(table):
+        return None
     if fault := misfit(table):
         raise PlatemintError(f"{path}: {fault}")
     for row in table.rows():
@@ -283,19 +286,31 @@ def misfit(table: Table) -> str:
     return f"needs the columns path and text, or others that mean these ({_WORDS}), and rows below; it has: {there}"
 
 
+def has_places(table: Table) -> bool:
+    """Whether rows say where in their pictures plates are."""
+    rows = table.rows() if table.jsonl else ()  # of which each has columns of its own
+    columns = {table.columns, *(tuple(row.fields) for row in rows if row.fields)}
+    return any(columns_of(names).places for names in columns)
+
+
 def _add(corpus: Corpus, row: Row, path: Path) -> None:
     columns = columns_of(tuple(row.fields))
-    if places := (*columns.places, *obscure_fields(row)):
-        raise PlatemintError(
-            f"{path}, line {row.number}: {', '.join(places)}: looks like a plate's place in its picture, and a corpus is "
-            "of pictures that show one plate and nothing else: cut the plates out, or take out what is no place "
-            "(`anonymize` takes whole pictures)"
-        )
+    if obscure := obscure_fields(row):
+        raise PlatemintError(not_understood(path, row, obscure))
     name, text, split = (row.fields.get(column) for column in (columns.path, columns.text, columns.split))
     if row.fault:
         corpus.put_aside(str(name or ""), str(row.number), row.fault)
     else:
         corpus.add(str(name or ""), text, str(split or ""), row.number)
+
+
+def not_understood(path: Path, row: Row, obscure: Collection[str]) -> str:
+    """What is said of columns that look like a plate's place."""
+    return (
+        f"{path}, line {row.number}: {', '.join(obscure)}: looks like a plate's place, and is not understood; "
+        "known are xmin,ymin,xmax,ymax, x1,y1,x2,y2, x,y,w,h, x1,y1,...,x4,y4, bbox and corners: give it one of these "
+        "names if it is that, or take it out"
+    )
 
 
 def _object(line: str) -> dict | None:

@@ -1,1 +1,1 @@
-"""How good edits are, and what they tell of their sources: one measure a file."""
+"""How good edits are, and how much of their sources' texts is left in them: one measure a file."""

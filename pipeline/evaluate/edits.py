@@ -22,8 +22,9 @@ from torch import Tensor
 from platemint.models.reader import decode
 from platemint.models.spg import region
 from platemint.pipeline import storage
-from platemint.pipeline.corpora import Corpus, read_corpus, table
-from platemint.pipeline.corpora.labels import read_text
+from platemint.pipeline.corpora import Corpus, Label, read_corpus, table
+from platemint.pipeline.corpora.frames import AUTO
+from platemint.pipeline.corpora.labels import Corners, read_text
 from platemint.pipeline.draw import draw_targets
 from platemint.pipeline.edit import QUALITY, contact_sheet
 from platemint.pipeline.evaluate.metrics import (
@@ -44,7 +45,7 @@ from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import Edit, GenerateRecipe, Source
 from platemint.pipeline.render import Layout, Photo, load_layouts, photograph, random_text
 from platemint.pipeline.render.layout import FOLDER as LAYOUTS
-from platemint.pipeline.shard import Stages
+from platemint.pipeline.stages import Stages
 
 STAGE = int.from_bytes(b"eval")  # keeps these random numbers apart from other stages' of the same seed
 HEIGHTS = (24, 400)  # pixels, of rendered pairs
@@ -52,6 +53,7 @@ CLASSES = (24, 48, 96, 192)  # least height of each class of sizes that pairs ar
 SHOWN = 40  # plates on a sheet of the worst
 THUMBNAIL = (192, 64)  # width and height there, as `contact_sheet` has them
 KINDS = ("source", "country", "layout", "group")  # columns of a corpus's table that may say what kind of plate it is
+Plated = tuple[Path, Corners]
 MOST_KINDS = 20  # a column of more values names the pictures, not their kinds
 
 # ------------------------------------------------------------------------------------------------ what is printed
@@ -132,7 +134,7 @@ SECTIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Measured:
     """One edit and what was measured on it.
 
     figures: {figure: {column: value}}, nan where it has none. groups: what it is counted under. facts: for edits.json.
@@ -144,13 +146,13 @@ class Judged:
     facts: dict
 
 
-def summary(judged: Sequence[Judged], section: Section) -> dict:
+def summary(measured: Sequence[Measured], section: Section) -> dict:
     """{"count", "figures": {figure: {column: mean}}}; None where no plate has a value."""
     figures = {}
     for name, figure in section.figures.items():
-        columns = [c for c in section.columns if c in judged[0].figures[name]]
-        figures[name] = {c: _combined([j.figures[name][c] for j in judged], figure) for c in columns}
-    return {"count": len(judged), "figures": figures}
+        columns = [c for c in section.columns if c in measured[0].figures[name]]
+        figures[name] = {c: _combined([j.figures[name][c] for j in measured], figure) for c in columns}
+    return {"count": len(measured), "figures": figures}
 
 
 def _combined(values: list[float], figure: Figure) -> float | None:
@@ -160,16 +162,16 @@ def _combined(values: list[float], figure: Figure) -> float | None:
     return float(max(there) if figure.largest else np.mean(there))
 
 
-def summarise(judged: Sequence[Judged], section: Section) -> dict:
+def summarise(measured: Sequence[Measured], section: Section) -> dict:
     """`summary` of all, and under "groups" of every group, in the order of their names."""
-    names = sorted({name for j in judged for name in j.groups})
-    groups = {name: summary([j for j in judged if name in j.groups], section) for name in names}
-    return summary(judged, section) | {"groups": groups}
+    names = sorted({name for j in measured for name in j.groups})
+    groups = {name: summary([j for j in measured if name in j.groups], section) for name in names}
+    return summary(measured, section) | {"groups": groups}
 
 
 def as_text(report: dict) -> str:
     """A report of `evaluate` for people: a table a section, then its groups."""
-    lines = [f"{report['checkpoint']} judged by {report['reader']}, seed {report['seed']}, {report['device']}"]
+    lines = [f"{report['checkpoint']} measured by {report['reader']}, seed {report['seed']}, {report['device']}"]
     for kind, section in SECTIONS.items():
         if kind in report:
             lines += ["", *_block(report[kind], section), "", *_groups(report[kind]["groups"], section)]
@@ -228,8 +230,8 @@ def rendered_pair(layouts: Sequence[Layout], seed: int, number: int) -> tuple[Ph
     return source, target
 
 
-class Judge:
-    """Our reader: what pictures are to it."""
+class FeatureReader:
+    """Our reader: features and log-probabilities of pictures."""
 
     def __init__(self, options: Edit):
         self.device, self.dtype = choose_device(options)
@@ -248,17 +250,17 @@ class Judge:
             return features, self.reader.read_features(features).cpu()
 
 
-def judge_pairs(pairs: list[tuple[Photo, Photo]], edit: Callable, judge: Judge) -> list[Judged]:
+def measure_pairs(pairs: list[tuple[Photo, Photo]], edit: Callable, reader: FeatureReader) -> list[Measured]:
     """Edits every pair's source to its target's text, and compares with the target."""
     edited = edit([Plate(s.image, s.text, s.layout, target=t.text) for s, t in pairs])
     truths, texts = [t.image for _, t in pairs], [t.text for _, t in pairs]
-    true_features, _ = seen_truth = judge(truths)
-    seen = {"edit": judge([p.image for p in edited]), "copy": judge([s.image for s, _ in pairs]), "truth": seen_truth}
+    true_features, _ = seen_truth = reader(truths)
+    seen = {"edit": reader([p.image for p in edited]), "copy": reader([s.image for s, _ in pairs]), "truth": seen_truth}
     apart = {column: distance(seen[column][0], true_features) for column in ("edit", "copy")}
-    readings = {column: decode(read, judge.alphabet) for column, (_, read) in seen.items()}
-    likely = {column: likelihood(read, texts, judge.alphabet) for column, (_, read) in seen.items()}
+    readings = {column: decode(read, reader.alphabet) for column, (_, read) in seen.items()}
+    likely = {column: likelihood(read, texts, reader.alphabet) for column, (_, read) in seen.items()}
     return [
-        Judged(
+        Measured(
             plate,
             _pair_figures(plate, source, target)
             | {
@@ -298,17 +300,19 @@ def _size_class(height: int) -> str:
 # ----------------------------------------------------------------------------------------------------- real plates
 
 
-def judge_plates(plates: list[Plate], groups: list[tuple[str, ...]], edit: Callable, judge: Judge) -> list[Judged]:
+def measure_plates(
+    plates: list[Plate], groups: list[tuple[str, ...]], edit: Callable, reader: FeatureReader
+) -> list[Measured]:
     """Edits plates to their targets and judges the edits beside the untouched pictures."""
     edited = edit(plates)
-    seen = {"edit": judge([p.image for p in edited])[1], "copy": judge([p.image for p in plates])[1]}
+    seen = {"edit": reader([p.image for p in edited])[1], "copy": reader([p.image for p in plates])[1]}
     seen["untouched"] = seen["copy"]
     wanted = {"edit": [p.target for p in plates], "copy": [p.target for p in plates]}
     wanted["untouched"] = [p.text for p in plates]
-    readings = {column: decode(read, judge.alphabet) for column, read in seen.items()}
-    likely = {column: likelihood(seen[column], wanted[column], judge.alphabet) for column in seen}
+    readings = {column: decode(read, reader.alphabet) for column, read in seen.items()}
+    likely = {column: likelihood(seen[column], wanted[column], reader.alphabet) for column in seen}
     return [
-        Judged(
+        Measured(
             plate,
             _plate_figures(plate)
             | {
@@ -343,15 +347,21 @@ def _plate_figures(plate: Plate) -> dict[str, dict[str, float]]:
     }
 
 
-def kinds_of(source: Path) -> dict[Path, str]:
-    """{picture: its kind} as a corpus's table of labels says in a column of KINDS; {} where it does not."""
+def kinds_of(source: Path) -> dict[Plated, str]:
+    """{plate: its kind} as a corpus's table of labels says in a column of KINDS; {} where it does not."""
     files = [source] if source.is_file() else sorted(source.iterdir())
     for file in filter(table.fits, files):
         rows = {str(row.number): row.fields for row in table.parse(file.name, read_text(file)).rows() if row.fields}
         for column in KINDS:
             if 1 < len({row.get(column) for row in rows.values()}) <= MOST_KINDS:
-                return {label.path: str(rows[label.row].get(column) or "") for label in read_corpus(file).labels}
+                labels = read_corpus(file).labels
+                return {plated(label): str(rows[label.row].get(column) or "") for label in labels}
     return {}
+
+
+def plated(label: Label) -> Plated:
+    """Which plate a label is of, however its corpus was opened."""
+    return label.path, label.corners
 
 
 def split_to_measure(corpus: Corpus, split: str | None) -> str:
@@ -366,17 +376,27 @@ class Edits:
     """What `evaluate edits` measures: networks, rendered pairs and, where a corpus is given, real plates.
 
     count: of pairs; and of plates, each photograph taken once at most. split: of the corpus, None for val or else all.
+    format: of the corpus.
     Raises PlatemintError for a network, a corpus or a split that is not there, and where texts do not suffice.
     """
 
     def __init__(
-        self, options: Edit, source: Path | None = None, split: str | None = None, count: int = 200, seed: int = 0
+        self,
+        options: Edit,
+        source: Path | None = None,
+        split: str | None = None,
+        count: int = 200,
+        seed: int = 0,
+        format: str = AUTO,
     ):
         self.count, self.layouts, self.plates = count, held_out_layouts(), 0
-        wanted = Source(path=str(source), split=split_to_measure(read_corpus(source), split)) if source else Source()
+        wanted = Source()
+        if source:
+            split = split_to_measure(read_corpus(source, format=format), split)
+            wanted = Source(path=str(source), format=format, split=split)
         self.stages = Stages(GenerateRecipe(seed=seed, edit=options, source=wanted))
         _ = self.stages.checkpoints, self.stages.edit
-        self.judge = Judge(options)
+        self.reader = FeatureReader(options)
         if source:
             self._draw(source)
 
@@ -387,17 +407,17 @@ class Edits:
         forbidden = Readings(sources.texts)
         self.targets = draw_targets(sources.groups, self.plates, recipe.seed, forbidden, recipe.draw.reserved)
         kinds = kinds_of(source)
-        self.kinds = {photo.source: kinds.get(photo.path, "") for photos in sources.photos for photo in photos}
+        self.kinds = {photo.source: kinds.get(plated(photo.label), "") for some in sources.photos for photo in some}
 
-    def pairs(self) -> Iterator[list[Judged]]:
-        """The rendered pairs, judged, in batches."""
+    def pairs(self) -> Iterator[list[Measured]]:
+        """The rendered pairs, measured, in batches."""
         recipe = self.stages.recipe
         for numbers in batched(range(self.count), recipe.edit.batch):
             pairs = [rendered_pair(self.layouts, recipe.seed, number) for number in numbers]
-            yield judge_pairs(pairs, self.stages.edit, self.judge)
+            yield measure_pairs(pairs, self.stages.edit, self.reader)
 
-    def corpus(self) -> Iterator[list[Judged]]:
-        """The real plates, judged, in batches; none without a corpus."""
+    def corpus(self) -> Iterator[list[Measured]]:
+        """The real plates, measured, in batches; none without a corpus."""
         sources = self.stages.sources
         for places in batched(range(self.plates), self.stages.recipe.edit.batch):
             plates, names = [], []
@@ -406,7 +426,7 @@ class Edits:
                 plate = sources.get(group, sources.turn(group, int(self.targets.group_index[place]), 0))
                 plates.append(replace(plate, target=str(self.targets.text[place]), index=place))
                 names.append((self.kinds[plate.source] or sources.groups[group].name,))
-            yield judge_plates(plates, names, self.stages.edit, self.judge)
+            yield measure_plates(plates, names, self.stages.edit, self.reader)
 
 
 def evaluate(edits: Edits, progress: TextIO | None = None, out: Path | None = None) -> dict:
@@ -417,7 +437,7 @@ def evaluate(edits: Edits, progress: TextIO | None = None, out: Path | None = No
     """
     if out:
         out.mkdir(parents=True, exist_ok=True)  # before the work, since it may fail
-    recipe, reporter, sheets = edits.stages.recipe, Count(edits.count + edits.plates, progress, "plates judged"), {}
+    recipe, reporter, sheets = edits.stages.recipe, Count(edits.count + edits.plates, progress, "plates measured"), {}
     report = {
         "checkpoint": recipe.edit.checkpoint,
         "reader": recipe.edit.reader,
@@ -427,10 +447,10 @@ def evaluate(edits: Edits, progress: TextIO | None = None, out: Path | None = No
     }
     rows = {}
     for kind, batches in {"pairs": edits.pairs, "corpus": edits.corpus}.items():
-        judged = list(_watched(batches(), reporter, Worst(SECTIONS[kind], sheets) if out else None))
-        if judged:
-            report[kind] = summarise(judged, SECTIONS[kind])
-            rows[kind] = [j.facts | {"figures": _without_nan(j.figures)} for j in judged]
+        measured = list(_watched(batches(), reporter, Worst(SECTIONS[kind], sheets) if out else None))
+        if measured:
+            report[kind] = summarise(measured, SECTIONS[kind])
+            rows[kind] = [j.facts | {"figures": _without_nan(j.figures)} for j in measured]
     if edits.plates:
         aside = edits.stages.sources.set_aside
         report["corpus"]["set_aside"] = dict(Counter(item["reason"] for item in aside).most_common())
@@ -443,15 +463,15 @@ def evaluate(edits: Edits, progress: TextIO | None = None, out: Path | None = No
     return report
 
 
-def _watched(batches: Iterable[list[Judged]], reporter: Count, worst: Worst | None) -> Iterator[Judged]:
-    """Each judged plate, without its pictures once the sheets have seen them: thousands would not fit in memory."""
+def _watched(batches: Iterable[list[Measured]], reporter: Count, worst: Worst | None) -> Iterator[Measured]:
+    """Each measured plate, without its pictures once the sheets have seen them: thousands would not fit in memory."""
     number = 0
     for batch in batches:
-        for judged in batch:
+        for measured in batch:
             if worst:
-                worst.see(judged, number)
+                worst.see(measured, number)
             number += 1
-            yield replace(judged, plate=None)
+            yield replace(measured, plate=None)
         reporter.add(len(batch), 0)
 
 
@@ -461,11 +481,11 @@ class Worst:
     def __init__(self, section: Section, sheets: dict[str, list[tuple[float, int, Plate]]]):
         self.section, self.sheets = section, sheets
 
-    def see(self, judged: Judged, number: int) -> None:
+    def see(self, measured: Measured, number: int) -> None:
         layers = ("image", "original", "source_mask", "target_mask")
-        small = replace(judged.plate, **{k: cv2.resize(getattr(judged.plate, k), THUMBNAIL) for k in layers})
+        small = replace(measured.plate, **{k: cv2.resize(getattr(measured.plate, k), THUMBNAIL) for k in layers})
         for name, figure in self.section.figures.items():
-            value = judged.figures[name]["edit"]
+            value = measured.figures[name]["edit"]
             if figure.badness and value == value:
                 sheet = self.sheets.setdefault(self.section.prefix + name, [])
                 sheet.append((figure.badness(value), number, small))

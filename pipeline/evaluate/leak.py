@@ -1,10 +1,9 @@
-"""evaluate leak: a reader trained to tell the source's text from the anonymized picture, on plates it has never seen.
+"""evaluate leak: a reader trained to guess the source's text from the anonymized picture, on plates it has never seen.
 
 The probe is a strong attacker: it starts from our reader, so it knows plates, and it learns from pairs of anonymized
-pictures and true texts that no attacker would have. What it can tell is compared with what can be told without looking
-at the strokes (chance): by a constant guess, by a guess for another plate, and by the same probe from pictures out of
-which the characters are cut, for a design goes with certain letters; and with what it tells from blurred and from
-untouched plates.
+pictures and true texts that no attacker would have. What it guesses right is compared with chance, that is without the
+strokes: a constant guess, a guess for another plate, and the same probe on pictures out of which the characters are
+cut, since a design goes with certain letters; and with what it guesses of blurred and of untouched plates.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ from platemint.models.reader import Reader, align, ctc
 from platemint.models.spg import encode_texts
 from platemint.pipeline.anonymize.anonymizer import Anonymizer
 from platemint.pipeline.anonymize.replacement import Replacement
-from platemint.pipeline.corpora.frames import Annotation, Frame
+from platemint.pipeline.corpora.frames import AUTO, Annotation, Frame
 from platemint.pipeline.draw import draw_targets
-from platemint.pipeline.evaluate.edits import kinds_of
+from platemint.pipeline.evaluate.edits import kinds_of, plated
 from platemint.pipeline.networks import autocast, batched, choose_device, load_network, network_input, resize
 from platemint.pipeline.plate import Plate, PlatemintError, Readings, canonical, characters
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import AnonymizeRecipe, Edit, GenerateRecipe, Source
-from platemint.pipeline.shard import Stages
+from platemint.pipeline.stages import Stages
 from platemint.pipeline.train.reading import disturb
 
 STAGE = int.from_bytes(b"leak")  # keeps these random numbers apart from other stages' of the same seed
-KINDS = ("surround", "edited", "blurred", "untouched")  # the first one tells what pictures without any stroke do
+KINDS = ("surround", "edited", "blurred", "untouched")  # the first one is without any stroke
 CHANCES = ("constant", "shuffled", "surround")
 TESTED = 0.3  # of the plates; the others are learned from
 FEWEST = 10  # plates on either side of the split
@@ -66,12 +65,16 @@ class Leak:
     """What `evaluate leak` measures: edits of a corpus's crops that anonymize would let out.
 
     count: edits tried; more than there are photographs takes these again, with other texts. split: of the corpus, ""
-    for all. Raises PlatemintError for a network, corpus or split that is not there, and where texts do not suffice.
+    for all. format: of the corpus. Raises PlatemintError for a network, corpus or split that is not there, and where
+    texts do not suffice.
     """
 
-    def __init__(self, options: Edit, source: Path, split: str = "", count: int = 1500, seed: int = 0):
+    def __init__(
+        self, options: Edit, source: Path, split: str = "", count: int = 1500, seed: int = 0, format: str = AUTO
+    ):
         self.source, self.seed, self.count = source, seed, count
-        self.stages = Stages(GenerateRecipe(seed=seed, edit=options, source=Source(path=str(source), split=split)))
+        wanted = Source(path=str(source), split=split, format=format)
+        self.stages = Stages(GenerateRecipe(seed=seed, edit=options, source=wanted))
         sources, reserved = self.stages.sources, self.stages.recipe.draw.reserved
         self.targets = draw_targets(sources.groups, count, seed, Readings(sources.texts), reserved)
         self.probe = load_network(options.reader, "reader", options)
@@ -81,7 +84,7 @@ class Leak:
         """The accepted edits."""
         kinds = kinds_of(self.source)
         photos, size = self.stages.sources.photos, (self.probe.config.height, self.probe.config.width)
-        country = {photo.source: kinds.get(photo.path, "") for group in photos for photo in group}
+        country = {photo.source: kinds.get(plated(photo.label), "") for group in photos for photo in group}
         reporter, found = Count(self.count, progress, "plates edited"), []
         for numbers in batched(range(self.count), self.stages.recipe.edit.batch):
             tried = [self._case(number) for number in numbers]
@@ -166,8 +169,8 @@ class Attack:
         reporter, kinds = Count(len(KINDS) * self.steps, progress, "steps"), {}
         guesses: dict[str, list[str]] = {}
         for kind in KINDS:
-            guesses[kind] = self.told(self.trained(learned, kind, reporter), tested, kind)
-            kinds[kind] = judged(guesses[kind], guesses["surround"], learned, tested, self.seed)
+            guesses[kind] = self.guessed(self.trained(learned, kind, reporter), tested, kind)
+            kinds[kind] = compared(guesses[kind], guesses["surround"], learned, tested, self.seed)
         reporter.close()
         sides = {"learned": _counts(learned), "tested": _counts(tested)}
         return {"steps": self.steps, "seed": self.seed, **sides, "kinds": kinds, "verdict": verdict(kinds)}
@@ -195,12 +198,12 @@ class Attack:
         return probe.eval()
 
     @torch.inference_mode()
-    def told(self, probe: Reader, specimens: Sequence[Specimen], kind: str) -> list[str]:
-        """The text that a probe tells from each picture of a kind; how many characters it has is to be seen."""
+    def guessed(self, probe: Reader, specimens: Sequence[Specimen], kind: str) -> list[str]:
+        """The text that a probe guesses of each picture of a kind; how many characters it has is to be seen."""
         texts = []
         for some in batched(specimens, self.options.batch):
             read = self._read(probe, [specimen.pictures[kind] for specimen in some]).cpu()
-            texts += told(read, [len(characters(specimen.text)) for specimen in some], probe.config.alphabet)
+            texts += guessed(read, [len(characters(specimen.text)) for specimen in some], probe.config.alphabet)
         return texts
 
     @torch.inference_mode()
@@ -229,7 +232,7 @@ def aligned(read: Tensor, texts: Tensor, places: Tensor) -> Tensor:
     return -there.gather(2, (texts - 1).clamp(min=0)[..., None])[..., 0][texts > 0].mean()
 
 
-def told(read: Tensor, lengths: Sequence[int], alphabet: str) -> list[str]:
+def guessed(read: Tensor, lengths: Sequence[int], alphabet: str) -> list[str]:
     """The likeliest characters where so many of them stand likeliest, however likely it is that nothing stands there.
 
     read: (B, T, 1 + alphabet) log-probabilities.
@@ -271,7 +274,7 @@ def _constant(texts: list[str]) -> str:
 
 
 def shuffled(guesses: Sequence[str], tested: Sequence[Specimen], rng: np.random.Generator) -> list[float]:
-    """How well each plate's text is told by what was told of others of its kind (of all, where it has no others)."""
+    """How much of each plate's text is in the guesses for others of its kind (of all, where it has no others)."""
     scores = []
     for specimen in tested:
         others = [i for i, o in enumerate(tested) if canonical(o.text) != canonical(specimen.text)]
@@ -290,7 +293,7 @@ def estimate(values: Sequence[float], plates: Sequence[str], seed: int) -> dict[
     return {"mean": float(np.mean(values)), "low": float(low), "high": float(high)}
 
 
-def judged(
+def compared(
     guesses: Sequence[str], unseeing: Sequence[str], learned: Sequence[Specimen], tested: Sequence[Specimen], seed: int
 ) -> dict:
     """Accuracy of a probe's guesses, and of those of `CHANCES`; and how far the first are over each of the others.
@@ -328,12 +331,12 @@ def evaluate(leak: Leak, steps: int, progress: TextIO | None = None) -> dict:
 
 
 WORDS = {
-    "at chance": "at chance within the error bar: the probe tells no more of the source's text than who does not look",
-    "traces": "no more than a constant guess, but more than guesses for other plates of the kind and than can be told "
-    "from plates without their characters: a trace of the text",
-    "above chance": "above chance: the edited pictures give something of the source's text away",
-    "nothing": "nothing can be said: the probe does not tell untouched plates, or of edited ones less than a constant "
-    "guess does; it has not learned what there is to learn: give it more --steps or more crops",
+    "at chance": "at chance within the error bar: the probe guesses no more of the source's text than without the picture",
+    "traces": "no more than a constant guess, but more than guesses for other plates of the kind and than from "
+    "plates without their characters: a trace of the text",
+    "above chance": "above chance: the edited pictures reveal some of the source's text",
+    "nothing": "no result: the probe does not read untouched plates, or guesses less of edited ones than a constant guess "
+    "does; it has not learned enough: give it more --steps or more crops",
 }
 
 
@@ -345,7 +348,7 @@ def as_text(report: dict) -> str:
         f"{', '.join(report['checkpoints'])}: {report['accepted']:,} of {report['tried']:,} edits accepted",
         f"learned from {learned['edits']:,} edits of {learned['plates']:,} plates in {report['steps']:,} steps",
         f"tested on {tested['edits']:,} edits of {tested['plates']:,} other plates, seed {report['seed']}",
-        "characters of the source's text told at their positions, %, with 95 % intervals by bootstrap over plates",
+        "characters of the source's text guessed at their positions, %, with 95 % intervals by bootstrap over plates",
         f"{'':10}" + "".join(f"{column.replace('_', ' '):>20}" for column in columns),
     ]
     for kind, part in report["kinds"].items():

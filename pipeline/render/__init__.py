@@ -32,4 +32,5 @@ def render_pair(layouts: list[Layout], rng: np.random.Generator, wild: float = 0
     if rng.random() < 0.3:
         texts = [spell_like(text, kind.pattern) for kind, text in zip(kinds, texts)]
     height = int(np.exp(rng.uniform(np.log(22), np.log(90))))
-    return tuple(photograph(layout, texts, height, rng.uniform(0.2, 1.0), rng, [kind.rows for kind in kinds]))
+    source, target = photograph(layout, texts, height, rng.uniform(0.2, 1.0), rng, [kind.rows for kind in kinds])
+    return source, target

@@ -35,6 +35,8 @@ class Photo:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
+    """Where a character stands: corner and size in a layout's millimetres."""
+
     character: str
     x: float
     y: float

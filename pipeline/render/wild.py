@@ -31,7 +31,8 @@ _SEPARATORS = ("", "", " ", " ", "-", "·", ".")
 
 def _color(rng, dark: bool) -> tuple[int, int, int]:
     base = rng.uniform(0, 90) if dark else rng.uniform(150, 250)
-    return tuple(int(c) for c in np.clip(base + rng.normal(0, 38, 3), 0, 255))
+    red, green, blue = np.clip(base + rng.normal(0, 38, 3), 0, 255).astype(int).tolist()
+    return red, green, blue
 
 
 def _colors(rng) -> tuple[tuple, tuple]:
@@ -170,7 +171,8 @@ def wild_layout(rng: np.random.Generator) -> Layout:
     height = 100.0
     width = height * float(np.exp(rng.uniform(np.log(1.25), np.log(4.8))))
     background, ink = _colors(rng)
-    rows, pieces = _rows(rng, width, height), ()
+    rows = _rows(rng, width, height)
+    pieces: tuple[Piece, ...] = ()
     if len(rows) == 1 and rng.random() < 0.3:
         rows, pieces = _emblems(rng, width, rows, ink)
     return Layout(

@@ -1,198 +1,161 @@
 """The balance of a corpus as a picture: a row per position, a column per character, colour for how often it is there.
 
 Colour tells a count as a multiple of the wanted one, on the same fixed scale in every picture: a doubling is the same
-step anywhere. Viridis keeps its order for colour-blind eyes and in print without colour.
+step anywhere. Viridis keeps its order for colour-blind eyes and in print without colour. Drawn by matplotlib; what its
+font does not have, such as provinces, is drawn by OpenCV's, which needs no font to be installed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache, cached_property
+from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 
 import cv2
 import numpy as np
+from matplotlib import style
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PatchCollection
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.lines import Line2D
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from matplotlib.patches import Patch, Rectangle
 
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES
 from platemint.pipeline.report.inspect import FIGURES, figure, figures
 
 DOUBLINGS = 3  # the scale goes from an eighth of the wanted count to eight times it
+GAP = 0.25  # cells: between digits, letters and provinces, and above the row of all positions
 
-MARGIN, NAMES, HEADER, GAP = 28, 56, 26, 10  # pixels: page margin, row names, column names, between parts
-HEIGHT, WIDEST, NARROWEST = 28, 40, 28  # pixels: of a cell
-COLUMNS_WIDE = 1900  # pixels within which all columns shall fit, if cells need not become too narrow for it
+DPI = 72  # so that a point is a pixel
+CELL, MARGIN, NAMES, HEADER = 28, 28, 56, 84  # pixels: of a cell; page margin, row names, title and column names
+LEGEND, NARROWEST = 150, 1040  # pixels: the legend's height, the least width of the page
 FIGURE_WIDTHS = (76, 58, 72, 68, 58, 62)  # pixels, of the columns at a row's end
-SMALLEST, SMALL, NORMAL, LARGE = 11, 13, 15, 19  # pixels: font sizes
-PANEL_TITLE, LEGEND = 58, 136  # pixels: heights
+SMALLEST, SMALL, NORMAL, LARGE = 10, 12, 14, 17  # pixels: font sizes
 
-PAPER, INK, FAINT = (255, 255, 255), (34, 34, 34), (105, 105, 105)
-EMPTY, EDGE, PALE = (240, 240, 240), (205, 205, 205), (175, 175, 175)
-UNFINISHED = (213, 94, 0)  # vermilion of Okabe and Ito's palette: not on the scale, and apart from it for all eyes
-
-Colour = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """Where everything stands, in pixels. characters: of the columns; rows: positions of each panel."""
-
-    characters: str
-    rows: tuple[int, ...]
-
-    @property
-    def cell_width(self) -> int:
-        return int(np.clip(COLUMNS_WIDE // max(1, len(self.characters)), NARROWEST, WIDEST))
-
-    @property
-    def figures_left(self) -> int:
-        return self.column(len(self.characters)) + GAP
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the picture."""
-        width = self.figures_left + sum(FIGURE_WIDTHS) + MARGIN
-        return self.legend_top + LEGEND, max(width, 1040)
-
-    @property
-    def legend_top(self) -> int:
-        return self.panel_top(len(self.rows))
-
-    @cached_property
-    def _lefts(self) -> list[int]:
-        """Left edges of the columns, with gaps between digits, letters and provinces, and of one more after them."""
-        kinds = [next(n for n, a in enumerate((DIGITS, LETTERS, PROVINCES)) if c in a) for c in self.characters]
-        gaps = np.cumsum([0] + [GAP * (a != b) for a, b in pairwise(kinds)] + [0] * bool(kinds))
-        return [MARGIN + NAMES + number * self.cell_width + int(gap) for number, gap in enumerate(gaps)]
-
-    def column(self, number: int) -> int:
-        """Left edge of a column, or of what follows the last one."""
-        return self._lefts[number]
-
-    def panel_top(self, panel: int) -> int:
-        heights = (PANEL_TITLE + HEADER + (rows + 1) * HEIGHT + GAP + MARGIN for rows in self.rows[:panel])
-        return MARGIN + sum(heights)
-
-    def row(self, panel: int, number: int) -> int:
-        """Top edge of a row; the one after the last position is that of all of them, set off by a gap."""
-        below = GAP if number == self.rows[panel] else 0
-        return self.panel_top(panel) + PANEL_TITLE + HEADER + number * HEIGHT + below
-
-    def cell(self, panel: int, row: int, character: str) -> tuple[slice, slice]:
-        """The pixels of a cell: rows and columns of the picture."""
-        top, left = self.row(panel, row), self.column(self.characters.index(character))
-        return slice(top, top + HEIGHT - 1), slice(left, left + self.cell_width - 1)
-
-
-def sheet_of(report: dict) -> Sheet:
-    """The sheet on which a report of `inspect` is drawn."""
-    return Sheet(report["characters"], tuple(len(part["balance"]["positions"]) for _, part in _panels(report)))
+PAPER, INK, FAINT, EMPTY, PALE = "#ffffff", "#222222", "#696969", "#f0f0f0", "#afafaf"
+UNFINISHED = "#d55e00"  # vermilion of Okabe and Ito's palette: not on the scale, and apart from it for all eyes
+SCALE = ScalarMappable(LogNorm(2.0**-DOUBLINGS, 2.0**DOUBLINGS, clip=True), "viridis")
 
 
 def draw(report: dict) -> np.ndarray:
     """The balance of a report of `inspect`, or two balances where it was made against another: uint8 (H, W, 3) RGB."""
-    sheet = sheet_of(report)
-    image = np.full((*sheet.size, 3), PAPER, dtype=np.uint8)
-    for number, (title, part) in enumerate(_panels(report)):
-        _panel(image, sheet, number, title, part)
-    _legend(image, sheet, report)
-    return image
+    canvas = FigureCanvasAgg(figure_of(report))
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def colour(multiple: float) -> Colour:
-    """Of a count that is `multiple` (> 0) times the wanted one."""
-    place = (np.log2(multiple) / DOUBLINGS + 1) / 2
-    return _viridis()[round(255 * float(np.clip(place, 0, 1)))]
+def figure_of(report: dict) -> Figure:
+    """The same as a figure: first the axes of each panel, in cells (`columns`; rows from 0 down), then the scale's."""
+    panels = [("before: ", report["against"]), ("after: ", report)] if "against" in report else [("", report)]
+    heights = [HEADER + round((len(part["balance"]["positions"]) + 1 + GAP) * CELL) for _, part in panels]
+    cells = max([0.0, *(left + 1 for left in columns(report["characters"]).values())])
+    width = max(NARROWEST, round(cells * CELL) + 2 * MARGIN + NAMES + sum(FIGURE_WIDTHS))
+    height = sum(heights) + (len(panels) + 1) * MARGIN + LEGEND
+    with style.context("default"):  # whatever the user's own style is
+        page = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=PAPER)
+        top = 0
+        for (title, part), tall in zip(panels, heights):
+            top += MARGIN
+            axes = _axes(page, (MARGIN + NAMES, top + HEADER, round(max(cells, 1) * CELL), tall - HEADER))
+            axes.set(xlim=(0, max(cells, 1)), ylim=((tall - HEADER) / CELL, 0))
+            _panel(axes, title, part, report["characters"])
+            top += tall
+        _legend(page, report, panels, top + MARGIN)
+    return page
 
 
-@cache
-def _viridis() -> list[Colour]:
-    """256 colours, from rare to frequent."""
-    table = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_VIRIDIS)
-    return [tuple(map(int, bgr[::-1])) for bgr in table.reshape(-1, 3)]
+def columns(characters: str) -> dict[str, float]:
+    """Left edge of each character's column, in cells."""
+    kinds = [next(n for n, a in enumerate((DIGITS, LETTERS, PROVINCES)) if c in a) for c in characters]
+    gaps = np.cumsum([0, *(GAP * (a != b) for a, b in pairwise(kinds))])
+    return {c: number + float(gap) for number, (c, gap) in enumerate(zip(characters, gaps))}
 
 
-def _panels(report: dict) -> list[tuple[str, dict]]:
-    return [("before: ", report["against"]), ("after: ", report)] if "against" in report else [("", report)]
+def colour(multiple: float) -> tuple[int, int, int]:
+    """Of a count that is `multiple` (> 0) times the wanted one: red, green, blue, 0..255."""
+    red, green, blue, _ = SCALE.to_rgba(np.array([multiple]), bytes=True)[0].tolist()
+    return red, green, blue
 
 
-def _panel(image: np.ndarray, sheet: Sheet, panel: int, title: str, report: dict) -> None:
+def _axes(page: Figure, place: tuple[int, int, int, int]) -> Axes:
+    """place: left, top, width and height in pixels."""
+    left, top, width, height = place
+    across, down = page.get_size_inches() * DPI
+    axes = page.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
+    axes.set_axis_off()
+    return axes
+
+
+def _panel(axes: Axes, title: str, report: dict, characters: str) -> None:
     """A title, the column names, a row for each position and one for all."""
-    top, balance = sheet.panel_top(panel), report["balance"]
-    room = image.shape[1] - 2 * MARGIN
-    _write(image, title + _end_of(report["path"], room - _width(title, LARGE), LARGE), (MARGIN, top + 17), LARGE)
-    mean = figure(balance["overall"]["kl_mean"])
-    target = _end_of(report["target"], room // 2, SMALL)
+    balance, left = report["balance"], -(NAMES / CELL)
+    mean, room = figure(balance["overall"]["kl_mean"]), int(axes.figure.bbox.width) - 2 * MARGIN
+    target = _end_of(report["target"], room // 3, SMALL)
     said = f"{report['kind']} of {report['plates']:,} plates; on average {mean} bits a character from {target}"
-    _write(image, said, (MARGIN, top + 40), SMALL, FAINT)
-    _column_names(image, sheet, top + PANEL_TITLE + HEADER - 8)
-    for number, row in enumerate(balance["positions"]):
-        _row(image, sheet, (panel, number), str(row["position"]), row)
-    _row(image, sheet, (panel, len(balance["positions"])), "all", balance["overall"])
+    _write(axes, title + _end_of(report["path"], room - 4 * LARGE, LARGE), (left, -2.4), LARGE)
+    _write(axes, said, (left, -1.6), SMALL, FAINT)
+    _write(axes, "position", (left, -0.3), SMALL, FAINT)
+    place = columns(characters)
+    for character, x in place.items():
+        _write(axes, character, (x + 0.5, -0.3), NORMAL, align="center")
+    for x, name in zip(_figure_edges(axes), FIGURES):
+        _write(axes, {"gini": "Gini", "kl": "KL, bits"}.get(name, name), (x, -0.3), SMALL, FAINT, "right")
+    rows = [(float(number), str(row["position"]), row) for number, row in enumerate(balance["positions"])]
+    rows.append((len(rows) + GAP, "all", balance["overall"]))
+    for y, name, row in rows:
+        _write(axes, name, (-0.4, y + 0.67), NORMAL, align="right")
+        for x, text in zip(_figure_edges(axes), figures(row)):
+            _write(axes, text, (x, y + 0.67), SMALL, align="right")
+    _cells(
+        axes, [((x, y), row["counts"].get(c), row["expected"].get(c)) for y, _, row in rows for c, x in place.items()]
+    )
 
 
-def _column_names(image: np.ndarray, sheet: Sheet, base: int) -> None:
-    _write(image, "position", (MARGIN, base), SMALL, FAINT)
-    for number, character in enumerate(sheet.characters):
-        _write(image, character, (sheet.column(number) + sheet.cell_width // 2, base), NORMAL, align="centre")
-    for right, name in zip(_figure_edges(sheet), FIGURES):
-        name = {"gini": "Gini", "kl": "KL, bits"}.get(name, name)
-        _write(image, name, (right, base), SMALL, FAINT, "right")
+def _figure_edges(axes: Axes) -> list[float]:
+    """Right edges of the columns at a row's end, in cells."""
+    return (axes.get_xlim()[1] + np.cumsum(FIGURE_WIDTHS) / CELL).tolist()
 
 
-def _figure_edges(sheet: Sheet) -> list[int]:
-    """Right edges of the columns at a row's end."""
-    return (sheet.figures_left + np.cumsum(FIGURE_WIDTHS)).tolist()
+def _square(corner: tuple[float, float], fill: str, inset: float = 0) -> Rectangle:
+    """A cell but for a pixel between neighbours. inset: pixels left free all around."""
+    (x, y), side = corner, (CELL - 1 - 2 * inset) / CELL
+    return Rectangle((x + inset / CELL, y + inset / CELL), side, side, facecolor=fill, linewidth=0, antialiased=False)
 
 
-def _row(image: np.ndarray, sheet: Sheet, place: tuple[int, int], name: str, row: dict) -> None:
-    """place: panel and row."""
-    base = sheet.row(*place) + HEIGHT - 9
-    _write(image, name, (MARGIN + NAMES - GAP, base), NORMAL, align="right")
-    for character in sheet.characters:
-        box = image[sheet.cell(*place, character)]
-        if character in row["counts"]:
-            _cell(box, row["counts"][character], row["expected"][character])
-        else:
-            box[:] = EMPTY
-    for right, text in zip(_figure_edges(sheet), figures(row)):
-        _write(image, text, (right, base), SMALL, align="right")
+def _cells(axes: Axes, cells: list[tuple[tuple[float, float], int | None, float | None]]) -> None:
+    """Corner, count and wanted count of each, None outside the alphabet. A cross stands where nothing is."""
+    axes.add_collection(PatchCollection([p for c in cells for p in _filled(*c)], match_original=True), autolim=False)
+    for (x, y), count, expected in cells:
+        if count:
+            ink = PAPER if np.dot(_fill(count, expected), (0.299, 0.587, 0.114)) < 128 else INK
+            text = next((t for t in _spellings(count) if 0.65 * SMALLEST * len(t) < CELL), "")  # a figure: 0.64 em
+            _write(axes, text, (x + 0.5, y + 0.63), SMALLEST, ink, "center")
+    for ink in (UNFINISHED, PALE):
+        unseen = [c for c, count, expected in cells if count == 0 and (expected >= 1) == (ink == UNFINISHED)]
+        axes.plot([x + 0.5 for x, _ in unseen], [y + 0.5 for _, y in unseen], **_cross(ink))
 
 
-def _cell(box: np.ndarray, count: int, expected: float) -> None:
-    """Fills the box, uint8 (h, w, 3): crossed where nothing is, framed where nothing is wanted."""
-    height, width = box.shape[:2]
-    if not count:
-        _cross(box, UNFINISHED if expected >= 1 else PALE)
-        return
-    fill = colour(count / expected) if expected else _viridis()[-1]
-    box[:] = fill
-    if not expected:
-        _frame(box, UNFINISHED, 2)
-    ink = PAPER if np.dot(fill, (0.299, 0.587, 0.114)) < 128 else INK
-    text = next((t for t in _spellings(count) if _width(t, SMALLEST) <= width - 2), "")
-    _write(box, text, (width // 2, height // 2 + 4), SMALLEST, ink, "centre")
+def _filled(corner: tuple[float, float], count: int | None, expected: float | None) -> Iterator[Rectangle]:
+    """What a cell is filled with: framed where nothing is wanted."""
+    if count is None:
+        yield _square(corner, EMPTY)
+    elif count:
+        yield _square(corner, UNFINISHED)
+        yield _square(corner, f"#{bytes(_fill(count, expected)).hex()}", inset=0 if expected else 2)
 
 
-def _cross(box: np.ndarray, ink: Colour) -> None:
-    """An empty box with two crossing lines and a thin edge."""
-    height, width = box.shape[:2]
-    box[:] = PAPER
-    _frame(box, EDGE, 1)
-    middle, arm = (width // 2, height // 2), 5
-    for sign in (1, -1):
-        ends = [(middle[0] - arm, middle[1] - sign * arm), (middle[0] + arm, middle[1] + sign * arm)]
-        _line(box, *ends, ink)
+def _fill(count: int, expected: float | None) -> tuple[int, int, int]:
+    return colour(count / expected if expected else 2.0**DOUBLINGS)
 
 
-def _line(box: np.ndarray, start: tuple[int, int], end: tuple[int, int], ink: Colour) -> None:
-    pixels = np.ascontiguousarray(box)  # OpenCV draws on whole arrays only
-    cv2.line(pixels, start, end, ink, 2, cv2.LINE_AA)
-    box[:] = pixels
-
-
-def _frame(box: np.ndarray, ink: Colour, thickness: int) -> None:
-    box[:thickness] = box[-thickness:] = ink
-    box[:, :thickness] = box[:, -thickness:] = ink
+def _cross(ink: str) -> dict:
+    return {"marker": "x", "color": ink, "markersize": 9, "markeredgewidth": 2, "linestyle": ""}
 
 
 def _spellings(count: int) -> list[str]:
@@ -201,82 +164,91 @@ def _spellings(count: int) -> list[str]:
     return [f"{count:,}", f"{count}", short]
 
 
-def _legend(image: np.ndarray, sheet: Sheet, report: dict) -> None:
-    """The scale with its figures, the marks, and what the figures at the row ends mean."""
-    top, target = sheet.legend_top, _end_of(report["target"], 320, SMALL)
-    _write(image, "count, as a multiple of the wanted one", (MARGIN, top + 12), SMALL, FAINT)
-    _scale(image, (MARGIN + 14, top + 24))
-    _marks(image, (MARGIN + 430, top + 4), report)
-    lines = (
-        "absent: characters of the alphabet that never stand there. max/min, entropy and Gini are 1, 1 and 0 where",
-        f"digits, letters and provinces are evenly spread. KL: bits from what is wanted ({target}), 0 where it is met.",
+def _legend(page: Figure, report: dict, panels: list[tuple[str, dict]], top: int) -> None:
+    """The scale with its figures, the marks, and what the figures at the row ends mean. top: in pixels."""
+    across, down = page.get_size_inches() * DPI
+    steps = range(-DOUBLINGS, DOUBLINGS + 1)
+    names = [f"1/{2**-step}" if step < 0 else f"{2**step}" for step in steps]
+    scale = _axes(page, (MARGIN + 14, top + 22, 361, 18))
+    scale.set_axis_on()
+    bar = page.colorbar(SCALE, cax=scale, orientation="horizontal", ticks=[2.0**step for step in steps])
+    bar.minorticks_off()
+    bar.ax.set_xticklabels([f"≤ {names[0]}", *names[1:-1], f"≥ {names[-1]}"], size=SMALL)
+    bar.outline.set_visible(False)
+    marks: dict[str, Artist] = {
+        "never seen": Line2D([], [], **_cross(UNFINISHED)),
+        "never seen, less than one wanted": Line2D([], [], **_cross(PALE)),
+        "not in the position's alphabet": Patch(facecolor=EMPTY),
+    }
+    if any(n and not row["expected"][c] for row in _rows(panels) for c, n in row["counts"].items()):
+        brightest = f"#{bytes(colour(2.0**DOUBLINGS)).hex()}"
+        marks["seen, not wanted"] = Patch(facecolor=brightest, edgecolor=UNFINISHED, linewidth=2)
+    page.legend(
+        marks.values(),
+        marks.keys(),
+        loc="upper left",
+        bbox_to_anchor=((MARGIN + 420) / across, 1 - top / down),
+        ncols=2,
+        frameon=False,
+        fontsize=SMALL,
+        borderpad=0,
+        handleheight=1.5,
     )
-    for number, line in enumerate(lines):
-        _write(image, line, (MARGIN, top + 100 + 19 * number), SMALL, FAINT)
+    target = _end_of(report["target"], 320, SMALL)
+    lines = (
+        (0, "count, as a multiple of the wanted one"),
+        (
+            90,
+            "absent: characters of the alphabet that never stand there. max/min, entropy and Gini are 1, 1 and 0 where",
+        ),
+        (
+            109,
+            f"digits, letters and provinces are evenly spread. KL: bits from what is wanted ({target}), 0 where it is met.",
+        ),
+    )
+    notes = _axes(page, (0, top, int(across), LEGEND))
+    notes.set(xlim=(0, across), ylim=(LEGEND, 0))
+    for y, line in lines:
+        _write(notes, line, (MARGIN, y + 12), SMALL, FAINT)
 
 
-def _scale(image: np.ndarray, corner: tuple[int, int], width: int = 361) -> None:
-    """All colours side by side with the multiples they stand for. corner: left and top."""
-    left, top = corner
-    image[top : top + 18, left : left + width] = [colour(2 ** (DOUBLINGS * x)) for x in np.linspace(-1, 1, width)]
-    for step in range(-DOUBLINGS, DOUBLINGS + 1):
-        x = left + round((step / DOUBLINGS + 1) / 2 * (width - 1))
-        image[top + 18 : top + 23, x] = FAINT
-        multiple = f"1/{2**-step}" if step < 0 else f"{2**step}"
-        beyond = {-DOUBLINGS: "≤ ", DOUBLINGS: "≥ "}.get(step, "")
-        _write(image, beyond + multiple, (x, top + 38), SMALL, align="centre")
-
-
-def _marks(image: np.ndarray, corner: tuple[int, int], report: dict) -> None:
-    """Samples of cells that need words. corner: left and top."""
-    samples = [
-        ("never seen", 0, 1.0),
-        ("never seen, less than one wanted", 0, 0.5),
-        ("not in the position's alphabet", None, 0.0),
-    ]
-    if any(n and not row["expected"][c] for row in _rows(report) for c, n in row["counts"].items()):
-        samples.append(("seen, not wanted", 1, 0.0))
-    for number, (meaning, count, expected) in enumerate(samples):
-        left, top = corner[0] + number // 2 * 310, corner[1] + number % 2 * (HEIGHT + 8)
-        box = image[top : top + HEIGHT - 1, left : left + NARROWEST - 1]
-        if count is None:
-            box[:] = EMPTY
-        else:
-            _cell(box, count, expected)
-        _write(image, meaning, (left + NARROWEST + 8, top + HEIGHT - 9), SMALL)
-
-
-def _rows(report: dict) -> list[dict]:
+def _rows(panels: list[tuple[str, dict]]) -> list[dict]:
     """All rows that are drawn."""
-    balances = [part["balance"] for _, part in _panels(report)]
+    balances = [part["balance"] for _, part in panels]
     return [row for balance in balances for row in (*balance["positions"], balance["overall"])]
 
 
-@cache
-def _face():
-    return cv2.FontFace("uni")  # OpenCV's own; it has every province
+def _end_of(text: str, room: int, size: int) -> str:
+    """As much of its end as `room` pixels hold, a character being no wider than high; what is no text is a ?."""
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    most = room // size
+    return text if len(text) <= most else "..." + text[len(text) - most + 3 :]
 
 
-def _width(text: str, size: int) -> int:
-    return cv2.getTextSize((1, 1), text, (0, 0), _face(), size)[2]
-
-
-def _end_of(path: str, room: int, size: int) -> str:
-    """As much of a path's end as `room` pixels hold; bytes that are no text are question marks."""
-    path = path.encode(errors="replace").decode()
-    if _width(path, size) <= room:
-        return path
-    return next(short for n in range(1, len(path) + 1) if _width(short := "..." + path[n:], size) <= room)
-
-
-def _write(
-    image: np.ndarray, text: str, place: tuple[int, int], size: int, ink: Colour = INK, align: str = "left"
-) -> None:
-    """Writes on uint8 (H, W, 3). place: x of the left edge, the centre or the right edge, and y of the baseline."""
-    if not text:
+def _write(axes: Axes, text: str, place: tuple[float, float], size: int, ink: str = INK, align: str = "left") -> None:
+    """Writes beside what is drawn. place: the left edge, the centre or the right edge, and the baseline."""
+    if set(map(ord, text)) <= _known():
+        axes.text(*place, text, size=size, color=ink, ha=align, va="baseline", parse_math=False)
         return
-    x = place[0] - {"left": 0, "centre": _width(text, size) / 2, "right": _width(text, size)}[align]
-    pixels = np.ascontiguousarray(image)
-    cv2.putText(pixels, text, (round(x), place[1]), ink, _face(), size, 0)
-    if pixels is not image:
-        image[:] = pixels
+    picture, below = _by_opencv(text, size, ink)
+    anchor = {"left": 0.0, "center": 0.5, "right": 1.0}[align], below
+    box = AnnotationBbox(OffsetImage(picture), place, frameon=False, pad=0, box_alignment=anchor, annotation_clip=False)
+    axes.add_artist(box)
+
+
+@cache
+def _known() -> frozenset[int]:
+    """The code points of matplotlib's own font."""
+    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
+
+
+def _by_opencv(text: str, size: int, ink: str) -> tuple[np.ndarray, float]:
+    """A line of text, uint8 (h, w, 4) RGBA, and how much of its height is below the baseline, 0..1."""
+    face, base, height = cv2.FontFace("uni"), round(1.1 * size), round(1.5 * size)
+    width = cv2.getTextSize((1, 1), text, (0, 0), face, size)[2]
+    coverage = np.zeros((height, width + 2), np.uint8)
+    cv2.putText(coverage, text, (1, base), (255,), face, size, 0)
+    picture = np.empty((*coverage.shape, 4), np.uint8)
+    picture[..., :3] = [int(ink[i : i + 2], 16) for i in (1, 3, 5)]
+    picture[..., 3] = coverage
+    return picture, 1 - base / height

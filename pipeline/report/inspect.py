@@ -16,6 +16,8 @@ import numpy as np
 from platemint.pipeline.balance.rounding import count_table, divergence, evenness
 from platemint.pipeline.balance.shares import UNIFORM, Target, read_target, shared_by_class
 from platemint.pipeline.corpora import read_corpus
+from platemint.pipeline.corpora.frames import AUTO
+from platemint.pipeline.corpora.parquet import columns_in, is_run
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, SEPARATORS, PlatemintError
 from platemint.pipeline.report.near_duplicates import near_duplicates
 
@@ -26,40 +28,46 @@ FIGURES = ("count", "absent", "max/min", "entropy", "gini", "kl")  # of a row of
 LISTED = 8  # layouts or patterns a table names
 
 
-def inspect(path: str | Path, against: str | Path | None = None, target: Target | str | Path = UNIFORM) -> dict:
+def inspect(
+    path: str | Path,
+    against: str | Path | None = None,
+    target: Target | str | Path = UNIFORM,
+    format: str = AUTO,
+) -> dict:
     """Counts and evenness of a corpus in any form `read_corpus` knows, or of the accepted rows of a run folder.
 
-    Ready for JSON: path, kind ("corpus" or "run"), plates, distinct (different texts); {name: plates} of splits,
-    layouts, lengths, patterns (L letter, D digit, P province) and set_aside (reasons; corpus only), most frequent
-    first; positions: for each position (from 0, separators included) and class of characters seen there, a dict of
+    Ready for JSON: path, kind ("corpus" or "run"), read_as (a corpus's format and how it was known), plates, distinct
+    (different texts); {name: plates} of splits, layouts, lengths, patterns (L letter, D digit, P province) and set_aside
+    (reasons; corpus only), most frequent first; positions: for each position (from 0, separators included) and class of characters seen there, a dict of
     position, class, plates, counts {character: n}, and max_min, entropy, gini and kl (see `evenness`) over the
     characters seen; overall: the same over all positions; near: see `near duplicates`.
 
     target: a table of shares (see `pipeline.shares`), or its file. It is named in `target`. `balance` compares with
     it, digits, letters and provinces together: see `_balance`; `characters` are those it looks for, in order.
-    against: another corpus or run, in `against` all the above of it, both judged by the same characters.
+    against: another corpus or run, in `against` all the above of it, both judged by the same characters. format: of the
+    corpus.
     Raises PlatemintError where nothing can be read, or a corpus has not one picture with a label.
     """
     target = target if isinstance(target, Target) else read_target(target)
-    columns, report = _report(Path(path), target)
+    columns, report = _report(Path(path), target, format)
     if against is None:
         return report | _balance(columns, _in_use([columns], target), target)
-    other_columns, other = _report(Path(against), target)
+    other_columns, other = _report(Path(against), target, AUTO)
     in_use = _in_use([columns, other_columns], target)
     report |= _balance(columns, in_use, target)
     return report | {"against": other | _balance(other_columns, in_use, target)}
 
 
-def _report(path: Path, target: Target) -> tuple[list[str], dict]:
+def _report(path: Path, target: Target, format: str) -> tuple[list[str], dict]:
     """The texts of a corpus or a run, and its report without balance."""
-    is_run = (path / "plan.json").is_file() or any(path.glob("data/*.parquet"))
-    read = _read_run if is_run else _read_corpus
-    columns, set_aside = read(path)
+    run = format == AUTO and _is_run(path)
+    columns, set_aside, read_as = _read_run(path) if run else _read_corpus(path, format)
     texts = columns["text"]
     table, seen = count_table(texts)
     return texts, {
         "path": str(path),
-        "kind": "run" if is_run else "corpus",
+        "kind": "run" if run else "corpus",
+        "read_as": read_as,
         "plates": len(texts),
         "distinct": len(set(texts)),
         "splits": _tally(columns["split"]),
@@ -74,6 +82,12 @@ def _report(path: Path, target: Target) -> tuple[list[str], dict]:
         "near": near_duplicates(texts, columns["split"]),
         "target": target.name,
     }
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a folder is a run's, or has shards of one: their rows say which layout a plate is of."""
+    shards = sorted(path.glob("data/*.parquet"))
+    return is_run(path) or (bool(shards) and "layout" in columns_in(shards[0]))
 
 
 def _in_use(corpora: Iterable[list[str]], target: Target) -> str:
@@ -142,6 +156,7 @@ def _headlines(report: dict) -> list[str]:
     """What it is, its most frequent names of each kind, and texts that stand in two splits."""
     distinct = f"{report['distinct']:,} different texts"
     lines = [f"{report['path']}: {report['kind']} of {report['plates']:,} plates, {distinct}"]
+    lines += [f"{'read as':10} {report['read_as']}"] if report["read_as"] else []
     for key in ("splits", "layouts", "lengths", "patterns", "set_aside"):
         if report[key]:
             lines.append(f"{key.replace('_', ' '):10} {_listed(report[key])}")
@@ -195,12 +210,16 @@ def figures(row: dict | None) -> list[str]:
 
 
 def figure(value: float | None, digits: int = 3) -> str:
+    """In print; None is infinite."""
     return "∞" if value is None else f"{value:,.{digits}f}"
 
 
-def _read_corpus(path: Path) -> tuple[dict[str, list[str]], list[str]]:
-    """Columns text, layout and split, and the reasons for what is set aside, pictures that are not there among it."""
-    corpus = read_corpus(path)
+def _read_corpus(path: Path, format: str) -> tuple[dict[str, list[str]], list[str], str]:
+    """Columns text, layout and split, the reasons for what is set aside, and the format.
+
+    Pictures that are not there are among what is set aside.
+    """
+    corpus = read_corpus(path, format=format)
     for label in corpus.labels:
         if not label.path.is_file():
             corpus.put_aside(label.name, label.row, "no such file")
@@ -211,10 +230,10 @@ def _read_corpus(path: Path) -> tuple[dict[str, list[str]], list[str]]:
             f"{path}: not one plate: {len(corpus.set_aside):,} set aside, the first: {first['path']}: {first['reason']}"
         )
     columns = {"text": [label.text for label in corpus.labels], "split": [label.split for label in corpus.labels]}
-    return columns | {"layout": []}, [item["reason"] for item in corpus.set_aside]
+    return columns | {"layout": []}, [item["reason"] for item in corpus.set_aside], corpus.read_as
 
 
-def _read_run(path: Path) -> tuple[dict[str, list[str]], list[str]]:
+def _read_run(path: Path) -> tuple[dict[str, list[str]], list[str], str]:
     """The same of a run's shards; pictures are not read."""
     import pyarrow as pa
     from pyarrow import parquet
@@ -228,7 +247,7 @@ def _read_run(path: Path) -> tuple[dict[str, list[str]], list[str]]:
                 values += rows[name]
         except (OSError, pa.ArrowException, KeyError) as fault:
             raise PlatemintError(f"{shard}: not a whole shard of a run ({fault}); `verify` tells more") from None
-    return columns, []
+    return columns, [], ""
 
 
 def _tally(names: Iterable[str]) -> dict[str, int]:

@@ -1,11 +1,15 @@
-"""Labels that stand in two splits, or nearly: a reader tested on what it has learned looks better than it is."""
+"""Labels that stand in two splits, or nearly: a reader tested on what it has learned looks better than it is.
+
+Tables and joins are pandas'. Texts one character apart are found by own code (`_agreeing`): comparing a million texts
+pair by pair is out of the question, and so is a join over strings with a character left out, at each position anew.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations, islice
 
 import numpy as np
+import pandas as pd
 
 from platemint.pipeline.plate import canonical
 
@@ -17,72 +21,61 @@ def near_duplicates(texts: Sequence[str], splits: Sequence[str]) -> dict:
 
     Texts compare as readings do (`canonical`: no separators, O as 0); one apart are two of the same length that differ
     in one place. Ready for JSON: `same` has texts (how many different ones), `one_apart` has pairs; both have plates
-    ({split: plates with such a twin in another split}) and a few examples, sorted, each as
+    ({split: plates with such a text in another split}) and a few examples, sorted, each as
     {split: text, other split: text}.
     """
-    homes = _Homes(texts, splits)
-    return {"same": _same(homes), "one_apart": _one_apart(homes)}
+    different, number = np.unique(np.array([canonical(text) for text in texts], dtype=str), return_inverse=True)
+    plates = pd.DataFrame(
+        {
+            "text": number,
+            "split": pd.Categorical(np.array(splits, dtype=object)),
+            "spelled": pd.Series(texts, dtype=object),
+        }
+    )
+    groups = plates.groupby(["text", "split"], observed=True)["spelled"]  # sorted by text, then by split
+    entries = groups.agg(plates="size", spelled="first").reset_index()
+    return {"same": _same(entries), "one_apart": _one_apart(entries, different)}
 
 
-class _Homes:
-    """Which text stands in which split; an entry is such a pair, numbered by text and then by split.
-
-    texts: str (texts,), canonical; splits: str (splits,); both sorted and different. text, split: int64 (entries,),
-    their numbers. plates, first: int64 (entries,), how many plates have it, and the first. alone: int64 (texts,), the
-    only split of a text, -1 for one that has several.
-    """
-
-    def __init__(self, texts: Sequence[str], splits: Sequence[str]):
-        self.spelled = texts
-        self.texts, text = np.unique(np.array([canonical(text) for text in texts], dtype=str), return_inverse=True)
-        self.splits, split = np.unique(np.array(splits, dtype=str), return_inverse=True)
-        keys, self.first, self.plates = np.unique(
-            text * len(self.splits) + split, return_index=True, return_counts=True
-        )
-        self.text, self.split = np.divmod(keys, max(1, len(self.splits)))
-        self.alone = np.full(len(self.texts), -1, dtype=np.int64)
-        self.alone[self.text] = self.split
-        self.alone[np.bincount(self.text, minlength=len(self.texts)) > 1] = -1
-
-    def plates_of(self, flagged: np.ndarray) -> dict[str, int]:
-        """Plates of the entries flagged, bool (entries,), by split."""
-        plates = np.bincount(self.split[flagged], self.plates[flagged], minlength=len(self.splits))
-        return {str(split): int(n) for split, n in zip(self.splits, plates) if n}
-
-    def of(self, text: int) -> range:
-        """The entries of a text."""
-        return range(*np.searchsorted(self.text, [text, text + 1]).tolist())
-
-    def example(self, a: int, b: int) -> dict[str, str]:
-        """Two texts, or one twice, as the first plates of the first splits that tell them apart have them."""
-        s, t = next((s, t) for s in self.of(a) for t in self.of(b) if self.split[s] != self.split[t])
-        return {str(self.splits[self.split[entry]]): self.spelled[self.first[entry]] for entry in (s, t)}
-
-
-def _same(homes: _Homes) -> dict:
-    several = np.flatnonzero(homes.alone < 0)
+def _same(entries: pd.DataFrame) -> dict:
+    """entries: a row for each text in each split it stands in; text is its number, spelled the first plate's label."""
+    several = entries[entries["text"].duplicated(keep=False)]
+    shown = several[several["text"].isin(several["text"].unique()[:SHOWN])].groupby("text").head(2)
     return {
-        "texts": len(several),
-        "plates": homes.plates_of(homes.alone[homes.text] < 0),
-        "examples": [homes.example(text, text) for text in several[:SHOWN].tolist()],
+        "texts": several["text"].nunique(),
+        "plates": _by_split(several),
+        "examples": [dict(zip(two["split"], two["spelled"])) for _, two in shown.groupby("text")],
     }
 
 
-def _one_apart(homes: _Homes) -> dict:
-    """A pair crosses splits unless both texts stand in one and the same split only: all pairs less those."""
-    pairs, found = 0, []
-    flagged = np.zeros(len(homes.text), dtype=bool)
-    for members, group in _agreeing(homes.texts) if len(homes.splits) > 1 else ():
-        size = np.bincount(group)
-        keys = group * len(homes.splits) + homes.alone[members]
-        kept, kept_size = np.unique(keys[homes.alone[members] >= 0], return_counts=True)
-        crossing = _pairs(size)
-        np.subtract.at(crossing, kept // len(homes.splits), _pairs(kept_size))
-        pairs += int(crossing.sum())
-        found += _first(homes, members, group, crossing)
-        flagged |= _has_neighbour(homes, members, group, (size, kept, kept_size))
-    examples = [homes.example(a, b) for a, b in sorted(found)[:SHOWN]]
-    return {"pairs": pairs, "plates": homes.plates_of(flagged), "examples": examples}
+def _one_apart(entries: pd.DataFrame, texts: np.ndarray) -> dict:
+    """A pair of texts, str (texts,), sorted, counts once, in however many splits both stand."""
+    crossing = pd.concat([*_crossing(entries, texts)], ignore_index=True)
+    pairs = crossing[crossing["text_x"] < crossing["text_y"]].drop_duplicates(["text_x", "text_y"])
+    shown = pairs.nsmallest(SHOWN, ["text_x", "text_y"])[["entry_x", "entry_y"]]
+    return {
+        "pairs": len(pairs),
+        "plates": _by_split(entries.loc[crossing["entry_x"].unique()]),
+        "examples": [
+            dict(entries.loc[[*two], ["split", "spelled"]].to_numpy()) for two in shown.itertuples(index=False)
+        ],
+    }
+
+
+def _crossing(entries: pd.DataFrame, texts: np.ndarray) -> Iterator[pd.DataFrame]:
+    """Pairs of entries from two splits whose texts are one apart, each either way round; a table for each position."""
+    columns = ["text_x", "text_y", "entry_x", "entry_y"]
+    yield pd.DataFrame(columns=columns, dtype=np.int64)
+    sides = entries[["text"]].assign(split=entries["split"].cat.codes, entry=entries.index)
+    for members, group in _agreeing(texts) if sides["split"].any() else ():
+        groups = pd.DataFrame({"text": members, "group": group})
+        side = sides.merge(groups, on="text")
+        both = side.merge(side, on="group")
+        yield both.loc[(both["split_x"] != both["split_y"]) & (both["text_x"] != both["text_y"]), columns]
+
+
+def _by_split(entries: pd.DataFrame) -> dict[str, int]:
+    return {str(split): int(n) for split, n in entries.groupby("split", observed=True)["plates"].sum().items()}
 
 
 def _agreeing(texts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -109,33 +102,3 @@ def _agreeing(texts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def _numbered(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """A number from 0 for each different pair of a number of a, below 2**31, and one of b: int64 (n,)."""
     return np.unique(a * (int(b.max(initial=0)) + 1) + b, return_inverse=True)[1]
-
-
-def _pairs(n: np.ndarray) -> np.ndarray:
-    return n * (n - 1) // 2
-
-
-def _first(homes: _Homes, members: np.ndarray, group: np.ndarray, crossing: np.ndarray) -> list[tuple[int, int]]:
-    """Crossing pairs of texts, as many as are shown or all there are, from the first groups that have one."""
-    of_crossing = np.flatnonzero(crossing[group])
-    first = np.sort(np.unique(group[of_crossing], return_index=True)[1])[:SHOWN]
-    found: list[tuple[int, int]] = []
-    for chosen in group[of_crossing][first]:
-        every = combinations(members[group == chosen].tolist(), 2)
-        found += islice(((a, b) for a, b in every if homes.alone[a] < 0 or homes.alone[a] != homes.alone[b]), SHOWN)
-    return found
-
-
-def _has_neighbour(homes: _Homes, members: np.ndarray, group: np.ndarray, sizes: tuple) -> np.ndarray:
-    """Which entries have a neighbour in another split: bool (entries,). sizes: as in `_one_apart`."""
-    size, kept, kept_size = sizes
-    group_of = np.full(len(homes.texts), -1, dtype=np.int64)
-    group_of[members] = group
-    entries = np.flatnonzero(group_of[homes.text] >= 0)
-    text, split = homes.text[entries], homes.split[entries]
-    key = group_of[text] * len(homes.splits) + split
-    place = np.minimum(np.searchsorted(kept, key), max(0, len(kept) - 1))
-    only_here = np.where(kept[place] == key, kept_size[place], 0) if len(kept) else np.zeros(len(key), dtype=np.int64)
-    flagged = np.zeros(len(homes.text), dtype=bool)
-    flagged[entries] = size[group_of[text]] - only_here - (homes.alone[text] < 0) > 0
-    return flagged

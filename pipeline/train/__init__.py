@@ -115,7 +115,7 @@ class Run:
         self.held_out = None
 
     def batches(self):
-        """This process's share of the batches from the present step on."""
+        """The share of the batches that this process has, from the present step on."""
         return batches(self.recipe, self.task.size, self.step, self.peers.rank, self.peers.world)
 
     def _parts(self) -> dict:
@@ -201,7 +201,8 @@ def _crops(recipe: TrainRecipe, say) -> list[tuple[np.ndarray, str]]:
     from platemint.pipeline.train.crops import learnable_crops
 
     reader = checkpoint.load(recipe.reader, "reader") if recipe.reader else None
-    return [(crop.image, crop.text) for crop in learnable_crops(recipe.source, "train", reader, say, recipe.unreadable)]
+    crops = learnable_crops(recipe.source, "train", reader, say, recipe.unreadable, recipe.format, recipe.max_set_aside)
+    return [(crop.image, crop.text) for crop in crops]
 
 
 def train(recipe: TrainRecipe, resume: bool = False, say=print) -> Path:

@@ -13,16 +13,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from rapidfuzz.distance import Levenshtein
 
 from platemint.models.reader import Reader, decode
 from platemint.pipeline.balance.grammar import positions_like
 from platemint.pipeline.corpora import Corpus, Label, read_corpus
+from platemint.pipeline.corpora.frames import AUTO
+from platemint.pipeline.corpora.pixels import read_plate
 from platemint.pipeline.filter import likelihood
 from platemint.pipeline.networks import autocast, batched, choose_device, network_input, resize
 from platemint.pipeline.plate import DIGITS, UNREADABLE, PlatemintError, canonical, pattern
 from platemint.pipeline.recipe import Edit
 from platemint.pipeline.sample import split_apart, usable_photos
-from platemint.pipeline.storage import read_picture
 
 LEAST_CROPS, FEW_CROPS = 20, 200  # fewer are refused; fewer are warned of
 LEAST_TEXTS = 10
@@ -69,15 +71,19 @@ def learnable_crops(
     reader: Reader | None = None,
     say: Say = print,
     unreadable: Collection[str] = UNREADABLE,
+    format: str = AUTO,
+    most_aside: float = MOST_ASIDE,
 ) -> list[Crop]:
     """The crops of a corpus's split to learn from, in the corpus's order. What is left out or doubtful, `say` is told.
 
-    reader: reads every crop to find labels that stand on the wrong picture. Raises PlatemintError, with the figure and
+    reader: reads every crop to find labels that stand on the wrong picture. format: of the corpus. most_aside: share of
+    its labels, and of the split's pictures, that may be unusable. Raises PlatemintError, with the figure and
     the remedy, where too few crops, texts or spellable labels are left, or too many labels are wrong.
     """
-    corpus = read_corpus(path, unreadable)
-    _judge_labels(path, corpus, say)
-    crops = _crops_of(path, corpus, split, say)
+    corpus = read_corpus(path, unreadable, format)
+    say(f"{path}: read as {corpus.read_as}")
+    _judge_labels(path, corpus, say, most_aside)
+    crops = _crops_of(path, corpus, split, say, most_aside)
     _refuse_few(path, crops, split, corpus)
     if reader is not None:
         crops = _without_wrong_labels(path, crops, reader, say)
@@ -89,7 +95,7 @@ def learnable_crops(
 # ----------------------------------------------------------------------------------------------------------- the labels
 
 
-def _judge_labels(path: str, corpus: Corpus, say: Say) -> None:
+def _judge_labels(path: str, corpus: Corpus, say: Say, most_aside: float) -> None:
     """Says which labels were set aside, in all splits; refuses letters that belong to the plates but not to us."""
     total = len(corpus.labels) + len(corpus.set_aside)
     holders = _unspellable(corpus)
@@ -104,7 +110,7 @@ def _judge_labels(path: str, corpus: Corpus, say: Say) -> None:
     if holders:
         say(f"{path}: labels with characters that platemint cannot spell are left out: {_listed(holders, total)}")
     _say_aside(path, [item for item in corpus.set_aside if not CANNOT_WRITE.match(item["reason"])], total, say)
-    _refuse_aside(f"{path}: labels", corpus.set_aside, total)
+    _refuse_aside(f"{path}: labels", corpus.set_aside, total, most_aside)
 
 
 def _unspellable(corpus: Corpus) -> dict[str, list[dict[str, str]]]:
@@ -133,7 +139,7 @@ def _listed(holders: dict[str, list[dict[str, str]]], total: int) -> str:
 # --------------------------------------------------------------------------------------------------------- the pictures
 
 
-def _crops_of(path: str, corpus: Corpus, split: str, say: Say) -> list[Crop]:
+def _crops_of(path: str, corpus: Corpus, split: str, say: Say, most_aside: float) -> list[Crop]:
     """The split's crops whose picture can be used; the others are said, and refused where they are the most."""
     labels = [label for label in corpus.labels if label.split == split]
     part = Corpus(corpus.root)
@@ -143,14 +149,14 @@ def _crops_of(path: str, corpus: Corpus, split: str, say: Say) -> list[Crop]:
         if (crop := _crop(part, label))
     ]
     _say_aside(path, part.set_aside, len(labels), say)
-    _refuse_aside(f"{path}: pictures of split {split}", part.set_aside, len(labels))
+    _refuse_aside(f"{path}: pictures of split {split}", part.set_aside, len(labels), most_aside)
     return crops
 
 
 def _crop(part: Corpus, label: Label) -> Crop | None:
     """The crop of a label, None where its picture shows nothing: then `part` takes it."""
     try:
-        image, _ = read_picture(label.path)
+        image, _ = read_plate(label)
         fault = _fault(image)
     except ValueError as changed:
         fault = str(changed)
@@ -186,11 +192,12 @@ def _say_aside(path: str, items: list[dict[str, str]], total: int, say: Say) -> 
         say(f"{path}: {rest} of {total} left out for {len(ordered) - LISTED} more reasons")
 
 
-def _refuse_aside(what: str, items: list[dict[str, str]], total: int) -> None:
-    if len(items) > MOST_ASIDE * total:
+def _refuse_aside(what: str, items: list[dict[str, str]], total: int, most: float) -> None:
+    if len(items) > most * total:
         raise PlatemintError(
-            f"{what}: {len(items)} of {total} ({_share(len(items), total)}) cannot be used, more than half; "
-            f"the first: {_place(items[0])}: {items[0]['reason']}; mend them or take them out of the corpus"
+            f"{what}: {len(items)} of {total} ({_share(len(items), total)}) cannot be used, more than "
+            f"{_share(most, 1)} (max_set_aside); the first: {_place(items[0])}: {items[0]['reason']}; mend them or take them out of the "
+            "corpus"
         )
 
 
@@ -290,13 +297,7 @@ def _read(crops: list[Crop], reader: Reader) -> list[tuple[str, float]]:
 
 def _difference(a: str, b: str) -> float:
     """Edit distance of two texts, read as `canonical` has them, over the longer one's length: 0..1."""
-    a, b = canonical(a), canonical(b)
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        corner, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (x != y))
-    return row[-1] / max(len(a), len(b), 1)
+    return Levenshtein.normalized_distance(canonical(a), canonical(b))
 
 
 # ------------------------------------------------------------------------------------------------------------- in words

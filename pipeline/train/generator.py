@@ -174,8 +174,10 @@ class SPGTask:
 
     @torch.no_grad()
     def score(self, network: nn.Module, batch: Batch) -> float:
-        """On rendered pairs the target mask's overlap with the truth, less the error inside the edited region; with a
-        corpus, plus the share of its held back crops whose edits are read."""
+        """On rendered pairs the target mask's overlap with the truth, less the error inside the edited region.
+
+        With a corpus, plus the share of its held back crops whose edits are read.
+        """
         source, target = unit(batch.source, self.device), unit(batch.target, self.device)
         truth = [unit(m, self.device) for m in (batch.source_mask, batch.target_mask)]
         with autocast(self.device, self.dtype):

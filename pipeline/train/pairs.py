@@ -81,7 +81,7 @@ class Stack:
 
 
 def batches(recipe: TrainRecipe, size: tuple[int, int], first_step: int, rank: int = 0, world: int = 1):
-    """This process's share of every batch from a step on, rendered ahead by recipe.workers processes."""
+    """The share that this process has of every batch from a step on, rendered ahead by recipe.workers processes."""
     numbers = range(first_step * recipe.batch + rank, recipe.steps * recipe.batch, world)
     # spawned, since a forked child inherits OpenCV's and torch's thread pools without their threads, and hangs
     ahead = (

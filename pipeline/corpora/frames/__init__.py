@@ -22,14 +22,19 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from posixpath import splitext
 
+from platemint.pipeline.corpora import containers
 from platemint.pipeline.corpora.frames import (
     aolp,
     ccpd,
     checks,
     coco,
+    corner_lines,
+    cvat,
     finds,
     gt,
+    label_studio,
     lists,
+    lp2024,
     name_texts,
     names,
     openalpr,
@@ -40,23 +45,25 @@ from platemint.pipeline.corpora.frames import (
     ufpr,
     voc,
     yolo,
+    yolo_characters,
 )
 from platemint.pipeline.corpora.frames.classes import of_plates
 from platemint.pipeline.corpora.frames.records import (
     PLATE,
+    Annotation,
     Dataset,
     Folder,
     Frame,
     Record,
     Refused,
-    Annotation,
+    Unrecognised,
     split_named,
 )
 from platemint.pipeline.corpora.frames.rewording import Rewording
 from platemint.pipeline.corpora.labels import marked
 from platemint.pipeline.plate import UNREADABLE, PlatemintError
 
-__all__ = ["FORMATS", "NAMED_BY", "Dataset", "Frame", "Annotation", "open_dataset", "rewrite"]
+__all__ = ["AUTO", "FORMATS", "NAMED_BY", "Annotation", "Dataset", "Frame", "Unrecognised", "open_dataset", "rewrite"]
 
 FORMATS = {
     "table": table,
@@ -64,44 +71,57 @@ FORMATS = {
     "openalpr": openalpr,
     "ufpr": ufpr,
     "aolp": aolp,
+    "corner_lines": corner_lines,
+    "lp2024": lp2024,
     "yolo": yolo,
+    "yolo_characters": yolo_characters,
     "coco": coco,
     "voc": voc,
+    "cvat": cvat,
+    "label_studio": label_studio,
     "ppocrlabel": ppocrlabel,
     "ccpd": ccpd,
     "names": names,
     "pictures": pictures,
 }
 BARE = "pictures"  # without annotations, which only who has a detector takes
-WITHOUT_TEXT = ("yolo",)  # formats whose annotations have no place for one
+WITHOUT_TEXT = ("yolo", "yolo_characters")  # formats in which a plate alone has no place for one
 _STEM = "the annotation file's name, which has to be its picture's but for the suffix"
 NAMED_BY = {  # what says which picture an annotation is about
     "table": "the column of pictures (path, image_path, file_name, file) of the table",
     "gt": "the name that each line of the text file begins with",
     "ppocrlabel": "the name that each line of the label file begins with",
     "coco": "images[].file_name and annotations[].image_id of the .json file",
+    "cvat": "the name of each image element of the .xml file",
+    "label_studio": "the picture in each task's data, such as data.image",
     "pictures": "the files in other forms, or put the pictures into a folder of their own",
-} | dict.fromkeys(["openalpr", "ufpr", "aolp", "yolo", "voc"], _STEM)
+} | dict.fromkeys(["openalpr", "ufpr", "aolp", "corner_lines", "lp2024", "yolo", "yolo_characters", "voc"], _STEM)
+AUTO = "auto"  # the format that fits
 LAST = "names"  # fits many a folder that is of another format as well
+GONE_WITH_TEXT = (LAST, "yolo_characters")  # formats in which a crop without its text is one without annotations
 
 
 def open_dataset(
     root: str | Path,
-    format: str = "",
+    format: str = AUTO,
     sure: bool = False,
     classes: Iterable[str] = (),
     unreadable: Iterable[str] = UNREADABLE,
     bare: bool = False,
+    note: str = "",
 ) -> Dataset:
-    """The frames of a dataset's folder, by path. format: a name in `FORMATS`, "" for the one that fits.
+    """The frames of a dataset's folder, by path. format: a name in `FORMATS`, auto or "" for the one that fits.
 
     sure: it is of this format even where nothing in it shows that or any other, all its plates being gone. classes: the
     classes of plates, by name or number; none: those that speak of plates, or the only one in use. unreadable: words
     that stand where a text should (see `pipeline.plate.says_unreadable`). bare: pictures without annotations will do.
-    Raises PlatemintError where no format fits or several do, where it is not clear which classes are plates, and for an
-    annotation file about several pictures that cannot be read; whatever else cannot be used is in `set_aside`.
+    note: the one annotation file that counts, by its path below the root; "": all of them.
+    Raises Unrecognised where no format fits, PlatemintError where several do, where it is not clear which classes are
+    plates, and for an annotation file about several pictures that cannot be read; whatever else cannot be used is in
+    `set_aside`.
     """
-    folder = Folder(root, classes, unreadable)
+    format = "" if format == AUTO else format
+    folder = Folder(root, classes, unreadable, note)
     found, notes = _recognised(folder, format, sure, bare)
     dataset = Dataset(folder, found, notes, lists.find(folder, notes))
     dataset.unknown = sorted({*folder.files} - folder.pictures - {*notes} - {*dataset.lists})
@@ -166,11 +186,14 @@ def _recognised(folder: Folder, format: str, sure: bool, bare: bool) -> tuple[st
         return BARE, {}
     if not fits:
         told = table.not_understood(folder)
-        raise PlatemintError(f"{folder.root}: no annotations found; looked for the formats {', '.join(wanted)}{told}")
+        if held := containers.find(folder.root):
+            told += f"; there are files of {', '.join(held)}, which are read and never rewritten"
+        raise Unrecognised(f"{folder.root}: no annotations found; looked for the formats {', '.join(wanted)}{told}")
     if len(fits) > 1:
+        shown = ", ".join(f"{name} ({Dataset(folder, name, notes).evidence})" for name, notes in fits.items())
         raise PlatemintError(
-            f"{folder.root}: looks like several formats ({', '.join(fits)}); say which with format=, or give the "
-            "folder of one dataset"
+            f"{folder.root}: looks like several formats ({shown}); say which with format=, or give the folder of one "
+            "dataset"
         )
     return fits.popitem()
 

@@ -9,12 +9,12 @@ from itertools import combinations
 from posixpath import dirname
 
 from platemint.pipeline.corpora.frames.records import (
+    Annotation,
     Corners,
     Dataset,
     Folder,
     Frame,
     Record,
-    Annotation,
     area,
     bounds,
     iou,
@@ -95,7 +95,11 @@ def _spot(folder: Folder, record: Record, stored: bool) -> Annotation:
     if corners:
         corners = _in_order(_clipped(_upright(folder, record, stored), folder.size(record.picture)))
     return Annotation(
-        plate_text(record.text, folder.unreadable), corners, record.corners, labelled=record.text is not None
+        plate_text(record.text, folder.unreadable),
+        corners,
+        record.corners,
+        labelled=record.text is not None,
+        row=record.row,
     )
 
 

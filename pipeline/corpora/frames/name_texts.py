@@ -35,10 +35,11 @@ def find(dataset: Dataset) -> list[str]:
 def _runs(path: str) -> Iterator[str]:
     """The parts of a name that look like a plate's text: whole runs of letters and digits, else joined ones."""
     for piece in _PIECE.findall(path):
-        yield from filter(_is_text, [run for run in re.split(r"[-· .]", piece) if _is_text(run)] or [piece])
+        yield from filter(is_text, [run for run in re.split(r"[-· .]", piece) if is_text(run)] or [piece])
 
 
-def _is_text(run: str) -> bool:
+def is_text(run: str) -> bool:
+    """Whether a string looks like a plate's text: letters and digits, as many as plates have, in one case."""
     plain = characters(normalise(run))
     letters = _LETTERS.findall(plain)
     mixed = bool(letters) and any(map(str.isdigit, plain)) and (run.isupper() or run.islower())

@@ -15,7 +15,16 @@ from posixpath import basename, dirname, join, normpath, splitext
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from platemint.pipeline.corpora.labels import PICTURES, decoded, is_picture, read_text, split_named, unused, words
+from platemint.pipeline.corpora.labels import (
+    PICTURES,
+    Corners,
+    decoded,
+    is_picture,
+    read_text,
+    split_named,
+    unused,
+    words,
+)
 from platemint.pipeline.plate import UNREADABLE, PlatemintError
 from platemint.pipeline.storage import open_image
 
@@ -26,8 +35,6 @@ ORIENTATION = 0x0112  # EXIF; 5 to 8 lie on their side
 AGREED = 0.6  # IoU from which on a plate's box and its corners say the same: boxes are drawn with some margin
 _PEEK = 4096  # bytes that show what a file is
 ABSOLUTE = re.compile(r"/|[A-Za-z]+:")
-
-Corners = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +47,8 @@ class Annotation:
     is the whole picture.
 
     drawn: the corners as the annotation has them. labelled: whether it has a place for a text. read: the text is what
-    our reader reads, the annotation having none. found: by a detector, and in no annotation.
+    our reader reads, the annotation having none. found: by a detector, and in no annotation. row: where the annotation
+    stands in its file, "" where that says nothing.
     """
 
     text: str
@@ -49,6 +57,7 @@ class Annotation:
     labelled: bool = field(default=True, compare=False)
     read: bool = field(default=False, compare=False)
     found: bool = field(default=False, compare=False)
+    row: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +107,11 @@ class Dataset:
         """Pictures without a plate in any annotation, which may yet show one."""
         return [frame for frame in self.frames if not frame.annotations]
 
+    @property
+    def evidence(self) -> str:
+        """What the format was known by. It names no file: files of one picture may be called as its plate."""
+        return f"annotation files: {len(self.notes):,}" if self.notes else "names of pictures"
+
     def sharing(self, picture: str) -> list[str]:
         """The pictures that an annotation file of a picture is about: also others that differ in their suffix."""
         return [p for p in self.folder.fellows(picture) if p == picture or p not in self._owners] or [picture]
@@ -112,6 +126,10 @@ class Dataset:
 
 class Refused(PlatemintError):
     """A fault of one annotation file that makes nonsense of all of them."""
+
+
+class Unrecognised(PlatemintError):
+    """A folder in none of the known formats."""
 
 
 class Record(NamedTuple):
@@ -141,8 +159,13 @@ class Folder:
     pictures, {(annotation file, picture): names}. unreadable: words that stand where a text should.
     """
 
-    def __init__(self, root: str | Path, classes: Iterable[str] = (), unreadable: Iterable[str] = UNREADABLE):
-        """Raises PlatemintError where there is no such folder or a part of it cannot be read."""
+    def __init__(
+        self, root: str | Path, classes: Iterable[str] = (), unreadable: Iterable[str] = UNREADABLE, note: str = ""
+    ):
+        """note: the one annotation file that counts, "" for all.
+
+        Raises PlatemintError where there is no such folder or a part of it cannot be read.
+        """
         self.root = Path(root)
         self.classes = frozenset(name.casefold() for name in classes)
         self.unreadable = tuple(unreadable)
@@ -159,6 +182,8 @@ class Folder:
                 elif path.is_file():
                     self.files.append(path.relative_to(self.root).as_posix())
         self.pictures = {path for path in self.files if is_picture(path)}
+        if note:
+            self.files = sorted({*self.pictures, note})
         self._named: dict[str, list[str]] = {}
         for path in sorted(self.pictures):
             for name in dict.fromkeys(basename(spelled(path)) for spelled in (*_SPELLINGS, _bare)):

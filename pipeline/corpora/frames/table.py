@@ -35,11 +35,7 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]
     rows = [row for row in table.parse(note, text).rows() if row.fields is not None]
     for row in rows:
         if obscure := table.obscure_fields(row):
-            raise Refused(
-                f"{folder.root / note}, line {row.number}: {', '.join(obscure)}: looks like a plate's place, and is not "
-                "understood; known are xmin,ymin,xmax,ymax, x1,y1,x2,y2, x,y,w,h, x1,y1,...,x4,y4, bbox and corners: "
-                "give it one of these names if it is that, or take it out"
-            )
+            raise Refused(table.not_understood(folder.root / note, row, obscure))
     placed = any(columns_of(tuple(row.fields)).places for row in rows)
     records = [_mark(row, note, folder, placed) for row in rows]
     _refuse_ends(records, rows, note, folder)

@@ -37,6 +37,7 @@ CORNERS = tuple(f"{axis}{i}" for i in range(1, 5) for axis in "xy")
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 _LEAST = 4  # characters of a name that is a text
 _NAMES = ("filename", "path")
+_ROOT = re.compile(r"<annotation[\s>]")
 _FILENAME = re.compile(r"<filename>([^<]*)</filename>")
 _DECLARATION = re.compile(r"\s*<\?xml.*?\?>\s*")
 _NAME = re.compile(r"<object>\s*<name>\s*([^<]*?)\s*</name>")
@@ -53,12 +54,12 @@ _DOCTYPE = re.compile(r"<!(DOCTYPE|ENTITY)", re.IGNORECASE)
 
 
 def find(folder: Folder) -> dict[str, str]:
-    return folder.paired(".xml", lambda text: "<annotation" in text, _named)
+    return folder.paired(".xml", lambda text: bool(_ROOT.search(text)), _named)
 
 
 def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]:
     """Raises ValueError for what is not XML, or declares a document type."""
-    root = _parsed(text)
+    root = parsed(text)
     declared = _declared(root)
     for number, thing in enumerate(root.iter("object"), 1):
         place = _place(thing)
@@ -71,7 +72,7 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]
 
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
-    root = _parsed(text)
+    root = parsed(text)
     drawn = {place: _corners(thing) for thing in root.iter("object") if (place := _place(thing)) is not None}
     before = ElementTree.tostring(root)
     for element in root.iter():
@@ -80,15 +81,12 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
         element.attrib.update({key: new.other(value, picture) for key, value in element.attrib.items()})
     if turn := turn_of(new.folder, picture, _declared(root)):
         _turn(root, turn)
-    if ElementTree.tostring(root) == before and "<!--" not in text:
-        return text
-    declaration = _DECLARATION.match(text)
-    return (declaration[0] if declaration else "") + ElementTree.tostring(root, "unicode") + text[len(text.rstrip()) :]
+    return dumped(root, before, text)
 
 
 def room(note: str, text: str, picture: str, folder: Folder) -> set[str]:
     """Its picture, unless it has another size of it."""
-    return {picture} if _declared(_parsed(text)) in ((), folder.size(picture)) else set()
+    return {picture} if _declared(parsed(text)) in ((), folder.size(picture)) else set()
 
 
 def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -> str:
@@ -132,13 +130,22 @@ def _named(text: str) -> str:
     return unescape(match[1].strip()) if match else ""
 
 
-def _parsed(text: str) -> ElementTree.Element:
+def parsed(text: str) -> ElementTree.Element:
+    """Raises ValueError for what is not XML, or declares a document type."""
     if _DOCTYPE.search(text):
         raise ValueError("the file declares a document type, which can make it explode; remove <!DOCTYPE ...>")
     try:
         return ElementTree.fromstring(text)
     except ElementTree.ParseError as fault:
         raise ValueError(f"not XML: {fault}") from None
+
+
+def dumped(root: ElementTree.Element, before: bytes, text: str) -> str:
+    """A changed file, with the declaration and the end that its text had. before: the tree as it was in bytes."""
+    if ElementTree.tostring(root) == before and "<!--" not in text:
+        return text
+    declaration = _DECLARATION.match(text)
+    return (declaration[0] if declaration else "") + ElementTree.tostring(root, "unicode") + text[len(text.rstrip()) :]
 
 
 def _place(thing: ElementTree.Element) -> ElementTree.Element | None:

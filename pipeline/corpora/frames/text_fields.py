@@ -1,0 +1,30 @@
+"""Which fields of annotation tools hold a plate's text: people call them as they like."""
+
+from __future__ import annotations
+
+import re
+
+from platemint.pipeline.corpora.frames.name_texts import is_text
+from platemint.pipeline.corpora.frames.records import TEXT_KEYS
+from platemint.pipeline.plate import normalise
+
+# Letters only. The first count for things of whatever class, the others for plates alone: a bus has a number too.
+OF_ANYTHING = tuple(key.replace("_", "") for key in TEXT_KEYS)
+OF_PLATES = (
+    "platenumber", "plateno", "platenum", "platestring", "platelabel", "numberplate", "number", "licenseplate",
+    "licenceplate", "licenseplatenumber", "licenceplatenumber", "licenseplatetext", "licensenumber", "lp", "lptext",
+    "lpnumber", "lpstring", "registration", "registrationnumber", "transcription", "transcript", "ocr", "ocrtext",
+    "reading", "string", "value", "characters", "chars",
+)  # fmt: skip
+
+
+def holds_text(name: str, of_plate: bool) -> bool:
+    """Whether a field of that name holds a text. of_plate: the field is one of a plate."""
+    plain = re.sub(r"[\W\d_]+", "", name.casefold())
+    return plain in OF_ANYTHING or (of_plate and plain in OF_PLATES)
+
+
+def refuse_hidden(fields: dict[str, str]) -> None:
+    """Raises ValueError where a field of a plate without a text, {name: value}, looks like one: it would stay as it is."""
+    if hidden := [name for name, value in fields.items() if is_text(normalise(value))]:
+        raise ValueError(f"{', '.join(hidden)}: looks like the plate's text; call the field text, or take it out")

@@ -1,0 +1,32 @@
+"""Linter, formatter and type checker find nothing. Their rules and exceptions stand in ruff.toml and mypy.ini."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from platemint import run_pipeline
+
+ROOT = Path(run_pipeline.__file__).parent
+
+
+def finds_nothing(tool, *arguments, **options):
+    pytest.importorskip(tool, reason="the extra `lint` brings it")
+    command = [sys.executable, "-m", tool, *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, **options)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["check"], ["format", "--check"]])
+def test_ruff(arguments):
+    finds_nothing("ruff", *arguments, ROOT)
+
+
+def test_types(tmp_path):
+    """The repository's folder is the package platemint, whatever it is called: mypy is shown a link of that name."""
+    (tmp_path / "platemint").symlink_to(ROOT)
+    packages = ["-p", "platemint.pipeline", "-p", "platemint.models"]
+    cache = ROOT / ".mypy_cache"
+    arguments = ["--config-file", ROOT / "mypy.ini", "--cache-dir", cache, *packages]
+    finds_nothing("mypy", *arguments, cwd=tmp_path)
