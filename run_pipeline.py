@@ -162,12 +162,12 @@ def generate(recipe, sets, source, form, count, out, seed, forbid, accept_versio
 
     RECIPE is a YAML file, or the name of one that ships; left out, every field has its default.
     """
-    from platemint.pipeline.shard import Stages
+    from platemint.pipeline.stages import Stages
 
     given = {"source.path": source, "source.format": form, "count": count, "out": out, "seed": seed}
     given |= {"draw.forbid": forbid}
     stages = Stages(_load(recipe, sets, given))
-    _mint(stages, dry_run, accept_versions)
+    _carry_out(stages, dry_run, accept_versions)
 
 
 @main.command(name="rebalance")
@@ -196,7 +196,7 @@ def rebalance(
     positions' characters, over that of the evenest spread of as many plates.
     """
     from platemint.pipeline.rebalance import propose
-    from platemint.pipeline.shard import Stages
+    from platemint.pipeline.stages import Stages
 
     if count and until is not None:
         raise click.UsageError("--count and --until: give one of them")
@@ -205,9 +205,9 @@ def rebalance(
     given |= {"balance.top_up": True} | ({"write.real": True} if merge else {})
     first = Stages(_load(recipe, sets, given))
     proposal = propose(first, count, until)
-    stages = first.again(_load(recipe, sets, given | {"count": proposal.count}))
+    stages = first.for_recipe(_load(recipe, sets, given | {"count": proposal.count}))
     click.echo(proposal.text)
-    _mint(stages, dry_run, accept_versions)
+    _carry_out(stages, dry_run, accept_versions)
 
 
 @main.command(name="anonymize")
@@ -318,13 +318,14 @@ def _load(recipe, sets, given: dict, task: str = "generate"):
     return load_recipe(recipe, sets, task, {k: v for k, v in given.items() if v is not None})
 
 
-def _mint(stages, dry_run: bool, accept_versions: bool) -> None:
+def _carry_out(stages, dry_run: bool, accept_versions: bool) -> None:
     """Carries a recipe out, or shows what it would do, and ends the program."""
     from platemint.pipeline import run
+    from platemint.pipeline.plan import make_plan
 
     if stages.sources.read_as:
         click.echo(f"{stages.recipe.source.path}: read as {stages.sources.read_as}", err=True)
-    plan = run.plan(stages)
+    plan = make_plan(stages)
     stages.ready()  # or says why not, before anything is shown or written
     if dry_run:
         _preview(stages, plan)
@@ -354,7 +355,7 @@ def _preview(stages, plan) -> None:
         least, most = min(counts.values()), max(counts.values())
         click.echo(f"  {key}: {least}" + (f" to {most}" if most > least else ""))
     click.echo(f"sources: {len(stages.sources.groups)} groups, {len(stages.sources.set_aside)} pictures set aside")
-    cost = run.estimate(stages.recipe, plan, stages)
+    cost = run.estimate(plan, stages)
     click.echo(f"shards: {len(plan.shards)}")
     click.echo(f"disk: about {cost['bytes'] / 1e6:,.1f} MB")
     click.echo(f"time: about {cost['seconds'] / 60:,.1f} minutes")

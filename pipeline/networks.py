@@ -36,6 +36,11 @@ def choose_device(options: Edit | TrainRecipe) -> tuple[torch.device, torch.dtyp
     return torch.device(name), torch.bfloat16 if bfloat16 else torch.float32
 
 
+def gpus(options: Edit) -> int:
+    """How many GPUs there are for these options: 0 where the device chosen is another."""
+    return torch.cuda.device_count() if choose_device(options)[0].type == "cuda" else 0
+
+
 def _cpu_has_bfloat16() -> bool:
     """Without the instructions, bfloat16 is emulated and slower than float32."""
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()

@@ -6,7 +6,8 @@ import re
 import unicodedata
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from pathlib import Path
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
@@ -129,14 +130,49 @@ def same_reading(a: str, b: str) -> bool:
     return canonical(a) == canonical(b)
 
 
+class SortedTexts:
+    """Texts that are looked up by binary search, which takes microseconds.
+
+    stored: str (n,), sorted, or the file that `in_file` wrote: mapped into memory when first used, and never pickled.
+    """
+
+    def __init__(self, stored: np.ndarray | Path):
+        self.stored = stored
+
+    def __contains__(self, text: str) -> bool:
+        if len(text) * 4 > self._texts.dtype.itemsize:  # longer than any; numpy would widen them all to compare
+            return False
+        place = int(np.searchsorted(self._texts, text))
+        return place < len(self._texts) and self._texts[place] == text
+
+    @cached_property
+    def _texts(self) -> np.ndarray:
+        return np.load(self.stored, mmap_mode="r") if isinstance(self.stored, Path) else self.stored
+
+    def __getstate__(self) -> dict:
+        return {"stored": self.stored}
+
+    def in_file(self, path: Path) -> SortedTexts:
+        """The same texts, written to a file."""
+        with path.open("wb") as file:
+            np.save(file, self._texts)
+        return SortedTexts(path)
+
+
 class Readings:
     """A set of texts that contains whatever reads like one of them: ABC-1234 is there where ABC1234 is."""
 
     def __init__(self, texts: Iterable[str]):
-        self._canonical = frozenset(map(canonical, texts))
+        self._canonical: Container[str] = frozenset(map(canonical, texts))
 
     def __contains__(self, text: str) -> bool:
         return canonical(text) in self._canonical
+
+    def in_file(self, path: Path) -> Readings:
+        """The same set, its texts in a file (see `SortedTexts.in_file`)."""
+        readings = Readings(())
+        readings._canonical = SortedTexts(np.array(sorted(self._canonical), dtype=str)).in_file(path)
+        return readings
 
 
 @dataclass(frozen=True)
@@ -168,17 +204,14 @@ def within_one(a: str, b: str) -> bool:
 
 @dataclass(frozen=True)
 class Taken:
-    """Texts that may not be drawn. planned: those that are drawn already, str (n,), sorted."""
+    """Texts that may not be drawn. planned: those that are drawn already."""
 
     forbidden: Container[str]
     reserved: frozenset[str]
-    planned: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=str))
+    planned: Container[str] = frozenset()
 
     def __contains__(self, text: str) -> bool:
-        if text in self.forbidden or text in self.reserved:
-            return True
-        place = int(np.searchsorted(self.planned, text)) if len(self.planned) else 0
-        return place < len(self.planned) and self.planned[place] == text
+        return text in self.forbidden or text in self.reserved or text in self.planned
 
 
 def pattern(positions: Iterable[str]) -> str:

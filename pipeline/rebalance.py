@@ -14,7 +14,7 @@ import numpy as np
 from platemint.pipeline.balance.quotas import Pool, group_weights
 from platemint.pipeline.balance.rounding import divergence, entropy, largest_remainder
 from platemint.pipeline.plate import PlatemintError
-from platemint.pipeline.shard import Stages
+from platemint.pipeline.stages import Stages
 
 MOST = 100_000_000  # plates that are thought of at all
 POINTS = 60  # of the curve

@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PlainValidator,
     ValidationError,
     model_validator,
 )
@@ -42,6 +43,14 @@ Shares = Annotated[
     PlainSerializer(dict),
 ]
 
+
+def _auto_or_number(workers: Any) -> int | str:
+    if workers == "auto" or (type(workers) is int and 1 <= workers <= 1024):
+        return workers
+    raise ValueError(f"must be auto or a whole number from 1 to 1024, not {workers!r}")
+
+
+Workers = Annotated[Union[int, str], PlainValidator(_auto_or_number)]
 
 # One field in every recipe that reads labels: what is no text for training is none for anonymize, and the other way round.
 Unreadable = Annotated[
@@ -135,7 +144,9 @@ class Edit(Strict):
     batch: int = Field(32, ge=1, le=4096, description="Plates per forward pass; 32 fits 2 GB and fills small devices.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes the fastest there is.")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where it is faster.")
-    threads: int = Field(1, ge=1, le=256, description="Torch threads. Sums depend on it, so it is fixed: same bytes.")
+    threads: int = Field(
+        1, ge=1, le=256, description="Torch threads of one batch. Sums depend on it, so it is fixed: same bytes."
+    )
 
 
 class Limits(Strict):
@@ -162,7 +173,9 @@ class Write(Strict):
 
 
 class Engine(Strict):
-    workers: int = Field(1, ge=1, le=1024, description="Processes; each holds its own networks, so one is the default.")
+    workers: Workers = Field(
+        "auto", description="Processes. auto uses all cores or GPUs; few plates are made soonest by one, in threads."
+    )
 
 
 class GenerateRecipe(Strict):

@@ -1,43 +1,30 @@
-"""A run: its plan, its folder, its shards, and going on after an interruption."""
+"""A run: its folder, its lock, going on after an interruption, and the manifest."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import TextIO
 
-import numpy as np
-
 from platemint.pipeline import engines, lock, storage, write
-from platemint.pipeline.balance.forbidden import forbidden_texts
-from platemint.pipeline.balance.swaps import SwapRules
 from platemint.pipeline.dataset_card import card
-from platemint.pipeline.draw import Targets, draw_targets, quotas
-from platemint.pipeline.plate import PlatemintError, Readings, Taken
+from platemint.pipeline.plan import Plan, Shard, in_files, make_plan
+from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.progress import Progress
-from platemint.pipeline.recipe import NOT_IN_HASH, GenerateRecipe, dump, recipe_hash
-from platemint.pipeline.shard import Shard, Stages, mint, run_shard, take
+from platemint.pipeline.recipe import GenerateRecipe, dump, recipe_hash
+from platemint.pipeline.shard import make_plates, run_shard
+from platemint.pipeline.stages import Stages
 from platemint.pipeline.storage import read_json
 from platemint.pipeline.versions import changed, versions
 
-TRIAL = 8  # plates minted for an estimate
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run will do, decided before the first plate. facts: what plan.json tells of it.
-
-    rules: for swaps of characters between texts; None where pairs are even, which trades would undo.
-    """
-
-    facts: dict
-    shards: list[Shard]
-    rules: SwapRules | None
+TRIAL = 8  # plates made for an estimate
+WORTH_A_PROCESS = 1000  # plates; one process makes hundreds with its threads in the time that another takes to start
 
 
 @dataclass(frozen=True)
@@ -63,133 +50,74 @@ def generate(
     recipe: GenerateRecipe,
     progress: TextIO | None = None,
     stages: Stages | None = None,
-    the_plan: Plan | None = None,
+    plan: Plan | None = None,
     accept_versions: bool = False,
 ) -> Result:
     """Carries out a recipe, or goes on where an earlier start of the same recipe was interrupted.
 
-    progress: a stream to report on. the_plan: of these stages, where it is drawn already. accept_versions: go on with
+    progress: a stream to report on. plan: of these stages, where it is made already. accept_versions: go on with
     other versions of what decides bytes than the run was begun with.
     Raises PlatemintError if the folder holds something else than this very run, if the quotas cannot be met by any
     strings, or if the folder cannot be written; Failure if another process is writing it.
     """
     stages = stages or Stages(recipe)
-    the_plan = the_plan or plan(stages)
+    plan = plan or make_plan(stages)
     stages.ready()
     with lock.held(recipe.folder):
-        return _carried_out(the_plan, stages, progress, accept_versions)
+        return _carried_out(plan, stages, progress, accept_versions)
 
 
-def _carried_out(the_plan: Plan, stages: Stages, progress: TextIO | None, accept_versions: bool) -> Result:
+def _carried_out(plan: Plan, stages: Stages, progress: TextIO | None, accept_versions: bool) -> Result:
     recipe, folder = stages.recipe, stages.recipe.folder
-    facts = the_plan.facts | {"checkpoints": stages.checkpoints, "device": stages.device}
+    facts = plan.facts | {"checkpoints": stages.checkpoints, "device": stages.device}
     _refuse_another_run(folder, facts)
-    commits = {shard.number: commit for shard in the_plan.shards if (commit := _commit(folder, shard, recipe))}
-    todo = [shard for shard in the_plan.shards if shard.number not in commits]
+    commits = {shard.number: commit for shard in plan.shards if (commit := _commit(folder, shard, recipe))}
+    todo = [shard for shard in plan.shards if shard.number not in commits]
     if todo and not accept_versions:
         _refuse_other_versions(folder, commits.values())
     _open_folder(folder, recipe, facts, stages.sources.set_aside)
     reporter = Progress(recipe.count, progress)
     reporter.resume(sum(commit["accepted"] for commit in commits.values()))
-    workers = min(recipe.engine.workers, len(todo))
-    tick = reporter.add if workers == 1 else None
-    work = partial(run_shard, stages=stages, rules=the_plan.rules, tick=tick)
-    for commit in engines.each(work, todo, workers):
-        commits[commit["shard"]] = commit
-        if workers > 1:
-            reporter.add(commit["accepted"], sum(commit["rejected"].values()))
+    processes = _processes(stages, todo)
+    with _work(plan, stages, processes, reporter) as work:
+        for commit in engines.each(work, todo, processes, stages.gpus):
+            commits[commit["shard"]] = commit
+            if processes > 1:
+                reporter.add(commit["accepted"], sum(commit["rejected"].values()))
     reporter.tell(end=True)
     return _finish(folder, recipe, facts, [commits[number] for number in sorted(commits)])
 
 
-def plan(stages: Stages) -> Plan:
-    """Draws every target of the run and cuts it into shards.
-
-    Raises PlatemintError where the strings do not suffice, and for a balance that cannot be.
-    """
-    recipe, sources, demand = stages.recipe, stages.sources, stages.demand
-    given = forbidden_texts(recipe.draw.forbid)
-    forbidden = Readings(sources.texts | given)
-    targets = draw_targets(sources.groups, recipe.count, recipe.seed, forbidden, recipe.draw.reserved, demand)
-    shards = _cut(targets, [group.split for group in sources.groups], recipe.write.shard_rows)
-    minting = len(shards)
-    if recipe.write.real:
-        shards += _real_shards(sources, len(shards), recipe.write.shard_rows)
-    planned = np.bincount(targets.group, minlength=len(sources.groups)).tolist()
-    facts = {
-        "recipe_sha256": recipe_hash(recipe),
-        "recipe": recipe.model_dump(mode="json", exclude=NOT_IN_HASH),
-        "versions": versions(),
-        "sources": sources.fingerprint,
-        "set_aside": len(sources.set_aside),
-        "groups": [asdict(group) | {"targets": n} for group, n in zip(sources.groups, planned)],
-        "forbidden": {"texts": len(given), "sha256": storage.sha256("\n".join(sorted(given)))},
-        "target": {"by_character": demand.target.by_character, "by_position": demand.target.by_position},
-        "have": demand.have,
-        "quotas": quotas(targets, sources.groups, demand),
-        "shards": [_promise(shard) for shard in shards],
-    }
-    taken = Taken(forbidden, frozenset(recipe.draw.reserved), np.sort(targets.text))
-    rules = None if recipe.balance.pairs else SwapRules(taken, minting, recipe.seed)
-    return Plan(json.loads(json.dumps(facts)), shards, rules)
+def _processes(stages: Stages, shards: list[Shard]) -> int:
+    plates = sum(len(shard.index) for shard in shards)
+    workers, worth = stages.recipe.engine.workers, plates // WORTH_A_PROCESS
+    return engines.processes(workers, len(shards), worth, engines.MOST_THREADS, stages.gpus)
 
 
-def _promise(shard: Shard) -> dict:
-    return {
-        "data": shard.data,
-        "dropped": shard.dropped,
-        "commit": shard.commit,
-        "split": shard.split,
-        "targets": len(shard.index),
-        "targets_sha256": storage.sha256("\n".join(shard.targets.text)),
-        "real": len(shard.real),
-    }
+@contextmanager
+def _work(plan: Plan, stages: Stages, processes: int, reporter: Progress) -> Iterator[Callable[[Shard], dict]]:
+    """What runs a shard: here, where its batches are reported too, or in processes, which are sent only this."""
+    run = partial(run_shard, threads=engines.threads(processes, stages.recipe.edit.threads))
+    if processes == 1:
+        yield partial(run, stages=stages, rules=plan.rules, tick=reporter.add)
+        return
+    with in_files(plan, stages) as (for_workers, rules):
+        yield partial(run, stages=for_workers, rules=rules)
 
 
-def estimate(recipe: GenerateRecipe, the_plan: Plan, stages: Stages | None = None) -> dict[str, float]:
-    """Bytes on disk and seconds the run will take, from minting its first few plates for real (0: none accepted)."""
-    stages = stages or Stages(recipe)
-    _ = stages.edit, stages.filter  # built before the clock starts
-    seconds = Counter()
-    minted = mint(the_plan.shards[0].part(slice(TRIAL)), stages, seconds)
-    kept, dropped = minted.kept, minted.dropped
+def estimate(plan: Plan, stages: Stages) -> dict[str, float]:
+    """Bytes on disk and seconds the run will take, from really making its first few plates (0: none accepted)."""
+    recipe = stages.recipe
+    _ = stages.edit, stages.filter  # loaded before the clock starts
+    start = perf_counter()
+    made = make_plates(plan.shards[0].part(slice(TRIAL)), stages)
+    seconds = perf_counter() - start
+    kept, dropped = [*made.kept.values()], made.dropped
     size = len(write.parquet(kept, write.schema(recipe))) + len(write.parquet(dropped, write.schema(recipe, True)))
     scale = recipe.count / len(kept) if kept else 0.0
-    workers = min(recipe.engine.workers, len(the_plan.shards))
-    return {"bytes": scale * size, "seconds": scale * seconds.total() / workers}
-
-
-def _cut(targets: Targets, splits: Sequence[str], rows: int) -> list[Shard]:
-    """Shards of at most so many targets, in order and each of one split."""
-    split = np.asarray(splits)[targets.group]
-    shards = []
-    for name in dict.fromkeys(splits):
-        if not re.fullmatch(r"\w+", name):
-            raise PlatemintError(f"split {name!r}: names files, so it must be of letters, digits and _: rename it")
-        index = np.flatnonzero(split == name)
-        pieces = [index[start : start + rows] for start in range(0, len(index), rows)]
-        for k, piece in enumerate(pieces):
-            data = f"data/{name}-{k:05d}-of-{len(pieces):05d}.parquet"
-            shards.append(Shard(len(shards), name, data, piece, take(targets, piece)))
-    return shards
-
-
-def _real_shards(sources, number: int, rows: int) -> list[Shard]:
-    """Shards of the corpus's own plates, numbered from `number` on."""
-    plates: dict[str, list[tuple[int, int, int]]] = {}
-    for group, photos in enumerate(sources.photos):
-        for photo in range(len(photos)):
-            some = plates.setdefault(sources.groups[group].split, [])
-            some.append((len(some), group, photo))
-    nothing = np.zeros(0, dtype=np.int64)
-    shards = []
-    for split, some in plates.items():
-        pieces = [tuple(some[start : start + rows]) for start in range(0, len(some), rows)]
-        for k, piece in enumerate(pieces):
-            data = f"data/{split}-real-{k:05d}-of-{len(pieces):05d}.parquet"
-            targets = Targets(nothing.astype(np.int32), nothing.astype(str), nothing)
-            shards.append(Shard(number + len(shards), split, data, nothing, targets, piece))
-    return shards
+    processes = _processes(stages, plan.shards)
+    at_once = processes * engines.threads(processes, recipe.edit.threads)
+    return {"bytes": scale * size, "seconds": scale * seconds / at_once}
 
 
 def _open_folder(folder: Path, recipe: GenerateRecipe, facts: dict, set_aside: list[dict]) -> None:
@@ -242,7 +170,7 @@ def _changes(old: dict, new: dict, prefix: str = "") -> list[str]:
 
 
 def _commit(folder: Path, shard: Shard, recipe: GenerateRecipe) -> dict | None:
-    """The commit of a finished shard, None where it has to be minted (again). Raises if another recipe's lies there."""
+    """The commit of a finished shard, None where it has to be made (again). Raises if another recipe's lies there."""
     try:
         commit = read_json(folder / shard.commit)
     except PlatemintError:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
 
+from platemint.pipeline import storage
 from platemint.pipeline.balance.grammar import letters_in_use, of_layout, positions_like, read_grammar
 from platemint.pipeline.balance.rounding import spread
 from platemint.pipeline.corpora import Corpus, Label, read_corpus
@@ -29,7 +31,7 @@ FEW = 8  # photographs: among as many one will take a text that others do not
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
+class SourcePhoto:
     """One usable photograph of a plate.
 
     source: the first 16 hex digits of a sha256, of its picture's bytes and, where it is cut out, its place there.
@@ -59,11 +61,25 @@ class CorpusSources:
     """
 
     groups: tuple[Group, ...]
-    photos: tuple[tuple[Photo, ...], ...]
+    photos: tuple[tuple[SourcePhoto, ...], ...]
     texts: frozenset[str]
     set_aside: list[dict[str, str]]
     fingerprint: str
     read_as: str = ""
+
+    def write(self, path: Path) -> None:
+        """Writes what worker processes need of it to a file: groups and photographs."""
+        photos = [[(astuple(photo.label), photo.source, photo.style) for photo in group] for group in self.photos]
+        groups = [astuple(group) for group in self.groups]
+        storage.write(path, json.dumps({"groups": groups, "photos": photos}, default=str))
+
+    @classmethod
+    def read(cls, path: Path) -> CorpusSources:
+        """Groups and photographs that `write` has written; nothing else is known."""
+        stored = storage.read_json(path)
+        groups = tuple(Group(*_as_tuples(group)) for group in stored["groups"])
+        photos = (tuple(_stored_photo(*_as_tuples(photo)) for photo in photos) for photos in stored["photos"])
+        return cls(groups, tuple(photos), frozenset(), [], "")
 
     def turn(self, group: int, index: int, round: int) -> int:
         """Which photograph is for a group's index-th target at its round-th attempt.
@@ -84,6 +100,16 @@ class CorpusSources:
             raise Failure(f"{photo.label.place}: is not the picture it was when the run began; choose another --out")
         belongs = self.groups[group]
         return Plate(image=image, text=photo.text, layout=belongs.layout, source=source, split=belongs.split)
+
+
+def _stored_photo(label: tuple, source: str, style: tuple[float, float, float]) -> SourcePhoto:
+    path, *rest = label
+    return SourcePhoto(Label(Path(path), *rest), source, style)
+
+
+def _as_tuples(stored):
+    """What JSON has made lists of."""
+    return tuple(map(_as_tuples, stored)) if isinstance(stored, list) else stored
 
 
 class RenderedSources:
@@ -138,7 +164,7 @@ def _open_corpus(recipe: GenerateRecipe) -> CorpusSources:
     layout = next(iter(load_layouts([recipe.source.layout]).values())) if recipe.source.layout else None
     rules = of_layout(layout) if layout else read_grammar(recipe.source.grammar) if recipe.source.grammar else None
     positions_of = rules.positions_of if rules else partial(positions_like, letters=letters_in_use(texts))
-    members: dict[tuple[str, tuple[str, ...]], list[Photo]] = {}
+    members: dict[tuple[str, tuple[str, ...]], list[SourcePhoto]] = {}
     photos = usable_photos(corpus, _of_split(split_apart(corpus.labels, corpus.labels, corpus), recipe))
     unusable = [*corpus.set_aside]
     for label, photo in photos:
@@ -278,7 +304,7 @@ def _of_split(labels: list[Label], recipe: GenerateRecipe) -> list[Label]:
     return [label for label in labels if wanted in ("", label.split)]
 
 
-def usable_photos(corpus: Corpus, labels: list[Label]) -> list[tuple[Label, Photo]]:
+def usable_photos(corpus: Corpus, labels: list[Label]) -> list[tuple[Label, SourcePhoto]]:
     """The labels whose picture can be used, each with its picture; the others are set aside in the corpus."""
     root = corpus.root.absolute()
     on_picture: dict[str, list[int]] = {}
@@ -296,7 +322,7 @@ def usable_photos(corpus: Corpus, labels: list[Label]) -> list[tuple[Label, Phot
         if reason:
             corpus.put_aside(label.name, label.row, reason)
         else:
-            kept.append((label, Photo(label, source, style)))
+            kept.append((label, SourcePhoto(label, source, style)))
     return kept
 
 

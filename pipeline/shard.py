@@ -1,178 +1,80 @@
 """One shard as a transaction: sample, edit, filter, write, and last of all the commit that makes it count.
 
-A shard is a pure function of recipe and number: whoever mints it, whenever, the same bytes come out.
+A shard is a pure function of recipe and number: whoever runs it, whenever, the same bytes come out.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 
 from platemint.pipeline import storage, write
-from platemint.pipeline.balance.quotas import Demand, had
-from platemint.pipeline.balance.shares import read_target
-from platemint.pipeline.balance.swaps import PATIENCE, Swapper, SwapRules
+from platemint.pipeline.balance.swaps import TRIES_BEFORE_SWAP, Swapper, SwapRules
 from platemint.pipeline.draw import Targets, quotas
-from platemint.pipeline.plate import Plate, PlatemintError, same_reading
-from platemint.pipeline.recipe import GenerateRecipe, recipe_hash
+from platemint.pipeline.plan import Shard, take
+from platemint.pipeline.plate import Group, Plate, same_reading
+from platemint.pipeline.recipe import recipe_hash
+from platemint.pipeline.stages import Stages
 from platemint.pipeline.versions import versions
 
-THREADS = 4  # that fetch sources and encode results beside the network
 MOST_OFTEN = 2  # times its share that a photograph may serve in a shard: easy ones shall not stand in for hard ones
+LIKELY = 0.75  # chance of finding a plate from which on a group's texts may give characters to those that found none
 
-Tick = Callable[[int, int], None]  # told accepted and rejected plates of every batch
-
-
-class Stages:
-    """What plates of a run go through. Each stage is built when first used: loading networks takes seconds."""
-
-    def __init__(self, recipe: GenerateRecipe):
-        self.recipe = recipe
-
-    def again(self, recipe: GenerateRecipe) -> Stages:
-        """The same stages for a recipe of another count: sources and networks are not opened twice."""
-        other = type(self)(recipe)
-        other.__dict__.update({name: value for name, value in self.__dict__.items() if name != "recipe"})
-        return other
-
-    @cached_property
-    def sources(self):
-        from platemint.pipeline.sample import open_sources, tried
-
-        sources = open_sources(self.recipe)
-        if not self.recipe.source.tries:
-            return sources
-        return tried(sources, self.recipe, lambda plates: self.filter(self.edit(plates)))
-
-    @cached_property
-    def demand(self) -> Demand:
-        """How often characters shall come. Raises PlatemintError for a table that cannot be read."""
-        balance, have = self.recipe.balance, {}
-        if balance.top_up:
-            texts = [[photo.text for photo in photos] for photos in self.sources.photos]
-            have = had(self.sources.groups, texts, balance)
-        return Demand(balance, read_target(balance.target), have)
-
-    @cached_property
-    def checkpoints(self) -> dict[str, str]:
-        """sha256 of each network's file. Raises PlatemintError where there is none."""
-        from platemint.models.checkpoint import CheckpointError, find
-
-        found = {}
-        for field in ("checkpoint", "reader"):
-            name = getattr(self.recipe.edit, field)
-            try:
-                found[name] = storage.sha256(find(name).read_bytes())
-            except CheckpointError as error:
-                raise PlatemintError(f"edit.{field}: {error}") from error
-        return found
-
-    @cached_property
-    def device(self) -> str:
-        """The kind of device and the precision, on which bytes depend: "cpu bfloat16". Raises where it is not there."""
-        from platemint.pipeline.networks import choose_device
-
-        device, dtype = choose_device(self.recipe.edit)
-        return f"{device.type} {str(dtype).removeprefix('torch.')}"
-
-    def ready(self) -> None:
-        """Loads the networks. Raises PlatemintError, before anything is written, where one cannot be."""
-        _ = self.checkpoints, self.device, self.edit, self.filter
-
-    def __getstate__(self) -> dict:
-        """Without the networks: a process that runs shards loads its own."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("edit", "filter")}
-
-    @cached_property
-    def edit(self) -> Callable[[list[Plate]], list[Plate]]:
-        from platemint.pipeline.edit import Editor
-
-        return Editor(self.recipe.edit)
-
-    @cached_property
-    def filter(self) -> Callable[[list[Plate]], list[Plate]]:
-        from platemint.pipeline.filter import Filter
-
-        return Filter(self.recipe.filter, self.recipe.edit)
+Photo = tuple  # of a group: its number and the photograph's, as `sources.get` takes them
+Tick = Callable[[int, int], None]  # called with the accepted and the rejected plates of every batch
 
 
-@dataclass(frozen=True)
-class Shard:
-    """What one transaction writes, all of one split: edited plates, or the corpus's own ones as they are.
+def run_shard(
+    shard: Shard, stages: Stages, rules: SwapRules | None = None, tick: Tick | None = None, threads: int = 1
+) -> dict:
+    """Makes a shard's plates, writes its files and then its commit, which it returns: without it nothing counts.
 
-    index: int64 (n,), places of its targets among the run's. real: (number in the run, group, photograph) of each plate
-    that is written as it is.
+    rules: for swaps of characters between its texts; None: texts stay as planned. threads: see `make_plates`.
     """
-
-    number: int
-    split: str
-    data: str
-    index: np.ndarray
-    targets: Targets
-    real: tuple[tuple[int, int, int], ...] = ()
-
-    @property
-    def dropped(self) -> str:
-        return f"dropped/{self.number:05d}.parquet"
-
-    @property
-    def commit(self) -> str:
-        return f"commits/{self.number:05d}.json"
-
-    def part(self, places: np.ndarray | slice) -> Shard:
-        """The shard with some of its targets only."""
-        return replace(self, index=self.index[places], targets=take(self.targets, places))
+    made = make_plates(shard, stages, rules, tick, threads)
+    recipe, seconds = stages.recipe, made.seconds
+    start = perf_counter()
+    kept = _in_order(made.kept.values()) + [_real_row(stages, *plate) for plate in shard.real]
+    dropped = _in_order(made.dropped)
+    files = [
+        _store(recipe.folder, shard.data, kept, write.schema(recipe)),
+        _store(recipe.folder, shard.dropped, dropped, write.schema(recipe, dropped=True)),
+    ]
+    seconds["write"] += perf_counter() - start
+    commit = _commit(made, stages, dropped, files)
+    storage.write(recipe.folder / shard.commit, json.dumps(commit, indent=1, ensure_ascii=False) + "\n")
+    return commit
 
 
-def take(targets: Targets, places: np.ndarray | slice) -> Targets:
-    """Some of the targets, in the order of `places`."""
-    return Targets(targets.group[places], targets.text[places], targets.group_index[places])
-
-
-def run_shard(shard: Shard, stages: Stages, rules: SwapRules | None = None, tick: Tick | None = None) -> dict:
-    """Mints a shard, writes its files and then its commit, which it returns: without it nothing of the shard counts.
-
-    rules: for swaps of characters between its texts; None: texts stay as planned.
-    """
-    recipe, groups = stages.recipe, stages.sources.groups
-    seconds = Counter()
-    minted = mint(shard, stages, seconds, rules, tick)
-    kept, dropped, missing, targets = minted.kept, minted.dropped, minted.missing, minted.targets
-    with _timed(seconds, "write"):
-        kept += [_real_row(stages, *plate) for plate in shard.real]
-        files = [
-            _store(recipe.folder, shard.data, kept, write.schema(recipe)),
-            _store(recipe.folder, shard.dropped, dropped, write.schema(recipe, dropped=True)),
-        ]
+def _commit(made: MadePlates, stages: Stages, dropped: list[dict], files: list[dict]) -> dict:
+    shard, targets, missing = made.shard, made.targets, made.pending
     served = np.setdiff1d(np.arange(len(shard.index)), missing)
     absent = {str(shard.index[place]): str(targets.text[place]) for place in missing}
     swapped = np.flatnonzero(targets.text != shard.targets.text)
-    commit = {
+    return {
         "shard": shard.number,
-        "recipe_sha256": recipe_hash(recipe),
+        "recipe_sha256": recipe_hash(stages.recipe),
         "versions": versions(),
         "files": files,
-        "accepted": len(kept) - len(shard.real),
+        "accepted": len(made.kept),
         "real": len(shard.real),
         "rejected": dict(sorted(Counter(row["reason"] for row in dropped).items())),
         "missing": absent,
         "planned": {str(shard.index[place]): str(shard.targets.text[place]) for place in swapped},
-        "counts": quotas(take(targets, served), groups, stages.demand),
-        "shortfall": quotas(take(targets, missing), groups, stages.demand),
+        "counts": quotas(take(targets, served), stages.sources.groups, stages.demand),
+        "shortfall": quotas(take(targets, missing), stages.sources.groups, stages.demand),
         "reasons": why_missing(absent, dropped),
-        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+        "seconds": {stage: round(value, 3) for stage, value in made.seconds.items()},
     }
-    storage.write(recipe.folder / shard.commit, json.dumps(commit, indent=1, ensure_ascii=False) + "\n")
-    return commit
 
 
 def why_missing(missing: dict[str, str], dropped: list[dict]) -> dict[str, dict[str, dict[str, int]]]:
@@ -189,69 +91,174 @@ def why_missing(missing: dict[str, str], dropped: list[dict]) -> dict[str, dict[
     return found
 
 
-def _real_row(stages: Stages, number: int, group: int, photo: int) -> dict:
-    """The row of a corpus's own plate."""
-    plate = stages.sources.get(group, photo)
-    return write.real_row(replace(plate, index=number), stages.sources.photos[group][photo].label, stages.recipe)
+class Attempt(NamedTuple):
+    """One plate that has gone through all stages. place: of its target in the shard. reason: "" where it is accepted."""
+
+    place: int
+    reason: str
+    row: dict
 
 
-@dataclass(frozen=True)
-class Minted:
-    """What became of a shard's targets. kept, dropped: rows, in order. missing: places of targets nothing could serve.
+@dataclass
+class MadePlates:
+    """What has become of a shard's targets so far.
 
-    targets: the shard's, as trades have left them.
+    targets: the shard's, as swaps have left them. pending: int64, ascending, places of targets that no plate serves.
+    kept: the row of each target that one serves, by place; photo: the photograph it shows. dropped: rows.
+    failed: photographs that each text has been rejected on, by place. tried, accepted: plates of each group.
+    seconds: of each stage, added up over threads.
     """
 
-    kept: list[dict]
-    dropped: list[dict]
-    missing: np.ndarray
+    shard: Shard
     targets: Targets
+    pending: np.ndarray
+    kept: dict[int, dict] = field(default_factory=dict)
+    photo: dict[int, Photo] = field(default_factory=dict)
+    dropped: list[dict] = field(default_factory=list)
+    failed: Counter = field(default_factory=Counter)
+    tried: Counter = field(default_factory=Counter)
+    accepted: Counter = field(default_factory=Counter)
+    seconds: Counter = field(default_factory=Counter)
+
+    def add(self, attempt: Attempt, photo: Photo) -> None:
+        """Takes up a plate, accepted or rejected."""
+        group = int(self.targets.group[attempt.place])
+        self.tried[group] += 1
+        if attempt.reason:
+            self.dropped.append(attempt.row)
+        else:
+            self.kept[attempt.place], self.photo[attempt.place] = attempt.row, photo
+            self.accepted[group] += 1
+
+    def end_round(self) -> None:
+        """Finds the targets that are to be tried again."""
+        self.pending = np.array([place for place in self.pending.tolist() if place not in self.kept], dtype=np.int64)
+        self.failed.update(self.pending.tolist())
+
+    def easy_groups(self, groups: Sequence[Group]) -> set[int]:
+        """The groups whose texts are likely to find a plate before they would be swapped, by their share so far."""
+        chance = {g: 1 - (1 - self.accepted[g] / n) ** _tries_before_swap(groups[g]) for g, n in self.tried.items()}
+        return {group for group, likely in chance.items() if likely > LIKELY}
+
+    def swap(self, swapper: Swapper, groups: Sequence[Group]) -> int:
+        """Swaps characters of texts that enough photographs have failed; plates of the other texts are dropped.
+
+        Returns how many plates that are.
+        """
+        of = self.targets.group.tolist()
+        stuck = [
+            place for place in self.pending.tolist() if self.failed[place] >= _tries_before_swap(groups[of[place]])
+        ]
+        easy = self.easy_groups(groups) if stuck else ()
+        partners = {place for place, group in enumerate(of) if group in easy or place not in self.kept}
+        others = {place: swapper.swap(place, partners) for place in stuck}
+        others = {place: other for place, other in others.items() if other is not None}
+        for place in [*others, *others.values()]:
+            self.failed[place] = 0
+        undone = set(others.values()) & self.kept.keys()
+        for place in undone:
+            self.dropped.append(self.kept.pop(place) | {"reason": "swapped"})
+            del self.photo[place]
+        self.pending = np.union1d(self.pending, [*others.values()]).astype(np.int64)
+        self.targets = replace(self.targets, text=np.array(swapper.texts))
+        return len(undone)
 
 
-def mint(
-    shard: Shard, stages: Stages, seconds: Counter, rules: SwapRules | None = None, tick: Tick | None = None
-) -> Minted:
+def make_plates(
+    shard: Shard, stages: Stages, rules: SwapRules | None = None, tick: Tick | None = None, threads: int = 1
+) -> MadePlates:
     """Tries every target on one source after the other, until it is accepted or the rounds are over.
 
-    A target whose plate is rejected goes back as a whole. When several sources have failed it, it swaps characters.
+    A target whose plate is rejected is tried again as a whole. When several sources have failed it, it swaps characters
+    (see `pipeline.balance.swaps`). threads: batches that are worked on at a time; they change no byte.
     """
-    rounds, sources = stages.recipe.filter.rounds, stages.sources
+    rounds, groups = stages.recipe.filter.rounds, stages.sources.groups
+    _ = stages.edit, stages.filter  # loaded before several threads ask for them
+    made = MadePlates(shard, shard.targets, np.arange(len(shard.index)))
     swapper = _swapper(shard, stages, rules) if rules else None
-    kept, served, dropped, failed, tried, accepted = {}, {}, [], Counter(), Counter(), Counter()
-    pending, targets, tick = np.arange(len(shard.index)), shard.targets, tick or _nobody
-    patience = [min(sources.groups[g].sources or PATIENCE, PATIENCE) for g in targets.group.tolist()]
-    with ThreadPoolExecutor(THREADS) as pool:
+    tick = tick or (lambda accepted, rejected: None)
+    with ThreadPoolExecutor(threads) as pool:
         for attempt in range(rounds):
-            turns = _turns(sources, shard, attempt, pending, Counter(served.values()))
-            source = partial(_source, sources, replace(shard, targets=targets), attempt, turns)
-            for plates in _judged(_batches(pool, source, pending, stages, seconds), stages, seconds):
-                for plate, place in zip(
-                    plates, np.searchsorted(shard.index, [plate.index for plate in plates]).tolist()
-                ):
-                    row = pool.submit(write.row, plate, stages.recipe)
-                    tried[int(targets.group[place])] += 1
-                    if plate.reason:
-                        dropped.append(row)
-                    else:
-                        kept[place], served[place] = row, turns[place]
-                        accepted[int(targets.group[place])] += 1
-                good = sum(not plate.reason for plate in plates)
-                tick(good, len(plates) - good)
-            pending = np.array([place for place in pending.tolist() if place not in kept], dtype=np.int64)
-            failed.update(pending.tolist())
-            if swapper and attempt + PATIENCE < rounds:
-                stuck = [place for place in pending.tolist() if failed[place] >= patience[place]]
-                easy = _easy_groups(accepted, tried, sources.groups) if stuck else ()
-                partners = {p for p, g in enumerate(targets.group.tolist()) if g in easy or p not in kept}
-                undone = _swap_characters(swapper, stuck, partners, failed)
-                for place in undone & kept.keys():
-                    dropped.append(pool.submit(_given_up, kept.pop(place)))
-                    del served[place]
-                    tick(-1, 1)
-                pending = np.union1d(pending, [*undone]).astype(np.int64)
-                targets = replace(targets, text=np.array(swapper.texts))
-        with _timed(seconds, "write"):
-            return Minted(_in_order(kept.values()), _in_order(dropped), pending, targets)
+            photos = _choose_photos(made, stages.sources, attempt)
+            run_batch = partial(_run_batch, made=made, photos=photos, stages=stages, attempt=attempt)
+            for attempts, seconds in _each(pool, run_batch, _batches(made.pending, stages.recipe.edit.batch), threads):
+                for one in attempts:
+                    made.add(one, photos[one.place])
+                made.seconds.update(seconds)
+                rejected = sum(bool(one.reason) for one in attempts)
+                tick(len(attempts) - rejected, rejected)
+            made.end_round()
+            if swapper and attempt + TRIES_BEFORE_SWAP < rounds:
+                undone = made.swap(swapper, groups)
+                tick(-undone, undone)
+    return made
+
+
+def _run_batch(
+    places: list[int], made: MadePlates, photos: dict[int, Photo], stages: Stages, attempt: int
+) -> tuple[list[Attempt], dict[str, float]]:
+    """One batch on its way through the stages, and the seconds that each of them took."""
+    clock = [perf_counter()]
+    sampled = {place: _sample(place, made, photos[place], stages, attempt) for place in places}
+    # A rendered source may say the target by chance: it is passed over, the next round brings another.
+    sampled = {place: plate for place, plate in sampled.items() if not same_reading(plate.text, plate.target)}
+    clock.append(perf_counter())
+    plates = stages.edit([*sampled.values()])
+    clock.append(perf_counter())
+    plates = stages.filter(plates)
+    clock.append(perf_counter())
+    rows = [write.row(plate, stages.recipe) for plate in plates]
+    clock.append(perf_counter())
+    attempts = [Attempt(place, plate.reason, row) for place, plate, row in zip(sampled, plates, rows)]
+    return attempts, dict(zip(("sample", "edit", "filter", "write"), np.diff(clock).tolist()))
+
+
+def _sample(place: int, made: MadePlates, photo: Photo, stages: Stages, attempt: int) -> Plate:
+    """The photograph that shall show the target at this place of the shard."""
+    shard = made.shard
+    return replace(
+        stages.sources.get(*photo),
+        target=str(made.targets.text[place]),
+        index=int(shard.index[place]),
+        round=attempt,
+        split=shard.split,
+    )
+
+
+def _each(pool: ThreadPoolExecutor, work: Callable, items: Iterable, at_once: int) -> Iterator:
+    """work(item) of every item, in their order. So few are waiting that a run can be interrupted soon."""
+    coming = deque()
+    for item in items:
+        coming.append(pool.submit(work, item))
+        if len(coming) > at_once:
+            yield coming.popleft().result()
+    while coming:
+        yield coming.popleft().result()
+
+
+def _batches(places: np.ndarray, size: int) -> Iterator[list[int]]:
+    for start in range(0, len(places), size):
+        yield places[start : start + size].tolist()
+
+
+def _choose_photos(made: MadePlates, sources, attempt: int) -> dict[int, Photo]:
+    """For each pending target, by place, the photograph to try: the next that has not served `MOST_OFTEN` times its share."""
+    targets, uses, chosen = made.targets, Counter(made.photo.values()), {}
+    asked = np.bincount(targets.group)
+    for place in made.pending.tolist():
+        group, index = int(targets.group[place]), int(targets.group_index[place])
+        turn, there = sources.turn(group, index, attempt), sources.groups[group].sources
+        if there:
+            most = -(-MOST_OFTEN * int(asked[group]) // there)
+            turn = next(t for step in range(there) if uses[group, t := (turn + step) % there] < most)
+        uses[group, turn] += 1
+        chosen[place] = group, turn
+    return chosen
+
+
+def _tries_before_swap(group: Group) -> int:
+    """Photographs a text is tried on before it swaps characters: all there are, where they are few."""
+    return min(group.sources or TRIES_BEFORE_SWAP, TRIES_BEFORE_SWAP)
 
 
 def _swapper(shard: Shard, stages: Stages, rules: SwapRules) -> Swapper:
@@ -259,104 +266,17 @@ def _swapper(shard: Shard, stages: Stages, rules: SwapRules) -> Swapper:
     return Swapper(shard.number, shard.targets.text.tolist(), groups, stages.demand, rules)
 
 
-def _nobody(accepted: int, rejected: int) -> None:
-    """Is told how a shard gets on where nobody else is."""
+def _real_row(stages: Stages, number: int, group: int, photo: int) -> dict:
+    """The row of a corpus's own plate."""
+    plate = stages.sources.get(group, photo)
+    return write.real_row(replace(plate, index=number), stages.sources.photos[group][photo].label, stages.recipe)
 
 
-def _easy_groups(accepted: Counter, tried: Counter, groups: Sequence) -> set[int]:
-    """The groups whose texts find a plate in `PATIENCE` tries, at most one for each photograph, as a rule."""
-    chance = {g: 1 - (1 - accepted[g] / n) ** min(groups[g].sources or PATIENCE, PATIENCE) for g, n in tried.items()}
-    return {group for group, likely in chance.items() if likely > 0.75}
-
-
-def _swap_characters(swapper: Swapper, stuck: list[int], partners: set[int], failed: Counter) -> set[int]:
-    """Swaps characters of stuck targets, and gives the places of the others that were swapped with."""
-    undone = set()
-    for place in stuck:
-        other = swapper.swap(place, partners)
-        if other is not None:
-            failed[place] = failed[other] = 0
-            undone.add(other)
-    return undone
-
-
-def _given_up(row) -> dict:
-    """The row of a plate whose text has been swapped away since."""
-    return row.result() | {"reason": "swapped"}
-
-
-def _turns(sources, shard: Shard, attempt: int, places: np.ndarray, uses: Counter) -> dict[int, tuple]:
-    """For each target at these places its group and the photograph to try, as `sources.get` takes them.
-
-    A photograph that has served `MOST_OFTEN` times its share is passed over. uses: how often each one has served.
-    """
-    asked, planned, turns = np.bincount(shard.targets.group), uses.copy(), {}
-    for place in places.tolist():
-        group, index = int(shard.targets.group[place]), int(shard.targets.group_index[place])
-        turn, there = sources.turn(group, index, attempt), sources.groups[group].sources
-        if there:
-            most = -(-MOST_OFTEN * int(asked[group]) // there)
-            turn = next(t for step in range(there) if planned[group, t := (turn + step) % there] < most)
-        planned[group, turn] += 1
-        turns[place] = group, turn
-    return turns
-
-
-def _source(sources, shard: Shard, attempt: int, turns: dict[int, tuple], place: int) -> Plate:
-    """The photograph that shall show the target at this place of the shard."""
-    targets = shard.targets
-    plate = sources.get(*turns[place])
-    return replace(
-        plate, target=str(targets.text[place]), index=int(shard.index[place]), round=attempt, split=shard.split
-    )
-
-
-def _batches(
-    pool: ThreadPoolExecutor, get: Callable[[int], Plate], places: np.ndarray, stages: Stages, seconds: Counter
-) -> Iterator[list[Plate]]:
-    """Batches of source plates, in order; threads fetch the next batch while this one is in use."""
-    size = stages.recipe.edit.batch
-    coming = []
-    for start in range(0, len(places) + size, size):
-        with _timed(seconds, "sample"):
-            ready = [future.result() for future in coming]
-        coming = [pool.submit(get, int(place)) for place in places[start : start + size]]
-        # A rendered source may say the target by chance: its turn is passed over, the next round brings another.
-        if batch := [plate for plate in ready if not same_reading(plate.text, plate.target)]:
-            yield batch
-
-
-def _judged(batches: Iterator[list[Plate]], stages: Stages, seconds: Counter) -> Iterator[list[Plate]]:
-    """The batches edited and filtered, in order; a thread filters one while the next is being edited."""
-
-    def judge(plates: list[Plate]) -> list[Plate]:
-        with _timed(seconds, "filter"):
-            return stages.filter(plates)
-
-    with ThreadPoolExecutor(1) as thread:
-        before = None
-        for batch in batches:
-            with _timed(seconds, "edit"):
-                edited = stages.edit(batch)
-            if before:
-                yield before.result()
-            before = thread.submit(judge, edited)
-        if before:
-            yield before.result()
-
-
-def _in_order(rows: Iterable) -> list[dict]:
-    return sorted((future.result() for future in rows), key=lambda row: (row["index"], row["round"]))
+def _in_order(rows: Iterable[dict]) -> list[dict]:
+    return sorted(rows, key=lambda row: (row["index"], row["round"]))
 
 
 def _store(folder: Path, name: str, rows: list[dict], schema) -> dict:
     data = write.parquet(rows, schema)
     storage.write(folder / name, data)
     return {"path": name, "rows": len(rows), "bytes": len(data), "sha256": storage.sha256(data)}
-
-
-@contextmanager
-def _timed(seconds: Counter, stage: str) -> Iterator[None]:
-    start = perf_counter()
-    yield
-    seconds[stage] += perf_counter() - start

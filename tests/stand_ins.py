@@ -13,7 +13,7 @@ from platemint.pipeline.anonymize.run import anonymize
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.plate import DIGITS, LETTERS, Group, Plate, same_reading
 from platemint.pipeline.recipe import AnonymizeRecipe, GenerateRecipe
-from platemint.pipeline.shard import Stages
+from platemint.pipeline.stages import Stages
 from platemint.pipeline.write import scores
 
 

@@ -14,8 +14,8 @@ import pytest
 import stand_ins
 from stand_ins import Stamps, anonymized, frames, luck, stamped
 
+from platemint.pipeline import engines
 from platemint.pipeline.anonymize import plan as plans
-from platemint.pipeline.anonymize import run
 from platemint.pipeline.anonymize.compare import verify_against
 from platemint.pipeline.anonymize.plan import Plan, connected, cut
 from platemint.pipeline.anonymize.pseudonyms import KEY_BYTES
@@ -92,7 +92,7 @@ def test_any_number_of_workers_gives_the_same_files(corpus, tmp_path, small, one
 def test_threads_change_nothing(corpus, tmp_path, one_secret, monkeypatch, consistent):
     monkeypatch.setattr("platemint.pipeline.anonymize.shard.FRAMES", 3)
     for threads in (1, 4):
-        monkeypatch.setattr(run, "_cores", lambda threads=threads: threads)
+        monkeypatch.setattr(engines, "_cores", lambda threads=threads: threads)
         anonymized(corpus, tmp_path / str(threads), Luckless, track_consistent=consistent)
     assert files(tmp_path / "1") == files(tmp_path / "4")
 
@@ -102,13 +102,6 @@ def test_another_secret_is_another_run(corpus, tmp_path):
         anonymized(corpus, tmp_path / name)
     labels = [{data for name, data in files(tmp_path / name).items() if name.endswith(".txt")} for name in "12"]
     assert not labels[0] & labels[1]
-
-
-def test_auto_uses_every_core_and_starts_no_process_for_few_pictures(monkeypatch):
-    for cores, pictures, processes in ((2, 10**6, 1), (16, 10**6, 4), (16, 300, 1), (16, 500, 2)):
-        monkeypatch.setattr(run, "_cores", lambda cores=cores: cores)
-        assert run._processes("auto", 10**6, pictures) == processes
-    assert run._processes(3, 2, 10**6) == 2 and run._processes(3, 0, 0) == 1
 
 
 # --------------------------------------------------------------------------------------------------------- the shards

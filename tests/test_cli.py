@@ -21,7 +21,7 @@ VERBS = list(run_pipeline.EXAMPLES)
 @pytest.fixture
 def call(monkeypatch):
     """Calls the program with stand-in stages; a traceback fails the test, since a user must never see one."""
-    monkeypatch.setattr("platemint.pipeline.shard.Stages", stand_ins.Lucky)
+    monkeypatch.setattr("platemint.pipeline.stages.Stages", stand_ins.Lucky)
 
     def call(*args):
         result = CliRunner().invoke(run_pipeline.main, [str(arg) for arg in args])
@@ -136,7 +136,7 @@ def test_another_recipe_in_the_same_folder_exits_2(call, tmp_path):
 
 
 def test_a_quota_that_cannot_be_filled_exits_3_and_is_printed(call, tmp_path, monkeypatch):
-    monkeypatch.setattr("platemint.pipeline.shard.Stages", stand_ins.NoQ)
+    monkeypatch.setattr("platemint.pipeline.stages.Stages", stand_ins.NoQ)
     result = generate(call, tmp_path / "run")
     assert result.exit_code == 3
     assert re.search(r"are missing.*(\n\s+\d: .*)*\n\s+0: Q:\d \(reader \d+", result.output)

@@ -28,7 +28,7 @@ SLOWLY = """
 import sys, time
 import stand_ins
 from platemint import run_pipeline
-from platemint.pipeline import edit_folder, shard, train
+from platemint.pipeline import edit_folder, stages, train
 from platemint.pipeline.anonymize import plan
 
 def slow(edit, seconds):
@@ -39,7 +39,7 @@ def slow(edit, seconds):
 
 stand_ins.Stamps.stamp = slow(stand_ins.Stamps.stamp, 1)
 stand_ins.Lucky.edit = slow(stand_ins.Lucky.edit, 0.05)
-plan.Anonymizer, shard.Stages = stand_ins.Stamps, stand_ins.Lucky
+plan.Anonymizer, stages.Stages = stand_ins.Stamps, stand_ins.Lucky
 print("ready", flush=True)
 for _ in sys.stdin:  # go
     run_pipeline.main(sys.argv[1:])

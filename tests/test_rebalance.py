@@ -26,7 +26,7 @@ from platemint.pipeline.balance.shares import Target
 from platemint.pipeline.plate import DIGITS, LETTERS, Group, PlatemintError, Readings
 from platemint.pipeline.rebalance import Corpus, propose
 from platemint.pipeline.recipe import Balance, load_recipe
-from platemint.pipeline.shard import Stages
+from platemint.pipeline.stages import Stages
 from platemint.pipeline.verify import verify
 
 IN_USE = "".join(c for c in LETTERS if c not in "IOQ")  # of a corpus that has none of these
@@ -56,7 +56,7 @@ def topped_up(source, out, count=None, until=None, **fields):
     proposal = propose(first, count, until)
     return run.generate(
         made(source, out, **fields, count=proposal.count),
-        stages=first.again(first.recipe.model_copy(update={"count": proposal.count})),
+        stages=first.for_recipe(first.recipe.model_copy(update={"count": proposal.count})),
     )
 
 
@@ -409,7 +409,7 @@ def test_a_new_text_that_reads_like_a_real_one_is_found(folder):
 
 @pytest.fixture
 def call(monkeypatch):
-    monkeypatch.setattr("platemint.pipeline.shard.Stages", Topping)
+    monkeypatch.setattr("platemint.pipeline.stages.Stages", Topping)
 
     def call(*args):
         sets = ["--set", "filter.min_reader=0.35"]

@@ -17,8 +17,10 @@ from stand_ins import Lucky, NoQ, recipe
 from platemint import run_pipeline
 from platemint.pipeline import run
 from platemint.pipeline.draw import draw_targets
+from platemint.pipeline.plan import make_plan
 from platemint.pipeline.plate import PlatemintError
-from platemint.pipeline.shard import Stages, run_shard
+from platemint.pipeline.shard import run_shard
+from platemint.pipeline.stages import Stages
 from platemint.pipeline.verify import verify
 from platemint.pipeline.versions import changed, versions
 
@@ -90,7 +92,7 @@ def rows_of(path: Path) -> list[dict]:
 def test_a_shard_depends_on_nothing_but_recipe_and_number(finished, tmp_path):
     made = recipe(tmp_path / "alone")
     stages = Lucky(made)
-    shard = run.plan(stages).shards[3]
+    shard = make_plan(stages).shards[3]
     commit = run_shard(shard, stages)
     for file in commit["files"]:
         assert (tmp_path / "alone" / file["path"]).read_bytes() == (finished / file["path"]).read_bytes()
@@ -153,7 +155,7 @@ print(runs, renames)
 
 def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(finished, tmp_path):
     out = subprocess.run(
-        [sys.executable, "-c", KILLS, tmp_path], cwd=HERE, env=os.environ | {"PYTHONPATH": str(HERE.parent)},
+        [sys.executable, "-c", KILLS, tmp_path], cwd=HERE,
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert out.returncode == 0, out.stderr
@@ -184,7 +186,7 @@ def test_a_file_that_cannot_be_written_whole_leaves_none_and_the_run_goes_on_lat
     """A limit on file size fails as a full disk does: in the middle of a write."""
     out = tmp_path / "plates"
     failed = subprocess.run(
-        [sys.executable, "-c", LIMITED, out], cwd=HERE, env=os.environ | {"PYTHONPATH": str(HERE.parent)},
+        [sys.executable, "-c", LIMITED, out], cwd=HERE,
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert failed.returncode == 1 and failed.stderr.startswith(f"{out}/data/") and "Traceback" not in failed.stderr
@@ -344,8 +346,8 @@ def test_the_versions_name_all_that_decides_bytes():
 
 def test_a_plan_is_drawn_once(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(run, "draw_targets", lambda *args: drawn.append(args) or draw_targets(*args))
-    monkeypatch.setattr("platemint.pipeline.shard.Stages", Lucky)
+    monkeypatch.setattr("platemint.pipeline.plan.draw_targets", lambda *args: drawn.append(args) or draw_targets(*args))
+    monkeypatch.setattr("platemint.pipeline.stages.Stages", Lucky)
     options = ["--count", 30, "--set", "filter.rounds=90", "--set", "filter.min_reader=0.35", "--out", tmp_path / "run"]
     assert CliRunner().invoke(run_pipeline.main, ["generate", *map(str, options)]).exit_code == 0
     assert len(drawn) == 1
@@ -398,7 +400,7 @@ def test_what_cannot_be_filled_is_reported_by_position_and_character(tmp_path):
 def test_an_estimate_comes_near_what_the_run_takes(finished, tmp_path):
     made = recipe(tmp_path / "plates")
     stages = Lucky(made)
-    guess = run.estimate(made, run.plan(stages), stages)
+    guess = run.estimate(make_plan(stages), stages)
     real = sum(file["bytes"] for file in json.loads((finished / "manifest.json").read_text())["files"])
     assert 0.5 < guess["bytes"] / real < 2 and guess["seconds"] > 0
     assert not (tmp_path / "plates").exists()

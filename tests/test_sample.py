@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from stand_ins import Lucky, Sources, recipe
 
-from platemint.pipeline import run
+from platemint.pipeline.plan import make_plan
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, PlatemintError, normalise
 from platemint.pipeline.recipe import load_recipe
 from platemint.pipeline.sample import _stride, _varied, open_sources, style_of
@@ -304,7 +304,7 @@ def test_no_photograph_stands_in_for_all(tmp_path):
 
     made = recipe(tmp_path / "plates", count=70, filter={"rounds": 30, "min_reader": 0.97}, write={"shard_rows": 70})
     stages = Easy(made)
-    [shard] = run.plan(stages).shards
+    [shard] = make_plan(stages).shards
     commit = run_shard(shard, stages)
     served = Counter(pq.read_table(made.folder / commit["files"][0]["path"])["source"].to_pylist())
     assert served["0/1"] == served["0/4"] == MOST_OFTEN * 10 and max(served.values()) == MOST_OFTEN * 10

@@ -14,7 +14,7 @@ from platemint.pipeline.anonymize.search import Scan
 from platemint.pipeline.corpora.frames import Dataset, Frame
 from platemint.pipeline.recipe import AnonymizeRecipe, GenerateRecipe
 from platemint.pipeline.report.audit_page import not_covered, settings
-from platemint.pipeline.shard import Stages
+from platemint.pipeline.stages import Stages
 from platemint.pipeline.versions import versions
 
 

@@ -28,7 +28,7 @@ from platemint.pipeline.corpora.frames.records import Refused
 from platemint.pipeline.networks import batched
 from platemint.pipeline.plate import PlatemintError, Readings, characters
 from platemint.pipeline.recipe import NOT_IN_HASH, AnonymizeRecipe, GenerateRecipe
-from platemint.pipeline.shard import Stages
+from platemint.pipeline.stages import Stages
 from platemint.pipeline.versions import versions
 
 AUDIT, PAGE = "audit.json", "audit.html"  # what a run writes beside the dataset's own files
@@ -72,7 +72,7 @@ class Plan:
         self.forbidden = Forbidden(self.texts, recipe.draw.blocked, recipe.draw.reserved)
         self.real = Readings(self.texts)
         stages = Stages(GenerateRecipe(edit=recipe.edit))
-        self.networks, self.device = stages.checkpoints, stages.device
+        self.networks, self.device, self.gpus = stages.checkpoints, stages.device, stages.gpus
         self.key = read_key(recipe.key_file, folders) if recipe.key_file else None
         self.pseudonym: Drawn | Keyed | None = None  # once texts are drawn
         self.single: frozenset[str] = frozenset()  # texts, without separators, that have one attempt alone

@@ -36,8 +36,7 @@ from platemint.pipeline.report.audit_page import page
 from platemint.pipeline.storage import read_json
 from platemint.pipeline.versions import changed, versions
 
-MOST_THREADS = 4  # of a process: only one of them runs Python at a time
-WORTH_A_PROCESS = 200  # pictures for each process that auto starts, which takes some seconds to load its networks
+WORTH_A_PROCESS = 200  # pictures; one process anonymizes tens in the time that another takes to start
 
 
 @dataclass(frozen=True)
@@ -171,28 +170,16 @@ def _anonymized(plan: Plan, work: Work, todo: list[Shard], progress: TextIO | No
     pictures, commits = sum(len(shard.numbers) for shard in todo), {}
     reporter = Count(len(plan.dataset.frames), progress, "pictures")
     reporter.resume(len(plan.dataset.frames) - pictures)
-    workers = _processes(plan.recipe.engine.workers, len(todo), pictures)
-    tick = _ticking(reporter) if workers == 1 else None
-    threads = max(1, min(MOST_THREADS, _cores() // (workers * plan.recipe.edit.threads)))
-    for commit in engines.each(replace(work, threads=threads, tick=tick), todo, workers):
+    workers, worth = plan.recipe.engine.workers, pictures // WORTH_A_PROCESS
+    processes = engines.processes(workers, len(todo), worth, engines.MOST_THREADS, plan.gpus)
+    tick = _ticking(reporter) if processes == 1 else None
+    work = replace(work, threads=engines.threads(processes, plan.recipe.edit.threads), tick=tick)
+    for commit in engines.each(work, todo, processes, plan.gpus):
         commits[commit["shard"]] = commit
         if not tick:
             reporter.add(len(commit["frames"]), 0)
     reporter.close()
     return commits
-
-
-def _processes(workers: int | str, shards: int, pictures: int) -> int:
-    """As many as are asked for; "auto": one for every `MOST_THREADS` cores, but none for few pictures."""
-    if workers == "auto":
-        workers = min(-(-_cores() // MOST_THREADS), pictures // WORTH_A_PROCESS)
-    return max(1, min(int(workers), shards))
-
-
-def _cores() -> int:
-    from joblib import cpu_count
-
-    return cpu_count()
 
 
 def _ticking(reporter: Count) -> Callable[[], None]:

@@ -15,7 +15,7 @@ from random import Random
 from platemint.pipeline.balance.quotas import Demand, Pool
 from platemint.pipeline.plate import Group, Taken, characters
 
-PATIENCE = 8  # sources a text is tried on before it swaps characters; all there are, where they are fewer
+TRIES_BEFORE_SWAP = 8  # sources a text is tried on before it swaps characters; all there are, where they are fewer
 TRIES = 200  # pairs looked at for each shard of the run: of so many one in `shards` squared will do
 
 

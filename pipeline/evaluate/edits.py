@@ -45,7 +45,7 @@ from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import Edit, GenerateRecipe, Source
 from platemint.pipeline.render import Layout, Photo, load_layouts, photograph, random_text
 from platemint.pipeline.render.layout import FOLDER as LAYOUTS
-from platemint.pipeline.shard import Stages
+from platemint.pipeline.stages import Stages
 
 STAGE = int.from_bytes(b"eval")  # keeps these random numbers apart from other stages' of the same seed
 HEIGHTS = (24, 400)  # pixels, of rendered pairs

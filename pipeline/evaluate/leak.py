@@ -31,7 +31,7 @@ from platemint.pipeline.networks import autocast, batched, choose_device, load_n
 from platemint.pipeline.plate import Plate, PlatemintError, Readings, canonical, characters
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import AnonymizeRecipe, Edit, GenerateRecipe, Source
-from platemint.pipeline.shard import Stages
+from platemint.pipeline.stages import Stages
 from platemint.pipeline.train.reading import disturb
 
 STAGE = int.from_bytes(b"leak")  # keeps these random numbers apart from other stages' of the same seed

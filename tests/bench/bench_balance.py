@@ -24,7 +24,7 @@ from platemint.pipeline.draw import draw_targets
 from platemint.pipeline.plate import DIGITS, LETTERS, Group, Plate
 from platemint.pipeline.recipe import load_recipe
 from platemint.pipeline.run import plan
-from platemint.pipeline.shard import Stages, mint
+from platemint.pipeline.stages import Stages, mint
 from platemint.pipeline.write import scores
 
 PLATES = 10_000

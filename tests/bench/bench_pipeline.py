@@ -19,7 +19,7 @@ from platemint.models.spg import encode_texts
 from platemint.pipeline import write
 from platemint.pipeline.recipe import load_recipe
 from platemint.pipeline.run import plan
-from platemint.pipeline.shard import Stages, mint
+from platemint.pipeline.stages import Stages, mint
 
 TURNS = 5
 

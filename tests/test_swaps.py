@@ -1,7 +1,6 @@
 """Trades: a text that no photograph takes changes characters with another one, and every promise of the run holds."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -20,9 +19,10 @@ from platemint.pipeline import run
 from platemint.pipeline.balance.quotas import Demand
 from platemint.pipeline.balance.swaps import Swapper, SwapRules
 from platemint.pipeline.draw import draw_targets
-from platemint.pipeline.plate import DIGITS, LETTERS, Group, Readings, Taken, characters
+from platemint.pipeline.plan import make_plan, take
+from platemint.pipeline.plate import DIGITS, LETTERS, Group, Readings, SortedTexts, Taken, characters
 from platemint.pipeline.recipe import Balance
-from platemint.pipeline.shard import MOST_OFTEN, run_shard, take
+from platemint.pipeline.shard import MOST_OFTEN, run_shard
 from platemint.pipeline.verify import verify
 
 HERE = Path(__file__).parent
@@ -35,7 +35,7 @@ GROUPS = (
 def swappers(shards: int, demand: Demand, seed: int = 0, forbidden=frozenset(), reserved=frozenset()) -> list[Swapper]:
     """The traders of a run of 300 plates."""
     targets = draw_targets(GROUPS, 300, seed, forbidden, reserved, demand)
-    size, rules = 300 // shards, SwapRules(Taken(forbidden, reserved, sorted_texts(targets)), shards, seed)
+    size, rules = 300 // shards, SwapRules(Taken(forbidden, reserved, SortedTexts(sorted_texts(targets))), shards, seed)
     places = [slice(number * size, (number + 1) * size) for number in range(shards)]
     some = [take(targets, part) for part in places]
     return [
@@ -101,7 +101,7 @@ def test_the_same_seed_trades_the_same_and_only_with_partners():
 def test_a_text_without_a_choice_is_never_traded():
     group = Group("one", "train", ("A", "-", "1"), 1.0, 1)
     targets = draw_targets([group], 1, 0, frozenset())
-    rules = SwapRules(Taken(frozenset(), frozenset(), targets.text), 1, 0)
+    rules = SwapRules(Taken(frozenset(), frozenset(), SortedTexts(targets.text)), 1, 0)
     assert Swapper(0, targets.text.tolist(), [group], Demand(), rules).swap(0, {0}) is None
 
 
@@ -152,7 +152,7 @@ def rows(folder: Path, kind: str) -> list[dict]:
 def test_without_trades_plates_are_missing(tmp_path):
     made = stubborn(tmp_path / "plates")
     stages = Stubborn(made)
-    assert any(run_shard(shard, stages)["missing"] for shard in run.plan(stages).shards)
+    assert any(run_shard(shard, stages)["missing"] for shard in make_plan(stages).shards)
 
 
 def test_nothing_is_missing_and_every_quota_holds(finished):
@@ -171,7 +171,7 @@ def test_a_commit_tells_which_texts_were_traded_and_what_became_of_the_plates(fi
     stages = Stubborn(made)
     kept = {row["index"]: row for row in rows(finished, "data")}
     planned = {}
-    for shard, commit in zip(run.plan(stages).shards, commits(finished), strict=True):
+    for shard, commit in zip(make_plan(stages).shards, commits(finished), strict=True):
         planned |= {int(index): text for index, text in commit["planned"].items()}
         for index, text in zip(shard.index.tolist(), shard.targets.text.tolist()):
             assert planned.get(index, kept[index]["text"]) == text
@@ -250,7 +250,7 @@ def test_two_workers_give_the_same_bytes(finished, tmp_path):
 KILLED = """
 import os, signal, sys
 from platemint.pipeline import run
-from test_trade import Stubborn, stubborn
+from test_swaps import Stubborn, stubborn
 
 left, rename = iter(range(int(sys.argv[2]))), os.replace
 os.replace = lambda *a: os.kill(os.getpid(), signal.SIGKILL) if next(left, None) is None else rename(*a)
@@ -264,7 +264,6 @@ def test_killed_and_resumed_it_gives_the_same_bytes(finished, tmp_path, renames)
     """Before the first shard's data, before its commit, and after it."""
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, tmp_path / "plates", str(renames)], cwd=HERE, capture_output=True, timeout=60,
-        env=os.environ | {"PYTHONPATH": str(HERE.parent)},
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL
     made = stubborn(tmp_path / "plates")
