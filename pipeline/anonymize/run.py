@@ -36,7 +36,7 @@ from platemint.pipeline.report.audit_page import page
 from platemint.pipeline.storage import read_json
 from platemint.pipeline.versions import changed, versions
 
-WORTH_A_PROCESS = 200  # pictures; one process anonymizes tens in the time that another takes to start
+WORTH_A_PROCESS = 64  # pictures; one process anonymizes tens in the time that another takes to start
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def _anonymized(plan: Plan, work: Work, todo: list[Shard], progress: TextIO | No
     reporter = Count(len(plan.dataset.frames), progress, "pictures")
     reporter.resume(len(plan.dataset.frames) - pictures)
     workers, worth = plan.recipe.engine.workers, pictures // WORTH_A_PROCESS
-    processes = engines.processes(workers, len(todo), worth, engines.MOST_THREADS, plan.gpus)
+    processes = engines.processes(workers, len(todo), worth, cores_each=1, gpus=plan.gpus)
     tick = _ticking(reporter) if processes == 1 else None
     work = replace(work, threads=engines.threads(processes, plan.recipe.edit.threads), tick=tick)
     for commit in engines.each(work, todo, processes, plan.gpus):
