@@ -23,12 +23,11 @@ import numpy as np
 
 from platemint.pipeline.balance.quotas import Demand, Pool, group_weights
 from platemint.pipeline.balance.rounding import count_table, largest_remainder, lattice, pool, spread, whole
-from platemint.pipeline.plate import PlatemintError, Taken, characters
+from platemint.pipeline.plate import PlatemintError, Stream, Taken, characters
 
 if TYPE_CHECKING:
     from platemint.pipeline.plate import Group
 
-STAGE = int.from_bytes(b"draw")  # keeps these random numbers apart from other stages' of the same seed
 TRADES = 1_000_000  # most that are tried before mending is given up (some seconds), beside PER_FAULT
 PER_ROW = 100  # trades are plenty where the rows are few: solvable cases took up to 33
 PER_FAULT = 20  # trades more; where there is room, a fault takes up to four
@@ -68,7 +67,7 @@ def draw_targets(
     demand = demand or Demand()
     if not groups:
         raise PlatemintError("source: no group of plates to draw texts for: see that the source holds labelled plates")
-    rng = np.random.default_rng([seed, STAGE])
+    rng = np.random.default_rng([seed, Stream.DRAW])
     asked = largest_remainder(group_weights(groups, demand.balance), count)
     taken = Taken(forbidden, frozenset(reserved))
     patterns = _patterns(groups, asked, demand)

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
+from enum import IntEnum, unique
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -41,6 +42,26 @@ class PlatemintError(Exception):
 
 class Failure(PlatemintError):
     """What stops a run though nothing is wrong with what it was given, such as a full disk. Exit code 1."""
+
+
+@unique
+class Stream(IntEnum):
+    """Streams of random numbers of one seed. A generator's seed begins [seed, stream], so that no two draw the same.
+
+    The values decide the bytes of every run: they never change.
+    """
+
+    SAMPLE = 1
+    DRAW = int.from_bytes(b"draw")
+    SWAPS = int.from_bytes(b"trade")
+    EVALUATE_EDITS = int.from_bytes(b"eval")
+    EVALUATE_LEAK = int.from_bytes(b"leak")
+    EVALUATE_LPR = int.from_bytes(b"lpr")
+
+    @property
+    def word(self) -> str:
+        """The stream as text, for generators that are seeded with text."""
+        return self.to_bytes(8).lstrip(b"\0").decode()
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from random import Random
 
 from platemint.pipeline.balance.quotas import Demand, Pool
-from platemint.pipeline.plate import Group, Taken, characters
+from platemint.pipeline.plate import Group, Stream, Taken, characters
 
 TRIES_BEFORE_SWAP = 8  # sources a text is tried on before it swaps characters; all there are, where they are fewer
 TRIES = 200  # pairs looked at for each shard of the run: of so many one in `shards` squared will do
@@ -35,7 +35,7 @@ class Swapper:
         """shard: its number. texts: those that are planned. groups: of each text."""
         self.number, self.rules, self.texts, self.groups = shard, rules, texts, groups
         self.used = set(texts)
-        self.random = Random(f"trade {rules.seed} {shard}")
+        self.random = Random(f"{Stream.SWAPS.word} {rules.seed} {shard}")
         self.pools = [
             [Pool(p, alphabet, demand.scope(group)) for p, alphabet in enumerate(group.positions)]
             for group in self.groups
