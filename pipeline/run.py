@@ -150,9 +150,9 @@ def _refuse_other_versions(folder: Path, commits: Iterable[dict]) -> None:
     """Raises PlatemintError where a run was begun, or any of its shards made, with other versions."""
     begun = [read_json(folder / "plan.json")] if (folder / "plan.json").exists() else []
     made = [facts.get("versions", {}) for facts in [*begun, *commits]]
-    if told := dict.fromkeys(change for old in made for change in changed(old, versions())):
+    if changes := dict.fromkeys(change for old in made for change in changed(old, versions())):
         raise PlatemintError(
-            f"{folder}: was made with other versions ({'; '.join(told)}), and its bytes may depend on them: install "
+            f"{folder}: was made with other versions ({'; '.join(changes)}), and its bytes may depend on them: install "
             "those it was made with, choose another --out, or go on with --accept-versions"
         )
 

@@ -1,7 +1,7 @@
-"""trade: a text that no photograph takes gives characters to another text of its shard, and gets that one's instead.
+"""Swaps: a text that was rejected on several photographs swaps characters with another text of its shard.
 
 So rejected characters go back into the shard's pool: every pool keeps its counts, and two other texts are tried. The
-other text loses the plate it had. No talk between shards is needed: of the texts that nobody planned every shard may
+other text loses the plate it had. Shards need not know of each other: of the texts that are not planned every shard may
 only make those whose hash is its own.
 """
 
@@ -29,7 +29,7 @@ class SwapRules:
 
 
 class Swapper:
-    """The texts of a shard, str each, as trades leave them."""
+    """The texts of a shard, str each, as swaps leave them."""
 
     def __init__(self, shard: int, texts: list[str], groups: Sequence[Group], demand: Demand, rules: SwapRules):
         """shard: its number. texts: those that are planned. groups: of each text."""

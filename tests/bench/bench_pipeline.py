@@ -16,9 +16,11 @@ import torch
 
 from platemint.models.spg import encode_texts
 from platemint.pipeline import write
-from platemint.pipeline.recipe import load_recipe
+from platemint.pipeline.engines import threads
 from platemint.pipeline.plan import make_plan
-from platemint.pipeline.stages import Stages, mint
+from platemint.pipeline.recipe import load_recipe
+from platemint.pipeline.shard import make_plates
+from platemint.pipeline.stages import Stages
 
 TURNS = 5
 
