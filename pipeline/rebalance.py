@@ -45,7 +45,7 @@ class Proposal:
         )
 
 
-class Corpus:
+class ToppedUp:
     """A corpus that plates are added to: what every pool has, and what it gets when so many plates are added."""
 
     def __init__(self, stages: Stages):
@@ -132,7 +132,7 @@ def propose(stages: Stages, count: int | None = None, until: float | None = None
     The knee is where the curve of evenness over plates lies highest above its chord (Satopaa et al., Finding a
     "kneedle" in a haystack, 2011). Raises PlatemintError where the corpus is level as it is.
     """
-    corpus = Corpus(stages)
+    corpus = ToppedUp(stages)
     level = corpus.plates_until(1)
     if level == 0:
         raise PlatemintError(

@@ -26,7 +26,7 @@ from platemint.pipeline.storage import read_json
 
 
 @dataclass
-class Report:
+class Verification:
     """What verification found. faults: one line each, naming file and row; empty if all is well."""
 
     faults: list[str] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Report:
         return f"{self.files} files, {self.plates:,} plates, {real}{self.dropped:,} dropped plates: {found}"
 
 
-def verify(run: str | Path) -> Report:
+def verify(run: str | Path) -> Verification:
     """Verifies a run folder. Raises PlatemintError where there is no run to verify, or its plan is beyond reading."""
     folder = Path(run)
     if not (folder / "plan.json").is_file():
@@ -59,7 +59,7 @@ class _Verifier:
     """Goes through a run folder once, and remembers what must agree over all its shards."""
 
     def __init__(self, folder: Path, plan: dict):
-        self.folder, self.plan, self.report = folder, plan, Report()
+        self.folder, self.plan, self.report = folder, plan, Verification()
         self.recipe = GenerateRecipe.model_validate(plan["recipe"])
         self.commits = [shard["commit"] for shard in plan["shards"]]
         self.texts: set[str] = set()
