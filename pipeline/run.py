@@ -91,7 +91,7 @@ def _carried_out(plan: Plan, stages: Stages, progress: TextIO | None, accept_ver
 def _processes(stages: Stages, shards: list[Shard]) -> int:
     plates = sum(len(shard.index) for shard in shards)
     workers, worth = stages.recipe.engine.workers, plates // WORTH_A_PROCESS
-    return engines.processes(workers, len(shards), worth, engines.MOST_THREADS, stages.gpus)
+    return engines.processes(workers, len(shards), worth, stages.gpus)
 
 
 @contextmanager

@@ -358,7 +358,7 @@ def test_where_every_plate_is_covered_all_is_well(call, corpus, model, tmp_path)
 
 def test_a_text_in_the_output_is_worse_than_an_uncovered_plate(call, corpus, model, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "platemint.pipeline.anonymize.anonymizer.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
+        "platemint.pipeline.anonymize.plan.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
     )
     assert call(corpus, "--out", tmp_path / "out", "--detector", model).exit_code == 1
 

@@ -417,7 +417,7 @@ def test_a_picture_in_a_container_is_the_one_it_would_be_as_a_file(write, tmp_pa
     table_csv(tmp_path / "files")
     held, files = (read_corpus(tmp_path / name).labels for name in ("held", "files"))
     for a, b in zip(held, files, strict=True):
-        assert a.text == b.text and a.split == b.split == "train" and a.name.startswith(f"{a.path.name}/") or a.member
+        assert (a.text == b.text and a.split == b.split == "train" and a.name.startswith(f"{a.path.name}/")) or a.member
         (pixels_a, source_a), (pixels_b, source_b) = read_plate(a), read_plate(b)
         assert np.array_equal(pixels_a, pixels_b)
         assert source_a == source_b == sha256(b.path.read_bytes())[:16]

@@ -255,7 +255,8 @@ def test_a_text_stands_in_a_field_of_some_name(tmp_path, name):
         ([shape(tag="mask", rle="1, 2", left=1, top=2)], "drawn as mask"),
         ([shape(tag="points", points="1,2;3,4")], "2 points"),
         ([shape(tag="polygon", points="1,2;3,4;5")], ""),
-        ([shape(attribute="sign")], "sign: looks like the plate's text"),
+        ([shape(attribute="sign")], "sign: looks like a plate's text"),
+        ([shape("QRS555"), shape(label="car", attribute="Plate number")], "Plate number: looks like a plate's text"),
         ([shape(None), shape(tag="tag")], "belongs to none of the picture's shapes"),
         ([shape(), shape("ABC1235")], "different texts"),
     ],
@@ -358,6 +359,8 @@ def test_a_text_of_label_studio_finds_its_region(tmp_path, results):
 
 
 BRUSH = region("r1", "brushlabels", {"rle": [1, 2], "brushlabels": ["plate"]})
+CAR = [region("r1", "rectanglelabels", RECTANGLE | {"rectanglelabels": ["car"]}),
+       region("r1", "textarea", {"text": ["ABC1234"]}, "comment")]  # fmt: skip
 SEVERAL = [{"id": 1, "result": plate()}, {"id": 2, "result": plate(text="ABC1235")}]
 
 
@@ -373,6 +376,7 @@ SEVERAL = [{"id": 1, "result": plate()}, {"id": 2, "result": plate(text="ABC1235
         (export(*plate(), region("r1", "textarea", {"text": ["ABC1234"]}, "plate")), "several texts"),
         (export(*plate(text=None), region("r1", "textarea", {"text": ["ABC1234", "ABC1235"]})), "several texts"),
         (export(*plate(), region("r2", "textarea", {"text": ["ABC1235"]}, "text")), "a text is of no region"),
+        (export(*CAR), "comment: looks like a plate's text"),
         (export(*plate(), annotations=SEVERAL), "mark one as ground truth"),
         (export(annotations=[{"was_cancelled": True, "result": plate()}]), "skipped"),
         (export(annotations=[], predictions=[{"result": plate()}]), "not submitted"),

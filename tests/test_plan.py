@@ -61,7 +61,7 @@ def test_stages_and_rules_from_files_are_those_of_the_plan(tmp_path):
 )  # fmt: skip
 def test_auto_uses_cores_or_gpus_as_far_as_there_is_work(monkeypatch, workers, shards, worth, gpus, found):
     monkeypatch.setattr(engines, "_cores", lambda: 8)
-    assert engines.processes(workers, shards, worth, cores_each=4, gpus=gpus) == found
+    assert engines.processes(workers, shards, worth, gpus) == found
     assert engines.threads(found) == max(1, min(4, 8 // found))
 
 

@@ -13,7 +13,7 @@ from test_detector import finder, framed
 from platemint.pipeline.anonymize.compare import verify_against
 from platemint.pipeline.anonymize.picture import open_picture
 from platemint.pipeline.anonymize.plan import Plan
-from platemint.pipeline.anonymize.read_texts import ENHANCED, sure
+from platemint.pipeline.anonymize.read_texts import SCALES, sure
 from platemint.pipeline.anonymize.search import scan
 from platemint.pipeline.corpora.frames import open_dataset, rewrite
 from platemint.pipeline.corpora.rectify import views_of
@@ -110,7 +110,45 @@ def as_labels(root: Path, plates: dict[str, list]) -> None:
     (root / "Label.txt").write_text("".join(lines))
 
 
+def as_corner_lines(root: Path, plates: dict[str, list]) -> None:
+    for name, boxes in plates.items():
+        places = ([x1, x2, x2, x1, y1, y1, y2, y2] for x1, y1, x2, y2 in boxes)
+        lines = (f"4,{','.join(str(v / (240 if i < 4 else 100)) for i, v in enumerate(place))},,\n" for place in places)
+        if boxes:
+            (root / f"{name}.txt").write_text("".join(lines))
+
+
+def as_lp2024(root: Path, plates: dict[str, list]) -> None:
+    for name, boxes in plates.items():
+        if boxes:
+            lines = (f"_ {x1} {y1} {x2} {y1} {x2} {y2} {x1} {y2}\n" for x1, y1, x2, y2 in boxes)
+            (root / f"{name}.txt").write_text("".join(lines))
+
+
+def as_cvat(root: Path, plates: dict[str, list]) -> None:
+    box = '<box label="Plate" xtl="{}" ytl="{}" xbr="{}" ybr="{}"><attribute name="plate_number" /></box>'
+    images = (
+        f'<image name="{name}.png" width="240" height="100">{"".join(box.format(*place) for place in boxes)}</image>'
+        for name, boxes in plates.items()
+    )
+    (root / "annotations.xml").write_text(f"<annotations>{''.join(images)}</annotations>")
+
+
+def as_label_studio(root: Path, plates: dict[str, list]) -> None:
+    tasks = []
+    for number, (name, boxes) in enumerate(plates.items()):
+        results = []
+        for n, (x1, y1, x2, y2) in enumerate(boxes):
+            place = {"x": x1 / 2.4, "y": y1, "width": (x2 - x1) / 2.4, "height": y2 - y1, "rotation": 0}
+            shared = {"id": f"r{n}", "original_width": 240, "original_height": 100}
+            results.append(shared | {"type": "rectanglelabels", "value": place | {"rectanglelabels": ["Plate"]}})
+            results.append(shared | {"type": "textarea", "from_name": "text", "value": place | {"text": []}})
+        tasks.append({"id": number, "data": {"image": f"/x/{name}.png"}, "annotations": [{"result": results}]})
+    (root / "export.json").write_text(json.dumps(tasks))
+
+
 FORMS = {
+    "corner_lines": as_corner_lines, "lp2024": as_lp2024, "cvat": as_cvat, "label_studio": as_label_studio,
     "yolo": as_yolo, "coco": as_coco, "voc": as_voc, "openalpr": as_openalpr, "ufpr": as_ufpr, "table": as_table,
     "ppocrlabel": as_labels,
 }  # fmt: skip
@@ -198,7 +236,7 @@ class Hesitant(Stamps):
     def read(self, pictures):
         found = super().read(pictures)
         for n, (text, _) in enumerate(found):
-            if text == "ABC1234" and n % len(ENHANCED):
+            if text == "ABC1234" and n % len(SCALES):
                 found[n] = "ABC12345", 1.0
             elif text == "XYZ7777":
                 found[n] = text, 0.9
@@ -327,7 +365,7 @@ def test_a_reading_is_what_scoring_says_of_it(untrained):
 # ---------------------------------------------------------------------------------------------------------------- finds
 
 PLACE = (8, 10, 68, 40)  # of the plate that no annotation covers, in both pictures that have one
-WITH_ROOM = ["yolo", "coco", "voc", "openalpr", "table"]
+WITH_ROOM = ["yolo", "coco", "voc", "openalpr", "table", "corner_lines", "lp2024", "cvat"]
 
 
 @pytest.fixture

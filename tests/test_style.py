@@ -1,5 +1,9 @@
-"""Linter, formatter and type checker find nothing. Their rules and exceptions stand in ruff.toml and mypy.ini."""
+"""Linter, formatter and type checker find nothing; what CONTRIBUTING.md names is there.
 
+Rules and their exceptions stand in ruff.toml and mypy.ini.
+"""
+
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,3 +34,14 @@ def test_types(tmp_path):
     cache = ROOT / ".mypy_cache"
     arguments = ["--config-file", ROOT / "mypy.ini", "--cache-dir", cache, *packages]
     finds_nothing("mypy", *arguments, cwd=tmp_path)
+
+
+def test_files_and_tests_that_contributing_names_are_there():
+    said = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf8")
+    files = {name for name in re.findall(r"`([\w/-]+\.(?:py|toml|ini|md))`", said) if "NAME" not in name}
+    places = ["", "pipeline", "pipeline/corpora"]
+    missing = {name for name in files if not any((ROOT / place / name).is_file() for place in places)}
+    assert len(files) > 15 and not missing
+    tests = "".join(path.read_text(encoding="utf8") for path in (ROOT / "tests").glob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", said))
+    assert named and all(f"def {name}(" in tests for name in named)

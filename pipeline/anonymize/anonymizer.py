@@ -168,8 +168,8 @@ class Anonymizer:
 
     def _faults(self, items: list[Replacement], plates: list[Plate]) -> list[str]:
         """Why each edit cannot leave, "" where it can: it reads right, and its source's text is read in no light."""
-        looks = [replace(p, image=look(p.image)) for p in plates for look in ENHANCED.values()]
-        scored = list(batched(self.filter.scored(looks), len(ENHANCED)))
+        seen = [replace(p, image=enhance(p.image)) for p in plates for enhance in ENHANCED.values()]
+        scored = list(batched(self.filter.scored(seen), len(ENHANCED)))
         return [self._fault(item, seen) for item, seen in zip(items, scored)]
 
     def _fault(self, item: Replacement, seen: list[Plate]) -> str:

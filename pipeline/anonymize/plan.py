@@ -33,7 +33,6 @@ from platemint.pipeline.versions import versions
 
 AUDIT, PAGE = "audit.json", "audit.html"  # what a run writes beside the dataset's own files
 PICTURES = 64  # of a shard, at most: what a kill costs
-FEW = 16  # of a shard of a small dataset, which would else be too few shards for several workers
 NOT_IN_PLAN = NOT_IN_HASH | {"list_file": True}  # where it says what became of plates changes nothing of that
 
 
@@ -145,20 +144,23 @@ def cut(frames: list[Frame], consistent: bool) -> list[list[int]]:
     So frames that share texts, themselves or by way of others, go into one shard. Where such frames are more than a shard
     takes they are cut in order, and a text of several shards has its first attempt alone, as with a key.
     """
-    if not consistent:
-        size = min(PICTURES, max(FEW, len(frames) // FEW))
-        return [list(piece) for piece in batched(range(len(frames)), size)]
-    pieces: list[list[int]] = [[]]
-    for group in _connected(frames):
-        for part in batched(group, PICTURES):
-            if len(pieces[-1]) + len(part) > PICTURES:
-                pieces.append([])
-            pieces[-1] += part
-    return [piece for piece in pieces if piece]
+    groups = connected(frames) if consistent else [[n] for n in range(len(frames))]
+    return packed((list(part) for group in groups for part in batched(group, PICTURES)), PICTURES)
 
 
-def _connected(frames: list[Frame]) -> list[list[int]]:
-    """Numbers of frames in groups that share no text, in the order of their first ones."""
+def packed(groups: Iterable[list[int]], most: int) -> list[list[int]]:
+    """Groups put together, in order, to as many numbers at most; a larger group stands alone."""
+    pieces: list[list[int]] = []
+    for group in groups:
+        if pieces and len(pieces[-1]) + len(group) <= most:
+            pieces[-1] += group
+        else:
+            pieces.append([*group])
+    return pieces
+
+
+def connected(frames: list[Frame]) -> list[list[int]]:
+    """Numbers of frames in groups of which no two share a text, in the order of their first ones."""
     texts: dict[str, int] = {}
     pairs = [(n, texts.setdefault(t, len(texts))) for n, frame in enumerate(frames) for t in _spelled(frame)]
     at, text = np.array(pairs, dtype=np.int64).reshape(-1, 2).T

@@ -34,7 +34,7 @@ from platemint.pipeline.plate import (
 )
 
 ATTEMPTS = 6  # texts an occurrence has: one, and more for a plate that could not be edited
-ENHANCED = 2000  # texts of a pattern looked at, or all it has, to tell how many are free
+SAMPLED = 2000  # texts of a pattern looked at, or all it has, to tell how many are free
 TRIES = 1000  # random texts until a pattern counts as used up
 FREE = 0.99  # of a pattern's texts, for exact balance: whatever the others are, most of each character's are left
 ROUNDS = 24  # FF1 has 10; small domains are safe from message recovery with more (Bellare, Hoang, Tessaro, CCS 2016)
@@ -226,10 +226,10 @@ def _draw_even(
 
 def _has_room(positions: tuple[str, ...], count: int, forbidden: Container[str], stream: _Stream) -> bool:
     """Whether so many texts of a pattern can be had evenly: nearly all are free, and four times as many."""
-    if _size(positions) <= ENHANCED:
+    if _size(positions) <= SAMPLED:
         looks = list(map("".join, product(*positions)))
     else:
-        looks = ["".join(map(stream.choice, positions)) for _ in range(ENHANCED)]  # counted, never used
+        looks = ["".join(map(stream.choice, positions)) for _ in range(SAMPLED)]  # counted, never used
     return 4 * count <= _size(positions) and sum(text not in forbidden for text in looks) >= FREE * len(looks)
 
 

@@ -25,11 +25,7 @@ from platemint.pipeline.plate import LONGEST, behind_province, same_reading
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import AnonymizeRecipe
 
-ENHANCED = (
-    1.0,
-    0.94,
-    1.12,
-)  # scales of a plate's outline: a box that cuts a character off is found out by a wider look
+SCALES = (1.0, 0.94, 1.12)  # of a plate's outline: a box that cuts a character off is found out by a wider one
 LEAST = 5  # characters, a province left out: fewer are often a part of a plate
 MEMORY = 64 << 20  # bytes of cuts held until they are read
 
@@ -166,7 +162,7 @@ def _cuts(annotation: Annotation, pixels: np.ndarray) -> list[np.ndarray]:
     """A plate as `LOOKS` see it."""
     corners = np.array(annotation.corners or box(0, 0, *pixels.shape[1::-1]), dtype=np.float64)
     middle = corners.mean(0)
-    outlines = [tuple(map(tuple, middle + scale * (corners - middle))) for scale in ENHANCED]
+    outlines = [tuple(map(tuple, middle + scale * (corners - middle))) for scale in SCALES]
     return [
         view.cut(pixels) for view in views_of([replace(annotation, corners=outline) for outline in outlines], pixels)
     ]
@@ -175,7 +171,7 @@ def _cuts(annotation: Annotation, pixels: np.ndarray) -> list[np.ndarray]:
 def _read(frames: dict[str, Frame], looks: list[Seen], reader: Filter, least: float) -> None:
     """Puts texts that are sure into the frames."""
     readings = reader.read([cut for *_, cuts in looks for cut in cuts])
-    for (path, place, _), seen in zip(looks, batched(readings, len(ENHANCED))):
+    for (path, place, _), seen in zip(looks, batched(readings, len(SCALES))):
         annotations = list(frames[path].annotations)
         text = sure(seen, least)
         if text and (not annotations[place].found or any(map(str.isdigit, text))):  # signs have words, with few digits

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TextIO
 
 from platemint.pipeline import engines, lock, storage
@@ -29,6 +29,7 @@ from platemint.pipeline.anonymize.shard import Work
 from platemint.pipeline.anonymize.unfinished import UNFINISHED, Unfinished
 from platemint.pipeline.corpora.frames import Dataset
 from platemint.pipeline.corpora.frames.checks import WITHHELD
+from platemint.pipeline.networks import gpus
 from platemint.pipeline.plate import Failure, PlatemintError
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import AnonymizeRecipe
@@ -36,7 +37,7 @@ from platemint.pipeline.report.audit_page import page
 from platemint.pipeline.storage import read_json
 from platemint.pipeline.versions import changed, versions
 
-WORTH_A_PROCESS = 64  # pictures; one process anonymizes tens in the time that another takes to start
+WORTH_A_PROCESS = 200  # pictures; one process anonymizes tens in the seconds that another takes to load its networks
 
 
 @dataclass(frozen=True)
@@ -170,14 +171,27 @@ def _anonymized(plan: Plan, work: Work, todo: list[Shard], progress: TextIO | No
     pictures, commits = sum(len(shard.numbers) for shard in todo), {}
     reporter = Count(len(plan.dataset.frames), progress, "pictures")
     reporter.resume(len(plan.dataset.frames) - pictures)
-    workers = engines.processes(plan.recipe.engine.workers, len(todo), pictures // WORTH_A_PROCESS, cores_each=1)
-    tick = partial(reporter.add, 1, 0) if workers <= 1 else None
-    for commit in engines.each(replace(work, tick=tick), todo, workers):
+    workers, worth, on = plan.recipe.engine.workers, pictures // WORTH_A_PROCESS, gpus(plan.recipe.edit)
+    workers = engines.processes(workers, len(todo), worth, on)
+    tick = _ticking(reporter) if workers == 1 else None
+    threads = engines.threads(workers, plan.recipe.edit.threads)
+    for commit in engines.each(replace(work, threads=threads, tick=tick), todo, workers, on):
         commits[commit["shard"]] = commit
         if not tick:
             reporter.add(len(commit["frames"]), 0)
     reporter.close()
     return commits
+
+
+def _ticking(reporter: Count) -> Callable[[], None]:
+    """Counts a picture, for several threads."""
+    lock = Lock()
+
+    def tick() -> None:
+        with lock:
+            reporter.add(1, 0)
+
+    return tick
 
 
 def _settled(plan: Plan, commits: Iterable[dict]) -> Settled:

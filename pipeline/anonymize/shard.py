@@ -4,36 +4,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from platemint.pipeline import storage
 from platemint.pipeline.anonymize.anonymizer import Anonymizer
 from platemint.pipeline.anonymize.picture import Picture, open_picture
-from platemint.pipeline.anonymize.plan import Shard
+from platemint.pipeline.anonymize.plan import Shard, connected, packed
 from platemint.pipeline.anonymize.replacement import Replacement
 from platemint.pipeline.anonymize.unfinished import Unfinished
-from platemint.pipeline.corpora.frames import Frame
 from platemint.pipeline.plate import Failure
 from platemint.pipeline.versions import versions
 
 FRAMES = 16  # pictures in memory at once, at most
-PIXELS = 64_000_000  # of these together, from which on no other one is opened
-
-Opened = tuple[int, Frame, dict[str, tuple[str, ...]], Picture]  # number in the dataset, frame, new texts, picture
+PIXELS = 32_000_000  # of these together, from which on no other one is opened; each thread has as many
 
 
 @dataclass(frozen=True)
 class Work:
     """Anonymizes shards: what a worker process is handed once.
 
-    root: the dataset's. run: as the plan's facts have it under "secret". tick: is called for every picture.
+    root: the dataset's. run: as the plan's facts have it under "secret". threads: groups of pictures in work at a time,
+    each with at most `FRAMES` in memory. tick: is called for every picture, by all threads.
     """
 
     anonymizer: Anonymizer
     root: Path
     record: Unfinished
     run: str
+    threads: int = 1
     tick: Callable[[], None] | None = None
 
     def __call__(self, shard: Shard) -> dict:
@@ -43,19 +44,8 @@ class Work:
         the attempt whose text each has got included, and of its pixels, with its file's size where it is written.
         Raises Failure where the run is no longer the folder's: its process was killed, and its workers have lived on.
         """
-        frames: list[dict] = []
-        tried: dict[tuple[str, str], int] = {}
-        for opened in _together(self._opened(shard, frames)):
-            pictures = [(picture, self._items(frame, texts, picture)) for _, frame, texts, picture in opened]
-            self.anonymizer.settle([item for _, items in pictures for item in items], tried)
-            files = self.anonymizer.encoded(pictures)
-            self._refuse_another_run()
-            for (number, *_), (_, items), file in zip(opened, pictures, files):
-                frames.append({"frame": number, "plates": [_plate(item) for item in items]})
-                if file:
-                    data, counted = file
-                    storage.write(self.record.picture(number), data)
-                    frames[-1] |= {"bytes": len(data), "pixels": counted}
+        with ThreadPoolExecutor(self.threads) as pool:
+            frames = [item for items in pool.map(partial(self._settled, shard), self._groups(shard)) for item in items]
         commit = {"shard": shard.number, "versions": versions(), "frames": frames}
         self._refuse_another_run()
         storage.write(self.record.commit(shard.number), json.dumps(commit) + "\n")
@@ -65,20 +55,44 @@ class Work:
         if self.record.facts().get("secret") != self.run:
             raise Failure(f"{self.record.folder}: is no longer this run's: run the same command again")
 
-    def _items(self, frame: Frame, texts: dict[str, tuple[str, ...]], picture: Picture) -> list[Replacement]:
-        return self.anonymizer.items(frame, picture.pixels, texts, None if picture.exact else picture.coded)
+    def _groups(self, shard: Shard) -> list[list[int]]:
+        """Places of a shard's frames in groups that have nothing to do with each other, whoever works on them when."""
+        frames = list(shard.frames)
+        consistent = self.anonymizer.recipe.track_consistent
+        return packed(connected(frames) if consistent else ([n] for n in range(len(frames))), FRAMES)
 
-    def _opened(self, shard: Shard, frames: list[dict]) -> Iterator[Opened]:
-        """Every frame with its picture; those that cannot be opened are put down as set aside."""
-        for number, frame, texts in zip(shard.numbers, shard.frames, shard.texts):
+    def _settled(self, shard: Shard, places: list[int]) -> list[dict]:
+        """Writes the pictures of a group; what the commit has of each."""
+        done: list[dict] = []
+        tried: dict[tuple[str, str], int] = {}
+        for opened in _together(self._opened(shard, places, done)):
+            pictures = [(picture, self._items(shard, place, picture)) for place, picture in opened]
+            self.anonymizer.settle([item for _, items in pictures for item in items], tried)
+            files = self.anonymizer.encoded(pictures)
+            self._refuse_another_run()
+            for (place, _), (_, items), file in zip(opened, pictures, files):
+                done.append({"frame": shard.numbers[place], "plates": [_plate(item) for item in items]})
+                if file:
+                    data, counted = file
+                    storage.write(self.record.picture(shard.numbers[place]), data)
+                    done[-1] |= {"bytes": len(data), "pixels": counted}
+        return done
+
+    def _items(self, shard: Shard, place: int, picture: Picture) -> list[Replacement]:
+        coded = None if picture.exact else picture.coded
+        return self.anonymizer.items(shard.frames[place], picture.pixels, shard.texts[place], coded)
+
+    def _opened(self, shard: Shard, places: list[int], done: list[dict]) -> Iterator[tuple[int, Picture]]:
+        """Frames, by place, with their pictures; those that cannot be opened are put down as set aside."""
+        for place in places:
             if self.tick:
                 self.tick()
             try:
-                picture = open_picture(self.root / frame.path)
+                picture = open_picture(self.root / shard.frames[place].path)
             except ValueError as fault:
-                frames.append({"frame": number, "aside": str(fault)})
+                done.append({"frame": shard.numbers[place], "aside": str(fault)})
             else:
-                yield number, frame, texts, picture
+                yield place, picture
 
 
 def _plate(item: Replacement) -> dict:
@@ -86,7 +100,7 @@ def _plate(item: Replacement) -> dict:
     return found | ({"characters": item.looked_for()} if item.outcome == "replaced" else {})
 
 
-def _together(opened: Iterator[Opened]) -> Iterator[list[Opened]]:
+def _together(opened: Iterator[tuple[int, Picture]]) -> Iterator[list[tuple[int, Picture]]]:
     """As many at once as may be in memory."""
     some, pixels = [], 0
     for item in opened:

@@ -103,7 +103,7 @@ ENHANCED = {
 def page(audit: dict, recipe: AnonymizeRecipe, looks: Iterable[str]) -> str:
     """The page of an audit, as `pipeline.anonymize.as_dict` gives it.
 
-    looks: how a plate was looked at for its old text, as in `LOOKS`.
+    looks: how a plate was looked at for its old text, by the names of `ENHANCED`.
     """
     pages = Environment(
         loader=FileSystemLoader(TEMPLATE.parent),

@@ -56,7 +56,7 @@ def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -
         width, height = folder.size(picture)
         for corners in (box(*bounds(plate)) for plate in plates):
             values = [x / width for x, _ in corners] + [y / height for _, y in corners]
-            lines.append(f"4,{','.join(f'{value:.6f}' for value in values)},,\n")
+            lines.append(f"4,{','.join(f'{value:.9f}' for value in values)},,\n")
     return "".join(lines)
 
 
@@ -82,7 +82,9 @@ def _parsed(line: str) -> Line:
 
 def _corners(line: Line, picture: str, folder: Folder) -> Corners:
     width, height = folder.size(picture) if picture in folder.pictures else (1, 1)
-    return four_corners(tuple((x * width, y * height) for x, y in line.outline))
+    return four_corners(
+        tuple((round(x * width, 3), round(y * height, 3)) for x, y in line.outline)
+    )  # as `add` has them
 
 
 def _renewed(line: str, picture: str, new: Rewording) -> str:

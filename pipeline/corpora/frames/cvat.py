@@ -22,7 +22,7 @@ from platemint.pipeline.corpora.frames.checks import turn_of
 from platemint.pipeline.corpora.frames.outlines import four_corners
 from platemint.pipeline.corpora.frames.records import Corners, Folder, Record, bounds, box, numbers, points, split_named
 from platemint.pipeline.corpora.frames.rewording import Rewording
-from platemint.pipeline.corpora.frames.text_fields import holds_text, refuse_hidden
+from platemint.pipeline.corpora.frames.text_fields import hidden_text, holds_text
 from platemint.pipeline.corpora.frames.voc import dumped, parsed
 from platemint.pipeline.plate import PlatemintError
 
@@ -126,9 +126,12 @@ def _record(shape: Element, among_shapes: bool, folder: Folder) -> Record:
     """A shape's annotation, not yet with its picture. among_shapes: its picture has shapes with places."""
     place, kind = _text(shape, folder), shape.get("label", "")
     record = Record("", None if place is None else place.text or "", kind=kind)
+    if not (record.text or "").strip():
+        of_plate = folder.speaks_of_plates(kind)
+        fields = {a.get("name", ""): a.text or "" for a in shape.findall("attribute")}
+        if hidden := hidden_text({name: text for name, text in fields.items() if of_plate or holds_text(name, True)}):
+            return record._replace(kind="", fault=hidden)
     try:
-        if not (record.text or "").strip() and folder.speaks_of_plates(kind):
-            refuse_hidden({a.get("name", ""): a.text or "" for a in shape.findall("attribute")})
         if shape.tag == TAG and among_shapes:
             raise ValueError("the text of a tag belongs to none of the picture's shapes; give it to one")
         return record._replace(corners=_corners(shape))

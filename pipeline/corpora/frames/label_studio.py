@@ -28,7 +28,7 @@ from platemint.pipeline.corpora.frames.name_texts import is_text
 from platemint.pipeline.corpora.frames.outlines import four_corners
 from platemint.pipeline.corpora.frames.records import Corners, Folder, Record, box, numbers
 from platemint.pipeline.corpora.frames.rewording import Rewording
-from platemint.pipeline.corpora.frames.text_fields import holds_text
+from platemint.pipeline.corpora.frames.text_fields import hidden_text, holds_text
 from platemint.pipeline.corpora.labels import is_picture
 from platemint.pipeline.plate import PlatemintError, normalise
 
@@ -58,7 +58,7 @@ class Region(NamedTuple):
     def text(self) -> str | None:
         if self.holder is None:
             return None
-        found = self.holder["text"]
+        found = self.holder.get("text", "")
         return "".join(map(str, found[:1])) if isinstance(found, list) else str(found)
 
     @property
@@ -190,6 +190,8 @@ def _region(results: list[dict], path: str, folder: Folder) -> Region:
     ]
     label = next(filter(folder.speaks_of_plates, labels), "".join(labels[:1]))
     region = Region(label)
+    if not _is_plate(label, folder) and (hidden := hidden_text(_unread_fields(results))):
+        return Region(fault=hidden)
     try:
         region = region._replace(**_text_place(results, _is_plate(label, folder)))
         shape = next((result for result in results if _has_place(result["value"])), None)
@@ -216,6 +218,12 @@ def _text_place(results: list[dict], of_plate: bool) -> dict:
     notes = [result["meta"] for result in results if isinstance(result.get("meta"), dict) and "text" in result["meta"]]
     notes = [note for note in notes if is_text(normalise(Region(holder=note).text or ""))] if of_plate else []
     return {"holder": notes[0], "field": "meta"} if notes else {}
+
+
+def _unread_fields(results: list[dict]) -> dict[str, str]:
+    """The texts that annotate something else than a plate, by the names of their fields."""
+    areas = {str(result.get("from_name", "")): result["value"] for result in results if result.get("type") == TEXT}
+    return {name: Region(holder=value).text or "" for name, value in areas.items() if not holds_text(name, False)}
 
 
 def _has_place(value: dict) -> bool:

@@ -24,7 +24,11 @@ def holds_text(name: str, of_plate: bool) -> bool:
     return plain in OF_ANYTHING or (of_plate and plain in OF_PLATES)
 
 
-def refuse_hidden(fields: dict[str, str]) -> None:
-    """Raises ValueError where a field of a plate without a text, {name: value}, looks like one: it would stay as it is."""
-    if hidden := [name for name, value in fields.items() if is_text(normalise(value))]:
-        raise ValueError(f"{', '.join(hidden)}: looks like the plate's text; call the field text, or take it out")
+def hidden_text(fields: dict[str, str]) -> str:
+    """What is wrong where a field, {name: value}, looks like the text of a plate and is none's; "" where none does."""
+    hidden = [name for name, value in fields.items() if is_text(normalise(value))]
+    return (
+        f"{', '.join(hidden)}: looks like a plate's text; call the field of a plate text, or take it out"
+        if hidden
+        else ""
+    )
