@@ -151,7 +151,7 @@ def same_reading(a: str, b: str) -> bool:
     return canonical(a) == canonical(b)
 
 
-class SortedTexts:
+class SortedTexts(Container[str]):
     """Texts that are looked up by binary search, which takes microseconds.
 
     stored: str (n,), sorted, or the file that `in_file` wrote: mapped into memory when first used, and never pickled.
@@ -160,11 +160,13 @@ class SortedTexts:
     def __init__(self, stored: np.ndarray | Path):
         self.stored = stored
 
-    def __contains__(self, text: str) -> bool:
-        if len(text) * 4 > self._texts.dtype.itemsize:  # longer than any; numpy would widen them all to compare
+    def __contains__(self, text: object) -> bool:
+        if (
+            not isinstance(text, str) or len(text) * 4 > self._texts.dtype.itemsize
+        ):  # longer than any; numpy would widen them all to compare
             return False
         place = int(np.searchsorted(self._texts, text))
-        return place < len(self._texts) and self._texts[place] == text
+        return place < len(self._texts) and bool(self._texts[place] == text)
 
     @cached_property
     def _texts(self) -> np.ndarray:
@@ -180,19 +182,20 @@ class SortedTexts:
         return SortedTexts(path)
 
 
-class Readings:
+class Readings(Container[str]):
     """A set of texts that contains whatever reads like one of them: ABC-1234 is there where ABC1234 is."""
 
     def __init__(self, texts: Iterable[str]):
-        self._canonical: Container[str] = frozenset(map(canonical, texts))
+        self._canonical: frozenset[str] | SortedTexts = frozenset(map(canonical, texts))
 
-    def __contains__(self, text: str) -> bool:
-        return canonical(text) in self._canonical
+    def __contains__(self, text: object) -> bool:
+        return isinstance(text, str) and canonical(text) in self._canonical
 
     def in_file(self, path: Path) -> Readings:
         """The same set, its texts in a file (see `SortedTexts.in_file`)."""
-        readings = Readings(())
-        readings._canonical = SortedTexts(np.array(sorted(self._canonical), dtype=str)).in_file(path)
+        readings, texts = Readings(()), self._canonical
+        texts = texts if isinstance(texts, SortedTexts) else SortedTexts(np.array(sorted(texts), dtype=str))
+        readings._canonical = texts.in_file(path)
         return readings
 
 
