@@ -5,7 +5,7 @@ from __future__ import annotations
 import yaml
 
 from platemint.pipeline import write
-from platemint.pipeline.balance.rounding import evenness
+from platemint.pipeline.balance.evenness import evenness
 from platemint.pipeline.recipe import GenerateRecipe
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
@@ -54,7 +54,7 @@ def _body(recipe: GenerateRecipe, manifest: dict) -> str:
     )
     return f"""# {recipe.name}
 
-{manifest["accepted"]:,} labelled license plates, minted by platemint: {kind}{real}
+{manifest["accepted"]:,} labelled license plates, made by platemint: {kind}{real}
 
 - seed {recipe.seed}, recipe sha256 `{manifest["recipe_sha256"]}`; the whole recipe is in `recipe.yaml`
 - {sum(manifest["rejected"].values()):,} rejected plates, with reason and scores, are in `dropped/`

@@ -1,10 +1,11 @@
-"""Target strings: rows of shuffled columns, so that every position holds each character as often as is wished.
+"""Target strings: rows of shuffled columns, so that every position holds each character as often as is wanted.
 
 A pool is all the characters that one position takes from one alphabet: LLLDDDD and LLDDDD share the pools of their
-first two positions. Each character comes floor or ceil of n / len(alphabet) times, or as often as `pipeline.quotas` has
-it. The pools are dealt to the patterns (groups whose strings look alike), and texts that come twice or must not be
-drawn are then mended by trading single characters inside a pool, which leaves every count as it was; where pairs of
-neighbours are even too, by trading all that follows a character that two texts share, which leaves the pairs as well.
+first two positions. Each character comes floor or ceil of n / len(alphabet) times, or as often as
+`pipeline.balance.quotas` has it. The characters of a pool are divided among the patterns (groups whose strings look
+alike). Texts that come twice or must not be drawn are then mended by swapping single characters inside a pool, which
+leaves every count as it was; where pairs of neighbours are even too, by swapping all that follows a character that two
+texts share, which leaves the pairs as well.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from platemint.pipeline.balance.evenness import count_table
 from platemint.pipeline.balance.quotas import Demand, Pool, group_weights
-from platemint.pipeline.balance.rounding import count_table, largest_remainder, lattice, pool, spread, whole
-from platemint.pipeline.plate import PlatemintError, Taken, characters
+from platemint.pipeline.balance.rounding import largest_remainder, lattice, pool, spread, whole
+from platemint.pipeline.plate import PlatemintError, Stream, Taken, characters
 
 if TYPE_CHECKING:
     from platemint.pipeline.plate import Group
 
-STAGE = int.from_bytes(b"draw")  # keeps these random numbers apart from other stages' of the same seed
-TRADES = 1_000_000  # most that are tried before mending is given up (some seconds), beside PER_FAULT
-PER_ROW = 100  # trades are plenty where the rows are few: solvable cases took up to 33
-PER_FAULT = 20  # trades more; where there is room, a fault takes up to four
+MOST_SWAPS = 1_000_000  # most that are tried before mending is given up (some seconds), beside PER_FAULT
+PER_ROW = 100  # swaps are plenty where the rows are few: solvable cases took up to 33
+PER_FAULT = 20  # swaps more; where there is room, a fault takes up to four
 SMALL = 200  # rows of a pattern that are looked through for a pair
-NEAR = 16  # trades that fail inside the pattern before other patterns of the pool are asked too
+NEAR = 16  # swaps that fail inside the pattern before other patterns of the pool are asked too
 LISTED = 4  # an alphabet product up to so many times the texts asked is listed to see how many are free
 COUNTED = 200_000  # ... and up to so many texts where drawing failed, for the message
 
@@ -61,19 +62,19 @@ def draw_targets(
 ) -> Targets:
     """`count` different strings, none in `forbidden` or `reserved`, shared over the groups by weight.
 
-    wish: how often characters, layouts and lengths shall come; None: every character of a position alike. Raises
+    demand: how often characters, layouts and lengths shall come; None: every character of a position alike. Raises
     PlatemintError, naming group, asked and possible, where the strings do not suffice, where no arrangement is found
-    within a bounded search, and where what is wished cannot be had.
+    within a bounded search, and where what is demanded cannot be had.
     """
     demand = demand or Demand()
     if not groups:
         raise PlatemintError("source: no group of plates to draw texts for: see that the source holds labelled plates")
-    rng = np.random.default_rng([seed, STAGE])
+    rng = np.random.default_rng([seed, Stream.DRAW])
     asked = largest_remainder(group_weights(groups, demand.balance), count)
     taken = Taken(forbidden, frozenset(reserved))
     patterns = _patterns(groups, asked, demand)
     _check_room(patterns, groups, asked, count, taken)
-    texts, pools = _deal(patterns, demand, rng)
+    texts, pools = _fill_columns(patterns, demand, rng)
     mending = _PairMender if demand.balance.pairs else _Mender
     mender = mending(texts, pools, patterns, taken, Random(int(rng.integers(2**62))))
     if faults := mender.mend():
@@ -82,7 +83,7 @@ def draw_targets(
 
 
 def quotas(targets: Targets, groups: Sequence[Group], demand: Demand | None = None) -> dict[str, dict[str, int]]:
-    """{pool's name: {character: count}} of these targets, zeros included (see `pipeline.quotas.Deck`)."""
+    """{pool's name: {character: count}} of these targets, zeros included (see `pipeline.balance.quotas.Demand`)."""
     demand = demand or Demand()
     present = np.bincount(targets.group, minlength=len(groups))
     texts = targets.text[np.argsort(targets.group, kind="stable")]
@@ -140,7 +141,11 @@ class _Pattern:
 
 @dataclass
 class _Parts:
-    """What a pool is dealt to. order: an alphabet, whose first come once more where it cannot be even. spare: those dealt once less than others, which may replace these."""
+    """The patterns among which the characters of a pool are divided.
+
+    order: an alphabet, whose first come once more where it cannot be even. spare: characters that come once less than
+    others, which may replace these.
+    """
 
     order: np.ndarray
     parts: list[_Pattern]
@@ -150,10 +155,10 @@ class _Parts:
     def ends(self) -> list[int]:
         return list(accumulate(part.size for part in self.parts))
 
-    def row(self, card: int) -> int:
-        """The row that the card with this number, 0 <= card < ends[-1], lies in."""
-        part = self.parts[bisect_right(self.ends, card)]
-        return part.start + card - (self.ends[bisect_right(self.ends, card)] - part.size)
+    def row(self, number: int) -> int:
+        """The row that has this character of the pool, 0 <= number < ends[-1]."""
+        part = self.parts[bisect_right(self.ends, number)]
+        return part.start + number - (self.ends[bisect_right(self.ends, number)] - part.size)
 
 
 def _patterns(groups: Sequence[Group], asked: np.ndarray, demand: Demand) -> list[_Pattern]:
@@ -170,28 +175,30 @@ def _patterns(groups: Sequence[Group], asked: np.ndarray, demand: Demand) -> lis
     return patterns
 
 
-def _deal(patterns: list[_Pattern], demand: Demand, rng: np.random.Generator) -> tuple[list[str], dict[Pool, _Parts]]:
-    """All rows' texts, pattern by pattern, not yet mended, and what each pool was dealt to."""
+def _fill_columns(
+    patterns: list[_Pattern], demand: Demand, rng: np.random.Generator
+) -> tuple[list[str], dict[Pool, _Parts]]:
+    """All rows' texts, pattern by pattern, not yet mended, and among which patterns each pool is divided."""
     pools: dict[Pool, _Parts] = {}
     for pattern in patterns:
         for key in pattern.pools():
             pools.setdefault(key, _Parts(rng.permutation(list(key.alphabet)), [], set())).parts.append(pattern)
-    wished = demand.counts({key: sum(part.size for part in cards.parts) for key, cards in pools.items()})
+    wanted = demand.counts({key: sum(part.size for part in divided.parts) for key, divided in pools.items()})
     columns: dict[tuple[int, int], np.ndarray] = {}
-    for key, cards in pools.items():
-        counts = wished.get(key)
-        pile = np.array(list(counts))[spread(list(counts.values()), rng)] if counts else None
+    for key, divided in pools.items():
+        counts = wanted.get(key)
+        left = np.array(list(counts))[spread(list(counts.values()), rng)] if counts else None
         begin = 0
-        for k in rng.permutation(len(cards.parts)).tolist():  # at random, so that pools do not run in step
-            part = cards.parts[k]
+        for k in rng.permutation(len(divided.parts)).tolist():  # at random, so that pools do not run in step
+            part = divided.parts[k]
             columns[part.start, key.position] = (
-                _part(part, key.position, np.roll(cards.order, -begin), rng) if pile is None else pile[: part.size]
+                _part(part, key.position, np.roll(divided.order, -begin), rng) if left is None else left[: part.size]
             )
-            pile = None if pile is None else pile[part.size :]
+            left = None if left is None else left[part.size :]
             begin += part.size
-        over = begin % len(cards.order)
-        even = set(cards.order[over:].tolist()) if over else set()
-        cards.spare = demand.spare(key, counts) if counts else even
+        over = begin % len(divided.order)
+        even = set(divided.order[over:].tolist()) if over else set()
+        divided.spare = demand.spare(key, counts) if counts else even
     rows = ([columns[q.start, p] for p in range(len(q.positions))] for q in patterns)
     texts = (_joined(_with_even_pairs(part, rng) if demand.balance.pairs else part) for part in rows)
     return [text for part in texts for text in part], pools
@@ -236,8 +243,8 @@ def _joined(columns: list[np.ndarray]) -> list[str]:
 class _Mender:
     """Swaps characters inside pools until no text is taken and none comes twice.
 
-    A row at fault trades the character of one position with another row of the same pool, or with a spare character.
-    A trade stands unless it leaves more faults than it found; so the fault may move on, and ends where there is room.
+    A row at fault swaps the character of one position with another row of the same pool, or with a spare character.
+    A swap stands unless it leaves more faults than it found; so the fault may move on, and ends where there is room.
     """
 
     def __init__(
@@ -257,9 +264,9 @@ class _Mender:
             self._settle(row, text)
 
     def mend(self) -> list[int]:
-        """Rows still at fault after as many trades as are allowed: [] when all is well."""
+        """Rows still at fault after as many swaps as are allowed: [] when all is well."""
         failed = 0
-        for _ in range(min(TRADES, PER_ROW * (len(self.texts) + 200)) + PER_FAULT * len(self.faults)):
+        for _ in range(min(MOST_SWAPS, PER_ROW * (len(self.texts) + 200)) + PER_FAULT * len(self.faults)):
             if not self.faults:
                 break
             row, _ = self.faults.popitem()  # and back at the end: reading the last key instead takes time per key gone
@@ -271,13 +278,13 @@ class _Mender:
         return self.patterns[bisect_right(self.starts, row) - 1]
 
     def _swap_characters(self, row: int, pattern: _Pattern, wide: bool) -> bool:
-        """Tries one trade and says whether it mended a fault. wide: with other patterns and spare characters too."""
+        """Tries one swap and says whether it mended a fault. wide: with other patterns and spare characters too."""
         position = self._below(pattern.free)  # of a pattern without any, the one text is settled before all others
-        cards = self.pools[Pool(position, pattern.positions[position], pattern.scope)]
-        if wide and cards.spare and self.random() < 0.3:
-            return self._trade_spare(row, position, cards)
+        divided = self.pools[Pool(position, pattern.positions[position], pattern.scope)]
+        if wide and divided.spare and self.random() < 0.3:
+            return self._use_spare(row, position, divided)
         if wide and self.random() < 0.5:
-            other = cards.row(int(self.random() * cards.ends[-1]))
+            other = divided.row(int(self.random() * divided.ends[-1]))
         else:
             other = pattern.start + int(self.random() * pattern.size)
         old, old_other = self.texts[row], self.texts[other]
@@ -287,7 +294,7 @@ class _Mender:
         return self._may(row, new) and self._may(other, new_other) and self._swap(row, new, other, new_other)
 
     def _may(self, row: int, new: str) -> bool:
-        """Whether a row may have this text as far as counts go: single characters are what trades keep."""
+        """Whether a row may have this text as far as counts go: swaps keep the counts of single characters."""
         return True
 
     def _swap(self, row: int, new: str, other: int, new_other: str) -> bool:
@@ -304,12 +311,12 @@ class _Mender:
         self._settle(row, new)
         return good + good_other > sound
 
-    def _trade_spare(self, row: int, position: int, cards: _Parts) -> bool:
+    def _use_spare(self, row: int, position: int, divided: _Parts) -> bool:
         """Takes a spare character for one that came once more, and says whether that mended the row."""
-        old, new = self.texts[row][position], self._below(sorted(cards.spare))
-        if old in cards.spare or not self._may(row, _with(self.texts[row], position, new)):
+        old, new = self.texts[row][position], self._below(sorted(divided.spare))
+        if old in divided.spare or not self._may(row, _with(self.texts[row], position, new)):
             return False
-        cards.spare ^= {new, old}
+        divided.spare ^= {new, old}
         self._settle(row, _with(self.texts[row], position, new))
         return row not in self.faults
 
@@ -330,9 +337,9 @@ class _Mender:
 
 
 class _PairMender(_Mender):
-    """Trades what follows a character that two rows of a pattern share: no count of a character or a pair changes.
+    """Swaps what follows a character that two rows of a pattern share: no count of a character or a pair changes.
 
-    Rows of a small pattern may share none: they trade single characters if that makes pairs that no row has yet.
+    Rows of a small pattern may share none: they swap single characters if that makes pairs that no row has yet.
     """
 
     def _swap_characters(self, row: int, pattern: _Pattern, wide: bool) -> bool:
@@ -391,7 +398,7 @@ def _check_room(
 def _unmended(
     faults: list[int], patterns: list[_Pattern], groups: Sequence[Group], asked: np.ndarray, count: int, taken: Taken
 ) -> PlatemintError:
-    """The error for rows that could not be mended, told of the pattern that has most of them."""
+    """The error for rows that could not be mended, naming the pattern that has most of them."""
     starts = [pattern.start for pattern in patterns]
     [(worst, stuck)] = Counter(bisect_right(starts, row) - 1 for row in faults).most_common(1)
     pattern = patterns[worst]
@@ -407,7 +414,7 @@ def _unmended(
 
 
 def _most_even(free: list[str], pattern: _Pattern) -> int:
-    """How many of the free texts can hold every character equally often, as far as single positions tell."""
+    """How many of the free texts can hold every character equally often, judged by single positions."""
     columns = map(Counter, zip(*free))
     return min(
         (len(alphabet) * min(left[c] for c in alphabet) for alphabet, left in zip(pattern.positions, columns)),

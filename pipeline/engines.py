@@ -22,7 +22,7 @@ _work: Callable | None = None  # a worker process's share of the run: handed ove
 _number = None  # the lock on this worker's number, held as long as the process lives
 
 
-def processes(workers: int | str, shards: int, worth: int, cores_each: int, gpus: int = 0) -> int:
+def processes(workers: int | str, shards: int, worth: int, gpus: int = 0, cores_each: int = MOST_THREADS) -> int:
     """How many processes shall run so many shards; 1 is the one that asks.
 
     workers: as many as that, or "auto": one for each GPU or, without any, for every so many cores, but no more than it

@@ -160,6 +160,9 @@ def in_files(plan: Plan, stages: Stages) -> Iterator[tuple[Stages, SwapRules | N
             for_workers.sources_file = photos
         if rules:
             taken = rules.taken
+            assert isinstance(taken.forbidden, Readings) and isinstance(
+                taken.planned, SortedTexts
+            )  # as make_plan has it
             taken = replace(taken, forbidden=taken.forbidden.in_file(forbidden), planned=taken.planned.in_file(planned))
             rules = replace(rules, taken=taken)
         yield for_workers, rules

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
+from enum import IntEnum, unique
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -41,6 +42,26 @@ class PlatemintError(Exception):
 
 class Failure(PlatemintError):
     """What stops a run though nothing is wrong with what it was given, such as a full disk. Exit code 1."""
+
+
+@unique
+class Stream(IntEnum):
+    """Streams of random numbers of one seed. A generator's seed begins [seed, stream], so that no two draw the same.
+
+    The values decide the bytes of every run: they never change.
+    """
+
+    SAMPLE = 1
+    DRAW = int.from_bytes(b"draw")
+    SWAPS = int.from_bytes(b"trade")
+    EVALUATE_EDITS = int.from_bytes(b"eval")
+    EVALUATE_LEAK = int.from_bytes(b"leak")
+    EVALUATE_LPR = int.from_bytes(b"lpr")
+
+    @property
+    def word(self) -> str:
+        """The stream as text, for generators that are seeded with text."""
+        return self.to_bytes(8).lstrip(b"\0").decode()
 
 
 @dataclass(slots=True)
@@ -130,7 +151,7 @@ def same_reading(a: str, b: str) -> bool:
     return canonical(a) == canonical(b)
 
 
-class SortedTexts:
+class SortedTexts(Container[str]):
     """Texts that are looked up by binary search, which takes microseconds.
 
     stored: str (n,), sorted, or the file that `in_file` wrote: mapped into memory when first used, and never pickled.
@@ -139,11 +160,13 @@ class SortedTexts:
     def __init__(self, stored: np.ndarray | Path):
         self.stored = stored
 
-    def __contains__(self, text: str) -> bool:
-        if len(text) * 4 > self._texts.dtype.itemsize:  # longer than any; numpy would widen them all to compare
+    def __contains__(self, text: object) -> bool:
+        if (
+            not isinstance(text, str) or len(text) * 4 > self._texts.dtype.itemsize
+        ):  # longer than any; numpy would widen them all to compare
             return False
         place = int(np.searchsorted(self._texts, text))
-        return place < len(self._texts) and self._texts[place] == text
+        return place < len(self._texts) and bool(self._texts[place] == text)
 
     @cached_property
     def _texts(self) -> np.ndarray:
@@ -159,19 +182,20 @@ class SortedTexts:
         return SortedTexts(path)
 
 
-class Readings:
+class Readings(Container[str]):
     """A set of texts that contains whatever reads like one of them: ABC-1234 is there where ABC1234 is."""
 
     def __init__(self, texts: Iterable[str]):
-        self._canonical: Container[str] = frozenset(map(canonical, texts))
+        self._canonical: frozenset[str] | SortedTexts = frozenset(map(canonical, texts))
 
-    def __contains__(self, text: str) -> bool:
-        return canonical(text) in self._canonical
+    def __contains__(self, text: object) -> bool:
+        return isinstance(text, str) and canonical(text) in self._canonical
 
     def in_file(self, path: Path) -> Readings:
         """The same set, its texts in a file (see `SortedTexts.in_file`)."""
-        readings = Readings(())
-        readings._canonical = SortedTexts(np.array(sorted(self._canonical), dtype=str)).in_file(path)
+        readings, texts = Readings(()), self._canonical
+        texts = texts if isinstance(texts, SortedTexts) else SortedTexts(np.array(sorted(texts), dtype=str))
+        readings._canonical = texts.in_file(path)
         return readings
 
 

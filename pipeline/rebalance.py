@@ -1,7 +1,7 @@
 """rebalance: how many plates to add to a corpus. What is then added is a run of `generate` with `balance.top_up`.
 
 Evenness is 0..1: the entropy of the characters at a position over that of the evenest spread of as many plates (or of
-the spread wished for), as a mean over positions, alphabets and splits, each counting as often as it has plates.
+the spread wanted for), as a mean over positions, alphabets and splits, each counting as often as it has plates.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from platemint.pipeline.balance.evenness import divergence, entropy
 from platemint.pipeline.balance.quotas import Pool, group_weights
-from platemint.pipeline.balance.rounding import divergence, entropy, largest_remainder
+from platemint.pipeline.balance.rounding import largest_remainder
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.stages import Stages
 
@@ -44,7 +45,7 @@ class Proposal:
         )
 
 
-class Corpus:
+class ToppedUp:
     """A corpus that plates are added to: what every pool has, and what it gets when so many plates are added."""
 
     def __init__(self, stages: Stages):
@@ -78,12 +79,12 @@ class Corpus:
     def _even(self, pool: Pool, counts: dict[str, int]) -> float:
         """How even a pool is, 0..1; 1 where no character could have one more of the others'.
 
-        The entropy it lacks; of an uneven wish, its divergence from that. What is not wished for does not count.
+        The entropy it lacks; of an uneven target, its divergence from that. What is not wanted for does not count.
         """
-        wished = self.stages.demand.target.expected(np.ones(len(pool.alphabet)), -1, pool.alphabet)
-        there, wished = np.array([counts[c] for c in pool.alphabet])[wished > 0], wished[wished > 0]
-        best = largest_remainder(wished, int(there.sum()))
-        off = divergence(there, wished) - divergence(best, wished)
+        wanted = self.stages.demand.target.expected(np.ones(len(pool.alphabet)), -1, pool.alphabet)
+        there, wanted = np.array([counts[c] for c in pool.alphabet])[wanted > 0], wanted[wanted > 0]
+        best = largest_remainder(wanted, int(there.sum()))
+        off = divergence(there, wanted) - divergence(best, wanted)
         return min(1.0, max(0.0, 1 - off / entropy(best))) if entropy(best) else 1.0
 
     def plates_until(self, until: float) -> int:
@@ -131,7 +132,7 @@ def propose(stages: Stages, count: int | None = None, until: float | None = None
     The knee is where the curve of evenness over plates lies highest above its chord (Satopaa et al., Finding a
     "kneedle" in a haystack, 2011). Raises PlatemintError where the corpus is level as it is.
     """
-    corpus = Corpus(stages)
+    corpus = ToppedUp(stages)
     level = corpus.plates_until(1)
     if level == 0:
         raise PlatemintError(

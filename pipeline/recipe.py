@@ -159,7 +159,7 @@ class Limits(Strict):
     max_residue: Share = Field(0.2, description="Most that may still be seen of the source's characters.")
 
 
-class Filter(Limits):
+class Filtering(Limits):
     rounds: int = Field(24, ge=1, le=100, description="Tries per text, each on another source, until it is given up.")
 
 
@@ -190,7 +190,7 @@ class GenerateRecipe(Strict):
     balance: Balance = Balance()
     draw: Draw = Draw()
     edit: Edit = Edit()
-    filter: Filter = Filter()
+    filter: Filtering = Filtering()
     write: Write = Write()
     engine: Engine = Engine()
 

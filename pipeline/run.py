@@ -91,7 +91,7 @@ def _carried_out(plan: Plan, stages: Stages, progress: TextIO | None, accept_ver
 def _processes(stages: Stages, shards: list[Shard]) -> int:
     plates = sum(len(shard.index) for shard in shards)
     workers, worth = stages.recipe.engine.workers, plates // WORTH_A_PROCESS
-    return engines.processes(workers, len(shards), worth, engines.MOST_THREADS, stages.gpus)
+    return engines.processes(workers, len(shards), worth, stages.gpus)
 
 
 @contextmanager
@@ -150,9 +150,9 @@ def _refuse_other_versions(folder: Path, commits: Iterable[dict]) -> None:
     """Raises PlatemintError where a run was begun, or any of its shards made, with other versions."""
     begun = [read_json(folder / "plan.json")] if (folder / "plan.json").exists() else []
     made = [facts.get("versions", {}) for facts in [*begun, *commits]]
-    if told := dict.fromkeys(change for old in made for change in changed(old, versions())):
+    if changes := dict.fromkeys(change for old in made for change in changed(old, versions())):
         raise PlatemintError(
-            f"{folder}: was made with other versions ({'; '.join(told)}), and its bytes may depend on them: install "
+            f"{folder}: was made with other versions ({'; '.join(changes)}), and its bytes may depend on them: install "
             "those it was made with, choose another --out, or go on with --accept-versions"
         )
 

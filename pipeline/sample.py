@@ -21,11 +21,10 @@ from platemint.pipeline.balance.rounding import spread
 from platemint.pipeline.corpora import Corpus, Label, read_corpus
 from platemint.pipeline.corpora.labels import standard_split
 from platemint.pipeline.corpora.pixels import read_plate, read_plates
-from platemint.pipeline.plate import Failure, Group, Plate, PlatemintError, characters, normalise, pattern
+from platemint.pipeline.plate import Failure, Group, Plate, PlatemintError, Stream, characters, normalise, pattern
 from platemint.pipeline.recipe import GenerateRecipe, nearest
 from platemint.pipeline.storage import sha256
 
-STAGE = 1  # in random seeds: no two stages draw the same numbers
 REASONS = 3  # that a message names
 FEW = 8  # photographs: among as many one will take a text that others do not
 
@@ -141,7 +140,7 @@ class RenderedSources:
         from platemint.pipeline.render import random_text, render_plate
 
         belongs = self.groups[group]
-        rng = np.random.default_rng([self.seed, STAGE, group, *turn])
+        rng = np.random.default_rng([self.seed, Stream.SAMPLE, group, *turn])
         plate = render_plate(self.layouts[belongs.layout], random_text(belongs.positions, rng), rng)
         plate.source, plate.split = sha256(plate.image.tobytes())[:16], belongs.split
         return plate
@@ -212,7 +211,7 @@ def _sources(members: dict, layout, recipe: GenerateRecipe, texts: frozenset[str
     name, blocked = layout.name if layout else "", _blocked(recipe, layout)
     groups, photos = [], []
     for number, ((split, positions), group) in enumerate(sorted(members.items())):
-        order = _varied([photo.style for photo in group], np.random.default_rng([recipe.seed, STAGE, number]))
+        order = _varied([photo.style for photo in group], np.random.default_rng([recipe.seed, Stream.SAMPLE, number]))
         groups.append(Group(name, split, positions, len(group) / total, len(group), blocked))
         photos.append(tuple(group[i] for i in order))
     used = "\n".join(f"{photo.source} {photo.text}" for group in photos for photo in group)
@@ -243,7 +242,7 @@ def tried(sources: CorpusSources, recipe: GenerateRecipe, judge: Callable[[list[
 
 def _takes_texts(sources: CorpusSources, group: int, recipe: GenerateRecipe, judge) -> bool:
     positions, tries = sources.groups[group].positions, recipe.source.tries
-    rng = np.random.default_rng([recipe.seed, STAGE, group, 1])
+    rng = np.random.default_rng([recipe.seed, Stream.SAMPLE, group, 1])
     for turn in range(len(sources.photos[group])):
         texts = ("".join(str(rng.choice(list(alphabet))) for alphabet in positions) for _ in range(tries))
         plate = sources.get(group, turn)

@@ -37,7 +37,7 @@ class Stages:
         if self.sources_file:
             return CorpusSources.read(self.sources_file)
         sources = open_sources(self.recipe)
-        if not self.recipe.source.tries:
+        if not (self.recipe.source.tries and isinstance(sources, CorpusSources)):
             return sources
         return tried(sources, self.recipe, lambda plates: self.filter(self.edit(plates)))
 

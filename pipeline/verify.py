@@ -26,7 +26,7 @@ from platemint.pipeline.storage import read_json
 
 
 @dataclass
-class Report:
+class Verification:
     """What verification found. faults: one line each, naming file and row; empty if all is well."""
 
     faults: list[str] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Report:
         return f"{self.files} files, {self.plates:,} plates, {real}{self.dropped:,} dropped plates: {found}"
 
 
-def verify(run: str | Path) -> Report:
+def verify(run: str | Path) -> Verification:
     """Verifies a run folder. Raises PlatemintError where there is no run to verify, or its plan is beyond reading."""
     folder = Path(run)
     if not (folder / "plan.json").is_file():
@@ -59,7 +59,7 @@ class _Verifier:
     """Goes through a run folder once, and remembers what must agree over all its shards."""
 
     def __init__(self, folder: Path, plan: dict):
-        self.folder, self.plan, self.report = folder, plan, Report()
+        self.folder, self.plan, self.report = folder, plan, Verification()
         self.recipe = GenerateRecipe.model_validate(plan["recipe"])
         self.commits = [shard["commit"] for shard in plan["shards"]]
         self.texts: set[str] = set()
@@ -113,7 +113,7 @@ class _Verifier:
         kept = self.data_file(data, shard["split"], commit)
         texts = {int(index): text for index, text in commit["missing"].items()}
         texts.update((index, row["text"]) for index, row in kept.items())
-        texts.update((int(index), text) for index, text in commit["planned"].items())  # what trades made of them counts
+        texts.update((int(index), text) for index, text in commit["planned"].items())  # as they were before swaps
         if storage.sha256("\n".join(texts[index] for index in sorted(texts))) != shard["targets_sha256"]:
             self.fault(shard["data"], "its labels, and those its commit misses, are not the planned ones")
         self.dropped_file(dropped, shard["split"], commit, kept)
@@ -134,10 +134,10 @@ class _Verifier:
                 self.fault(where, what)
             labels.update(enumerate(row["text"]))
             kept[row["index"]] = {"text": row["text"], "round": row["round"]}
-        promised = by_position(commit["counts"])
-        promised = Counter({(int(p), c): n for p, counts in promised.items() for c, n in counts.items()})
-        for position, character in sorted(key for key in labels | promised if labels[key] != promised[key]):
-            has, says = labels[position, character], promised[position, character]
+        expected = by_position(commit["counts"])
+        expected = Counter({(int(p), c): n for p, counts in expected.items() for c, n in counts.items()})
+        for position, character in sorted(key for key in labels | expected if labels[key] != expected[key]):
+            has, says = labels[position, character], expected[position, character]
             self.fault(file["path"], f"holds {has} {character!r} at position {position}, its commit says {says}")
         return kept
 
@@ -260,14 +260,14 @@ class _Verifier:
 
     def real(self) -> None:
         """The corpus's own plates, where they were to be written: as many as planned, and no new text reads like one."""
-        promised = sum(shard["real"] for shard in self.plan["shards"])
-        if len(self.real_texts) != promised:
-            self.fault("plan.json", f"plans {promised} real plates, the files hold {len(self.real_texts)}")
+        expected = sum(shard["real"] for shard in self.plan["shards"])
+        if len(self.real_texts) != expected:
+            self.fault("plan.json", f"plans {expected} real plates, the files hold {len(self.real_texts)}")
         known = Readings(self.real_texts)
         for text in sorted(text for text in self.texts if text in known):
             self.fault("data", f"the text {text!r} was made, and a real plate reads like it")
         had = by_position(self.plan["have"])
-        if promised and had and had != _by_position(self.real_texts):
+        if expected and had and had != _by_position(self.real_texts):
             self.fault("plan.json", "counts other characters on real plates than the files hold")
 
     def quotas(self, found: dict[str, dict[str, int]]) -> None:

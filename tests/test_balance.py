@@ -9,13 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from platemint.pipeline.balance.evenness import count_table, divergence, entropy, evenness
 from platemint.pipeline.balance.rounding import (
     Infeasible,
     apportion,
-    count_table,
-    divergence,
-    entropy,
-    evenness,
     largest_remainder,
     lattice,
     pool,

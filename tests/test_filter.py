@@ -7,7 +7,7 @@ import torch
 from platemint.pipeline.edit import Editor
 from platemint.pipeline.filter import Filter, fold, likelihood, slot_agreement, stability
 from platemint.pipeline.plate import READABLE
-from platemint.pipeline.recipe import Filter as Limits
+from platemint.pipeline.recipe import Limits
 from tests.test_edit import plates
 
 OPEN = Limits(min_stability=0, min_slots=0, min_mask_reader=0, min_reader=0, max_residue=1)

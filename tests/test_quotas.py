@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from platemint.pipeline.balance.forbidden import forbidden_texts
 from platemint.pipeline.balance.quotas import Demand, Pool, group_weights, had
 from platemint.pipeline.balance.shares import Target
-from platemint.pipeline.draw import _deal, _PairMender, _patterns, draw_targets, quotas
+from platemint.pipeline.draw import _fill_columns, _PairMender, _patterns, draw_targets, quotas
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, Group, PlatemintError, Readings, characters
 from platemint.pipeline.recipe import Balance, load_recipe
 from platemint.pipeline.sample import open_sources
@@ -72,7 +72,7 @@ def test_drawn_texts_hold_what_is_wished_to_the_character(groups, data, count, s
     try:
         targets = draw_targets(groups, count, seed, frozenset(), demand=demand)
     except PlatemintError as refused:  # a table by position may ask for what its plates have no room for
-        assert (demand.target.by_position or demand.balance.per == "character") and "it cannot be as wished" in str(
+        assert (demand.target.by_position or demand.balance.per == "character") and "it cannot be as wanted" in str(
             refused
         )
         return
@@ -226,7 +226,7 @@ def test_more_of_what_is_there_is_a_fault_also_of_a_corpus_topped_up():
         good | {"2": 2, "3": 0},
         good | {"0": -1, "6": 1, "7": 1},
     ):
-        assert demand.faults({name: bad}) == [f"its quotas at {name} are not as wished"]
+        assert demand.faults({name: bad}) == [f"its quotas at {name} are not as wanted"]
 
 
 def test_what_a_corpus_has_is_counted_by_deck_and_foreign_characters_too():
@@ -340,7 +340,7 @@ def test_mending_keeps_every_pair():
     groups, demand = [group("LLDD"), group("LL-DDD", 2, blocked=["AB1", "Z99"])], Demand(Balance(pairs=True))
     asked = np.array([300, 600])
     patterns = _patterns(groups, asked, demand)
-    texts, pools = _deal(patterns, demand, np.random.default_rng(0))
+    texts, pools = _fill_columns(patterns, demand, np.random.default_rng(0))
     before, taken = list(texts), frozenset(texts[::2])
     mender = _PairMender(texts, pools, patterns, taken, Random(0))
     assert len(mender.faults) >= 450 and mender.mend() == []

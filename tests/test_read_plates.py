@@ -19,8 +19,7 @@ from platemint.pipeline.corpora.frames import open_dataset, rewrite
 from platemint.pipeline.corpora.rectify import views_of
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.plate import Readings, characters
-from platemint.pipeline.recipe import AnonymizeRecipe
-from platemint.pipeline.recipe import Filter as Limits
+from platemint.pipeline.recipe import AnonymizeRecipe, Limits
 
 PLATES = {"one": ["ABC1234", "XYZ7777"], "KLM5556_two": ["KLM5556"], "three": ["ABC1234"]}
 OLD = ["ABC1234", "XYZ7777", "KLM5556"]

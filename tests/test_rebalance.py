@@ -24,7 +24,7 @@ from platemint.pipeline import run
 from platemint.pipeline.balance.quotas import Demand, Pool, had
 from platemint.pipeline.balance.shares import Target
 from platemint.pipeline.plate import DIGITS, LETTERS, Group, PlatemintError, Readings
-from platemint.pipeline.rebalance import Corpus, propose
+from platemint.pipeline.rebalance import ToppedUp, propose
 from platemint.pipeline.recipe import Balance, load_recipe
 from platemint.pipeline.stages import Stages
 from platemint.pipeline.verify import verify
@@ -125,7 +125,7 @@ def test_until_1_makes_every_position_of_every_split_level(level):
 def test_heads_are_left_alone_and_no_more_is_added_than_it_takes(level, uneven):
     new = columns(rows(level, "synthetic"))
     assert new["train", 0]["A"] == 0 and new["val", 0]["D"] == 0
-    assert len(rows(level, "synthetic")) == Corpus(Topping(made(uneven))).plates_until(1)
+    assert len(rows(level, "synthetic")) == ToppedUp(Topping(made(uneven))).plates_until(1)
     assert new["train", 0].total() == 22 * 29 - 12  # every other letter one less often than A
 
 
@@ -210,7 +210,7 @@ corpora = st.one_of(
 @given(corpora)
 def test_more_plates_never_make_it_less_even(texts):
     """Up to the one plate by which rounding moves shares between splits."""
-    whole = Corpus(counted(texts))
+    whole = ToppedUp(counted(texts))
     curve = [whole.evenness(n) for n in range(0, 300, 6)]
     assert all(0 <= even <= 1 for even in curve) and curve[-1] >= curve[0]
     assert all(later > before - 0.01 for before, later in zip(curve, curve[1:]))
@@ -221,7 +221,7 @@ def test_more_plates_never_make_it_less_even(texts):
 def test_an_uneven_wish_is_met_in_the_end(texts):
     """And its letters and digits then are as the table has them, those apart that it does not want."""
     shares = {"A": 3, "B": 1, "7": 2, "8": 1, "9": 0.5}
-    whole = Corpus(counted(texts, Target("t", shares)))
+    whole = ToppedUp(counted(texts, Target("t", shares)))
     for pool, counts in whole.after(whole.plates_until(1)).items():
         wished = {c: shares[c] for c in pool.alphabet if c in shares}
         total, of = sum(counts[c] for c in wished), sum(wished.values())
@@ -231,7 +231,7 @@ def test_an_uneven_wish_is_met_in_the_end(texts):
 @settings(max_examples=40, deadline=None)
 @given(corpora, st.floats(0.5, 1))
 def test_as_few_plates_as_make_it_so_even(texts, until):
-    whole = Corpus(counted(texts))
+    whole = ToppedUp(counted(texts))
     n = whole.plates_until(until)
     assert whole.evenness(n) >= until - 1e-12
     if n and len(texts) == 1:
@@ -242,7 +242,7 @@ def test_as_few_plates_as_make_it_so_even(texts, until):
 @settings(max_examples=40, deadline=None)
 @given(some_texts)
 def test_level_means_level_and_takes_what_its_worst_position_takes(texts):
-    whole = Corpus(counted({"train": texts}))
+    whole = ToppedUp(counted({"train": texts}))
     n = whole.plates_until(1)
     for counts in whole.after(n).values():
         assert max(counts.values()) - min(counts.values()) <= 1
@@ -259,7 +259,7 @@ def test_no_fewer_plates_than_the_bound_reach_it():
     from itertools import combinations_with_replacement
 
     have = Counter("AAAAAABBC")
-    whole = Corpus(Counted([Group("", "train", ("ABC", "-"), 1.0, 1)], [[f"{c}-" for c in have.elements()]]))
+    whole = ToppedUp(Counted([Group("", "train", ("ABC", "-"), 1.0, 1)], [[f"{c}-" for c in have.elements()]]))
     for n in range(1, 8):
         goal, least = whole.evenness(n), whole.least_plates(n)
         assert least <= n
@@ -275,7 +275,7 @@ def test_no_fewer_plates_than_the_bound_reach_it():
 def test_the_knee_lies_between_the_ends_and_says_why(uneven):
     proposal = propose(Topping(made(uneven)))
     ends = proposal.curve[0][0], proposal.curve[-1][0]
-    assert ends[0] == 0 < proposal.least <= proposal.count < ends[1] == Corpus(Topping(made(uneven))).plates_until(1)
+    assert ends[0] == 0 < proposal.least <= proposal.count < ends[1] == ToppedUp(Topping(made(uneven))).plates_until(1)
     up_to, beyond = map(float, re.findall(r"raise evenness by ([\d.e-]+), beyond it by ([\d.e-]+)", proposal.why)[0])
     assert up_to > 2 * beyond > 0
     assert f"{proposal.count:,} plates: the knee" in proposal.text and f"fewer than {proposal.least:,}" in proposal.text
@@ -283,7 +283,7 @@ def test_the_knee_lies_between_the_ends_and_says_why(uneven):
 
 
 def test_the_wrong_way_round_is_not_even():
-    whole = Corpus(
+    whole = ToppedUp(
         Counted([Group("", "train", ("AB", "-"), 1.0, 1)], [["A-"] * 10 + ["B-"] * 30], Target("t", {"A": 3, "B": 1}))
     )
     assert whole.evenness(0) < 0.5 and whole.plates_until(1) in (78, 79, 80)
@@ -296,7 +296,7 @@ def test_long_tails():
     stages = counted({"train": texts})
     have = Counter(text[0] for text in texts)
     assert have["A"] / len(texts) > 0.95 and Counter(text[1] for text in texts)["0"] == 140
-    whole = Corpus(stages)
+    whole = ToppedUp(stages)
     before, level = whole.evenness(0), whole.plates_until(1)
     assert before < 0.6 and level == 5 * (have["A"] - 1) - sum(have[c] for c in "BCDEF")
     proposal = propose(stages)

@@ -1,4 +1,4 @@
-"""Trades: a text that no photograph takes changes characters with another one, and every promise of the run holds."""
+"""Swaps: a text that no photograph takes swaps characters with another one, and all guarantees of the run hold."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ GROUPS = (
 
 
 def swappers(shards: int, demand: Demand, seed: int = 0, forbidden=frozenset(), reserved=frozenset()) -> list[Swapper]:
-    """The traders of a run of 300 plates."""
+    """The swappers of a run of 300 plates."""
     targets = draw_targets(GROUPS, 300, seed, forbidden, reserved, demand)
     size, rules = 300 // shards, SwapRules(Taken(forbidden, reserved, SortedTexts(sorted_texts(targets))), shards, seed)
     places = [slice(number * size, (number + 1) * size) for number in range(shards)]
@@ -232,7 +232,7 @@ class Hopeless(Lucky):
         return plates
 
 
-def test_trades_without_end_do_not_use_up_photographs(tmp_path):
+def test_swaps_without_end_do_not_use_up_photographs(tmp_path):
     """Each takes a plate from another text, whose photograph is then free again."""
     made = recipe(tmp_path / "plates", count=30, filter={"rounds": 100, "min_reader": 0.5})
     result = run.generate(made, stages=Hopeless(made))
@@ -296,7 +296,7 @@ def test_a_forged_plan_of_a_commit_is_found(finished, tmp_path, forgery):
     ]
 
 
-def test_even_pairs_are_not_traded_away(tmp_path):
+def test_even_pairs_are_not_swapped_away(tmp_path):
     made = stubborn(tmp_path / "plates", balance={"pairs": True})
     result = run.generate(made, stages=Stubborn(made))
     assert not any(commit["planned"] for commit in commits(result.folder))

@@ -1,4 +1,4 @@
-"""How often each character shall come: what a recipe's balance means for the pools that targets are dealt from.
+"""How often each character shall come: what a recipe's balance means for the pools that targets take their characters from.
 
 A pool is all the characters that one position takes from one alphabet, over the whole run; over one layout where the
 balance is per layout, and over one split where a corpus is topped up.
@@ -75,7 +75,7 @@ class Demand:
         return found | {pool: self.alone(pool, sizes[pool]) for pool in uneven}
 
     def _counted_as_one(self, pools: Iterable[Pool]) -> list[list[Pool]]:
-        """Pools that only together have what is wished: all of them, or those of a position that the table names."""
+        """Pools that only together have what is wanted: all of them, or those of a position that the table names."""
         free = sorted(pool for pool in pools if pool.alphabet not in SEPARATORS)
         if self.balance.per == "character":
             return [free] if free else []
@@ -104,11 +104,11 @@ class Demand:
         have = self.have.get(pool.name, {})
         return {c: have.get(c, 0) + counts[c] for c in pool.alphabet}
 
-    def _alike(self, pool: Pool, counts: Mapping[str, int], wished: Mapping[str, int]) -> bool:
-        """Whether counts are the wished ones, or raise a corpus to the same level with others of its characters."""
+    def _alike(self, pool: Pool, counts: Mapping[str, int], wanted: Mapping[str, int]) -> bool:
+        """Whether counts are the wanted ones, or raise a corpus to the same level with others of its characters."""
         if pool.name not in self.have or self.target.by_character:
-            return counts == wished
-        levels = (sorted(self._levels(pool, some).values()) for some in (counts, wished))
+            return counts == wanted
+        levels = (sorted(self._levels(pool, some).values()) for some in (counts, wanted))
         return min(counts.values()) >= 0 and next(levels) == next(levels)
 
     def _together(self, sizes: dict[Pool, int]) -> dict[Pool, dict[str, int]]:
@@ -125,21 +125,21 @@ class Demand:
         }
 
     def faults(self, quotas: Mapping[str, Mapping[str, int]]) -> list[str]:
-        """What is wrong with quotas of a plan, {pool's name: {character: count}}: nothing, where they are as wished."""
+        """What is wrong with quotas of a plan, {pool's name: {character: count}}: nothing, where they are as wanted."""
         pools = {Pool.named(name): counts for name, counts in quotas.items()}
-        wished = self.counts({pool: sum(counts.values()) for pool, counts in pools.items()})
+        wanted = self.counts({pool: sum(counts.values()) for pool, counts in pools.items()})
         faults, together = [], self._counted_as_one(pools)
         for group in together:
-            if _summed(pools[pool] for pool in group) != _summed(wished[pool] for pool in group):
-                faults.append(f"its quotas at {', '.join(pool.name for pool in group)} are not as wished")
+            if _summed(pools[pool] for pool in group) != _summed(wanted[pool] for pool in group):
+                faults.append(f"its quotas at {', '.join(pool.name for pool in group)} are not as wanted")
         for pool, counts in pools.items():
             if (
-                pool in wished
+                pool in wanted
                 and not any(pool in group for group in together)
-                and not self._alike(pool, counts, wished[pool])
+                and not self._alike(pool, counts, wanted[pool])
             ):
-                faults.append(f"its quotas at {pool.name} are not as wished")
-            if pool not in wished and max(counts.values()) - min(counts.values()) > 1:
+                faults.append(f"its quotas at {pool.name} are not as wanted")
+            if pool not in wanted and max(counts.values()) - min(counts.values()) > 1:
                 faults.append(f"its quotas at {pool.name} are not even")
         return faults
 
@@ -176,11 +176,11 @@ def _refusal(fault: Infeasible, characters: str, position: int) -> str:
     where = "over all positions" if position < 0 else f"at position {position}"
     missed = [f"{characters[c]} {w:g} times, {n:g} are possible" for c, (w, n) in fault.missed.items()]
     more = f"; and {len(missed) - 6} more" if len(missed) > 6 else ""
-    return f"balance: {where} it cannot be as wished: {'; '.join(missed[:6])}{more}. The plates have no room for it"
+    return f"balance: {where} it cannot be as wanted: {'; '.join(missed[:6])}{more}. The plates have no room for it"
 
 
 def group_weights(groups: Sequence[Group], balance: Balance) -> np.ndarray:
-    """Each group's share of the run, float64 (n,), sum 1, when layouts and lengths have the shares wished for them.
+    """Each group's share of the run, float64 (n,), sum 1, when layouts and lengths have the shares wanted for them.
 
     Raises PlatemintError for a layout or length that no group has, and for shares that contradict each other.
     """

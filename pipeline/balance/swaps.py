@@ -1,7 +1,7 @@
-"""trade: a text that no photograph takes gives characters to another text of its shard, and gets that one's instead.
+"""Swaps: a text that was rejected on several photographs swaps characters with another text of its shard.
 
 So rejected characters go back into the shard's pool: every pool keeps its counts, and two other texts are tried. The
-other text loses the plate it had. No talk between shards is needed: of the texts that nobody planned every shard may
+other text loses the plate it had. Shards need not know of each other: of the texts that are not planned every shard may
 only make those whose hash is its own.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from random import Random
 
 from platemint.pipeline.balance.quotas import Demand, Pool
-from platemint.pipeline.plate import Group, Taken, characters
+from platemint.pipeline.plate import Group, Stream, Taken, characters
 
 TRIES_BEFORE_SWAP = 8  # sources a text is tried on before it swaps characters; all there are, where they are fewer
 TRIES = 200  # pairs looked at for each shard of the run: of so many one in `shards` squared will do
@@ -29,13 +29,13 @@ class SwapRules:
 
 
 class Swapper:
-    """The texts of a shard, str each, as trades leave them."""
+    """The texts of a shard, str each, as swaps leave them."""
 
     def __init__(self, shard: int, texts: list[str], groups: Sequence[Group], demand: Demand, rules: SwapRules):
         """shard: its number. texts: those that are planned. groups: of each text."""
         self.number, self.rules, self.texts, self.groups = shard, rules, texts, groups
         self.used = set(texts)
-        self.random = Random(f"trade {rules.seed} {shard}")
+        self.random = Random(f"{Stream.SWAPS.word} {rules.seed} {shard}")
         self.pools = [
             [Pool(p, alphabet, demand.scope(group)) for p, alphabet in enumerate(group.positions)]
             for group in self.groups

@@ -40,14 +40,13 @@ from platemint.pipeline.evaluate.metrics import (
 )
 from platemint.pipeline.filter import likelihood
 from platemint.pipeline.networks import autocast, batched, choose_device, load_network, network_input
-from platemint.pipeline.plate import Plate, Readings, same_reading, spell_like, within_one
+from platemint.pipeline.plate import Plate, Readings, Stream, same_reading, spell_like, within_one
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import Edit, GenerateRecipe, Source
 from platemint.pipeline.render import Layout, Photo, load_layouts, photograph, random_text
 from platemint.pipeline.render.layout import FOLDER as LAYOUTS
 from platemint.pipeline.stages import Stages
 
-STAGE = int.from_bytes(b"eval")  # keeps these random numbers apart from other stages' of the same seed
 HEIGHTS = (24, 400)  # pixels, of rendered pairs
 CLASSES = (24, 48, 96, 192)  # least height of each class of sizes that pairs are grouped by
 SHOWN = 40  # plates on a sheet of the worst
@@ -218,7 +217,7 @@ def rendered_pair(layouts: Sequence[Layout], seed: int, number: int) -> tuple[Ph
     Layouts take turns. Texts have equal length and read differently; three pairs in ten spell separators out. Heights
     are log-uniform over HEIGHTS, severities uniform over 0.2..1. Layouts are not loosened as in training.
     """
-    rng = np.random.default_rng([seed, STAGE, number])
+    rng = np.random.default_rng([seed, Stream.EVALUATE_EDITS, number])
     layout = layouts[number % len(layouts)]
     texts = [random_text(layout.positions, rng) for _ in range(2)]
     while same_reading(*texts):

@@ -28,13 +28,12 @@ from platemint.pipeline.corpora.frames import AUTO, Annotation, Frame
 from platemint.pipeline.draw import draw_targets
 from platemint.pipeline.evaluate.edits import kinds_of, plated
 from platemint.pipeline.networks import autocast, batched, choose_device, load_network, network_input, resize
-from platemint.pipeline.plate import Plate, PlatemintError, Readings, canonical, characters
+from platemint.pipeline.plate import Plate, PlatemintError, Readings, Stream, canonical, characters
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import AnonymizeRecipe, Edit, GenerateRecipe, Source
 from platemint.pipeline.stages import Stages
 from platemint.pipeline.train.reading import disturb
 
-STAGE = int.from_bytes(b"leak")  # keeps these random numbers apart from other stages' of the same seed
 KINDS = ("surround", "edited", "blurred", "untouched")  # the first one is without any stroke
 CHANCES = ("constant", "shuffled", "surround")
 TESTED = 0.3  # of the plates; the others are learned from
@@ -146,7 +145,7 @@ def split_plates(specimens: Sequence[Specimen], seed: int) -> tuple[list[int], l
             f"{len(specimens)} edits of {len(texts)} plates were accepted, too few to learn from and test on; give "
             "more crops (--source) or try more edits (--count)"
         )
-    order = np.random.default_rng([seed, STAGE]).permutation(len(texts))
+    order = np.random.default_rng([seed, Stream.EVALUATE_LEAK]).permutation(len(texts))
     tested = {texts[place] for place in order[: round(TESTED * len(texts))]}
     sides = ([], [])
     for place, specimen in enumerate(specimens):
@@ -179,7 +178,7 @@ class Attack:
         """A reader that has learned the source's text from pictures of a kind."""
         probe, rng = (
             copy.deepcopy(self.start).requires_grad_(True).train(),
-            np.random.default_rng([self.seed, STAGE, 1]),
+            np.random.default_rng([self.seed, Stream.EVALUATE_LEAK, 1]),
         )
         texts, places = self._spelled(specimens)
         optimiser = torch.optim.AdamW(probe.parameters(), LR)
@@ -288,7 +287,7 @@ def estimate(values: Sequence[float], plates: Sequence[str], seed: int) -> dict[
     """Mean and 95 % interval, {"mean", "low", "high"}, by bootstrap over plates: edits of one are no two tries."""
     _, number = np.unique(plates, return_inverse=True)
     sums, counts = np.bincount(number, values), np.bincount(number)
-    draws = np.random.default_rng([seed, STAGE, 2]).integers(len(sums), size=(RESAMPLES, len(sums)))
+    draws = np.random.default_rng([seed, Stream.EVALUATE_LEAK, 2]).integers(len(sums), size=(RESAMPLES, len(sums)))
     low, high = np.percentile(sums[draws].sum(1) / counts[draws].sum(1), (2.5, 97.5))
     return {"mean": float(np.mean(values)), "low": float(low), "high": float(high)}
 
@@ -304,7 +303,7 @@ def compared(
     values = {
         "probe": [agreement(guess, specimen.text) for guess, specimen in zip(guesses, tested)],
         "constant": [agreement(constant.get(s.kind, constant[""]), s.text) for s in tested],
-        "shuffled": shuffled(guesses, tested, np.random.default_rng([seed, STAGE, 3])),
+        "shuffled": shuffled(guesses, tested, np.random.default_rng([seed, Stream.EVALUATE_LEAK, 3])),
         "surround": [agreement(guess, specimen.text) for guess, specimen in zip(unseeing, tested)],
     }
     for chance in CHANCES:

@@ -22,11 +22,10 @@ from torch import Tensor
 from platemint.models.recogniser import Recogniser, RecogniserConfig, decode, encode, loss
 from platemint.pipeline.alignment import Standing, pitch
 from platemint.pipeline.networks import autocast, choose_device, resize
-from platemint.pipeline.plate import DIGITS, LETTERS, READABLE, PlatemintError, canonical, characters
+from platemint.pipeline.plate import DIGITS, LETTERS, READABLE, PlatemintError, Stream, canonical, characters
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import Edit
 
-STAGE = int.from_bytes(b"lpr")  # keeps these random numbers apart from other stages' of the same seed
 HEIGHT, WIDTH = 32, 128  # pixels of the recogniser
 BATCH = 64
 LR, WARM = 2e-3, 0.1  # largest learning rate; part of the steps in which it rises
@@ -87,7 +86,7 @@ def train(arm: Arm, config: RecogniserConfig, steps: int, seed: int, tick: Calla
     """
     device, dtype = choose_device(Edit())
     torch.manual_seed(seed)
-    rng = np.random.default_rng([seed, STAGE])
+    rng = np.random.default_rng([seed, Stream.EVALUATE_LPR])
     network = Recogniser(config).to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(network.parameters(), LR, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps, pct_start=WARM)
@@ -154,7 +153,7 @@ def permuted(
     samples: image uint8 (h, w, 3), text and source. Characters change places within their kind (letters, digits) and
     row. Source: character permutation, Laroca et al. 2025, who cut at annotated boxes.
     """
-    rng, made = np.random.default_rng([seed, STAGE, 1]), []
+    rng, made = np.random.default_rng([seed, Stream.EVALUATE_LPR, 1]), []
     able = [(some, where) for some, where in zip(samples, standing) if where is not None]
     while able and len(made) < count:
         (image, text, source), where = able[int(rng.integers(len(able)))]
@@ -226,7 +225,7 @@ def _hits(reading: str, text: str) -> Iterator[tuple[str, bool]]:
 def interval(right: Sequence[np.ndarray], seed: int = 0) -> tuple[float, float, float]:
     """Mean and 95 % interval of the accuracy, by bootstrap over plates and seeds."""
     table = np.stack(right).astype(float)
-    rng = np.random.default_rng([seed, STAGE, 2])
+    rng = np.random.default_rng([seed, Stream.EVALUATE_LPR, 2])
     seeds, plates = table.shape
     means = [
         table[rng.integers(seeds, size=seeds)][:, rng.integers(plates, size=plates)].mean() for _ in range(RESAMPLES)
@@ -262,7 +261,7 @@ class Lpr:
 
     def fraction(self, part: float) -> list[tuple[np.ndarray, str, str]]:
         """So much of the real plates, at random; a larger part holds a smaller one."""
-        order = np.random.default_rng([self.seed, STAGE, 3]).permutation(len(self.plates.learned))
+        order = np.random.default_rng([self.seed, Stream.EVALUATE_LPR, 3]).permutation(len(self.plates.learned))
         return [self.plates.learned[i] for i in sorted(order[: max(1, round(part * len(order)))])]
 
     def arms(self, part: float, count: int) -> list[Arm]:
@@ -300,7 +299,7 @@ class Lpr:
         layouts = list(load_layouts().values())
         seen = {pattern(positions_like(characters(text))) for _, text, _ in self.plates.learned}
         alike = [some for some in layouts if pattern(p for p in some.positions if len(p) > 1) in seen] or layouts
-        rng = np.random.default_rng([self.seed, STAGE, 4])
+        rng = np.random.default_rng([self.seed, Stream.EVALUATE_LPR, 4])
         chosen = (alike[int(i)] for i in rng.integers(len(alike), size=count))
         plates = (render_plate(some, random_text(some.positions, rng), rng) for some in chosen)
         return [sample(plate.image, plate.text) for plate in plates]
@@ -326,7 +325,7 @@ def _with_each_others_texts(learned: Sequence[tuple[np.ndarray, str, str]], seed
     groups: dict[str, list[int]] = {}
     for i, (_, text, _) in enumerate(learned):
         groups.setdefault(pattern(positions_like(text)), []).append(i)
-    rng, plates = np.random.default_rng([seed, STAGE, 5]), []
+    rng, plates = np.random.default_rng([seed, Stream.EVALUATE_LPR, 5]), []
     for group in groups.values():
         order = rng.permutation(group)
         for i, other in zip(order, np.roll(order, 1)):
@@ -364,7 +363,7 @@ def apart(plates: Sequence[tuple], split: str, seed: int) -> tuple[list[tuple], 
     chosen = {split} if split else {"val", "test"} & splits
     if not chosen:
         texts = sorted({canonical(plate[1]) for plate in plates})
-        drawn = np.random.default_rng([seed, STAGE, 6]).random(len(texts)) < TESTED
+        drawn = np.random.default_rng([seed, Stream.EVALUATE_LPR, 6]).random(len(texts)) < TESTED
         held = {text for text, out in zip(texts, drawn) if out}
     else:
         held = {canonical(plate[1]) for plate in plates if plate[3] in chosen}

@@ -13,7 +13,7 @@ from unicodedata import east_asian_width
 
 import numpy as np
 
-from platemint.pipeline.balance.rounding import count_table, divergence, evenness
+from platemint.pipeline.balance.evenness import count_table, divergence, evenness
 from platemint.pipeline.balance.shares import UNIFORM, Target, read_target, shared_by_class
 from platemint.pipeline.corpora import read_corpus
 from platemint.pipeline.corpora.frames import AUTO

@@ -21,10 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from platemint.pipeline.draw import draw_targets
+from platemint.pipeline.plan import make_plan
 from platemint.pipeline.plate import DIGITS, LETTERS, Group, Plate
 from platemint.pipeline.recipe import load_recipe
-from platemint.pipeline.run import plan
-from platemint.pipeline.stages import Stages, mint
+from platemint.pipeline.shard import make_plates
+from platemint.pipeline.stages import Stages
 from platemint.pipeline.write import scores
 
 PLATES = 10_000
@@ -86,9 +87,9 @@ def closed(kind: str, rounds: int) -> tuple[float, int]:
     """Unevenness of a run's accepted plates, and how many are missing."""
     stages = Simulated(load_recipe(None, [f"filter.rounds={rounds}", "edit.batch=256"], overrides={"count": PLATES}))
     stages.kind = kind
-    the_plan = plan(stages)
-    minted = [mint(shard, stages, Counter(), the_plan.rules) for shard in the_plan.shards]
-    return uneven([row["text"] for part in minted for row in part.kept]), sum(len(part.missing) for part in minted)
+    plan = make_plan(stages)
+    made = [make_plates(shard, stages, plan.rules) for shard in plan.shards]
+    return uneven([row["text"] for part in made for row in part.kept.values()]), sum(len(part.pending) for part in made)
 
 
 def opened(kind: str) -> float:
@@ -108,7 +109,7 @@ def cost(count: int, shards: int) -> None:
     start = time.perf_counter()
     draw_targets(Sources.groups, count, 0, frozenset())
     drawn = time.perf_counter() - start
-    made = len(plan(stages).shards)
+    made = len(make_plan(stages).shards)
     planned = time.perf_counter() - start - drawn
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(

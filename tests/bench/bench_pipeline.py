@@ -10,16 +10,17 @@ twice, which is what the filter needs. Ratios of medians over five turns.
 import argparse
 import statistics
 import time
-from collections import Counter
 
 import numpy as np
 import torch
 
 from platemint.models.spg import encode_texts
 from platemint.pipeline import write
+from platemint.pipeline.engines import threads
+from platemint.pipeline.plan import make_plan
 from platemint.pipeline.recipe import load_recipe
-from platemint.pipeline.run import plan
-from platemint.pipeline.stages import Stages, mint
+from platemint.pipeline.shard import make_plates
+from platemint.pipeline.stages import Stages
 
 TURNS = 5
 
@@ -32,7 +33,7 @@ def main() -> None:
     stages = Stages(
         load_recipe(None, ["filter.rounds=1"], "generate", {"source.path": options.source, "count": options.plates})
     )
-    shard = plan(stages).shards[0].part(slice(options.plates))
+    shard = make_plan(stages).shards[0].part(slice(options.plates))
     works = {
         "pipeline": lambda: _pipeline(shard, stages),
         "generator": _bare(stages, readings=0),
@@ -54,9 +55,9 @@ def main() -> None:
 
 
 def _pipeline(shard, stages) -> int:
-    minted = mint(shard, stages, Counter())
-    write.parquet(minted.kept, write.schema(stages.recipe))
-    return len(minted.kept) + len(minted.dropped)
+    made = make_plates(shard, stages, threads=threads(1))
+    write.parquet([*made.kept.values()], write.schema(stages.recipe))
+    return len(made.kept) + len(made.dropped)
 
 
 def _bare(stages, readings: int):
