@@ -17,14 +17,32 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pyarrow import parquet
 from torch import Tensor
 
 from platemint.models.recogniser import Recogniser, RecogniserConfig, decode, encode, loss
 from platemint.pipeline.alignment import Standing, pitch
+from platemint.pipeline.balance.grammar import positions_like
+from platemint.pipeline.corpora import read_corpus
+from platemint.pipeline.corpora.pixels import read_plate
+from platemint.pipeline.edit import Editor
+from platemint.pipeline.filter import Filter
 from platemint.pipeline.networks import autocast, choose_device, resize
-from platemint.pipeline.plate import DIGITS, LETTERS, READABLE, PlatemintError, Stream, canonical, characters
+from platemint.pipeline.plate import (
+    DIGITS,
+    LETTERS,
+    READABLE,
+    Plate,
+    PlatemintError,
+    Stream,
+    canonical,
+    characters,
+    pattern,
+)
 from platemint.pipeline.progress import Count
-from platemint.pipeline.recipe import Edit
+from platemint.pipeline.recipe import Edit, Limits
+from platemint.pipeline.render import load_layouts, random_text, render_plate
+from platemint.pipeline.sample import usable_photos
 
 HEIGHT, WIDTH = 32, 128  # pixels of the recogniser
 BATCH = 64
@@ -248,9 +266,6 @@ class Lpr:
     """What `evaluate lpr` measures. Raises PlatemintError for corpora that cannot be read or are too small."""
 
     def __init__(self, options: Edit, train: Sequence[Path], test: Path, split: str = "", seed: int = 0):
-        from platemint.pipeline.filter import Filter
-        from platemint.pipeline.recipe import Limits
-
         self.options, self.seed = options, seed
         self.filter = Filter(Limits(), options)
         learned, tested = apart(plates_of(test), split, seed)
@@ -286,16 +301,10 @@ class Lpr:
         ]
 
     def standing(self, plates: Sequence[tuple[np.ndarray, str, str]]) -> list[Standing | None]:
-        from platemint.pipeline.plate import Plate
-
         return self.filter.standing([Plate(image, text) for image, text, _ in plates])
 
     def rendered(self, count: int) -> list[Sample]:
         """Plates drawn from layouts whose texts have a pattern of the real ones; from all layouts where none has."""
-        from platemint.pipeline.balance.grammar import positions_like
-        from platemint.pipeline.plate import pattern
-        from platemint.pipeline.render import load_layouts, random_text, render_plate
-
         layouts = list(load_layouts().values())
         seen = {pattern(positions_like(characters(text))) for _, text, _ in self.plates.learned}
         alike = [some for some in layouts if pattern(p for p in some.positions if len(p) > 1) in seen] or layouts
@@ -306,8 +315,6 @@ class Lpr:
 
     def own_texts(self) -> list[Arm]:
         """The real plates, and edits that have been given the same texts: each plate that of another one of its pattern."""
-        from platemint.pipeline.edit import Editor
-
         plates = _with_each_others_texts(self.plates.learned, self.seed)
         edits = [plate for plate in self.filter(Editor(self.options)(plates)) if not plate.reason]
         real = [sample(*plate) for plate in self.plates.learned]
@@ -319,9 +326,6 @@ class Lpr:
 
 def _with_each_others_texts(learned: Sequence[tuple[np.ndarray, str, str]], seed: int):
     """Plates with the text of another one of their pattern as target; those that have no other are left out."""
-    from platemint.pipeline.balance.grammar import positions_like
-    from platemint.pipeline.plate import Plate, pattern
-
     groups: dict[str, list[int]] = {}
     for i, (_, text, _) in enumerate(learned):
         groups.setdefault(pattern(positions_like(text)), []).append(i)
@@ -337,22 +341,17 @@ def _with_each_others_texts(learned: Sequence[tuple[np.ndarray, str, str]], seed
 
 def plates_of(path: Path) -> list[tuple[np.ndarray, str, str, str]]:
     """The plates of a corpus or run: image, text, source and split. Those that cannot be used are left out."""
-    from platemint.pipeline.corpora import read_corpus
-    from platemint.pipeline.sample import usable_photos
-    from platemint.pipeline.storage import read_picture
-
     if (path / "data").is_dir():
         return list(_rows_of(path))
     corpus = read_corpus(path)
     photos = usable_photos(corpus, corpus.labels)
-    return [(read_picture(photo.path)[0], photo.text, photo.source, label.split) for label, photo in photos]
+    return [(read_plate(label)[0], label.text, photo.source, label.split) for label, photo in photos]
 
 
 def _rows_of(run: Path) -> Iterator[tuple[np.ndarray, str, str, str]]:
-    import pyarrow.parquet as pq
-
+    """The plates of a run, with the sources that they were made of, which labels do not have."""
     for file in sorted((run / "data").glob("*.parquet")):
-        for row in pq.read_table(file, columns=["image", "text", "source", "split"]).to_pylist():
+        for row in parquet.read_table(file, columns=["image", "text", "source", "split"]).to_pylist():
             image = cv2.imdecode(np.frombuffer(row["image"]["bytes"], np.uint8), cv2.IMREAD_COLOR_RGB)
             yield image, row["text"], row["source"], row["split"]
 
