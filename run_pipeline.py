@@ -267,7 +267,7 @@ def anonymize(
     from platemint.pipeline.anonymize.audit import may_leave
     from platemint.pipeline.anonymize.plan import Plan
     from platemint.pipeline.anonymize.run import anonymize
-    from platemint.pipeline.corpora.frames import NAMED_BY
+    from platemint.pipeline.corpora.datasets import NAMED_BY
 
     given = {"source.path": corpus, "source.format": form, "out": out, "key_file": key_file, "on_doubt": on_doubt}
     given |= {"detector.path": detector, "list_file": list_file}

@@ -8,7 +8,7 @@ import torch
 
 from platemint.models.reader import decode
 from platemint.pipeline import lock, storage, write
-from platemint.pipeline.corpora import gt
+from platemint.pipeline.corpora import text_lines
 from platemint.pipeline.edit import QUALITY, Editor, contact_sheet
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.networks import autocast, batched, network_input
@@ -31,13 +31,16 @@ def edit_folder(input_dir: Path, input_text: Path, source_text: Path | None, nam
     Raises PlatemintError where out is the pictures' folder and where not one picture can be edited, Failure where
     another process writes to out.
     """
-    folder = input_dir / gt.PICTURES if (input_dir / gt.PICTURES).is_dir() else input_dir
+    folder = input_dir / text_lines.PICTURES if (input_dir / text_lines.PICTURES).is_dir() else input_dir
     if out.resolve() in (folder.resolve(), input_dir.resolve()):
         raise PlatemintError(f"--out {out}: is the folder of the pictures, which would be overwritten; choose another")
     options = Edit(checkpoint=name)
     editor, filter_ = Editor(options), Filter(Limits(), options)
-    known = {file: text for _, file, text in gt.pairs(source_text, folder)} if source_text else {}
-    wanted = {file: (normalise(known.get(file, "")), normalise(text)) for _, file, text in gt.pairs(input_text, folder)}
+    known = {file: text for _, file, text in text_lines.pairs(source_text, folder)} if source_text else {}
+    wanted = {
+        file: (normalise(known.get(file, "")), normalise(text))
+        for _, file, text in text_lines.pairs(input_text, folder)
+    }
     with lock.held(out):
         return _edited(wanted, folder, editor, filter_, out)
 

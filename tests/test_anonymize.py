@@ -23,7 +23,7 @@ from platemint.pipeline.anonymize.picture import open_picture
 from platemint.pipeline.anonymize.pseudonyms import Keyed, read_key
 from platemint.pipeline.anonymize.search import scan
 from platemint.pipeline.anonymize.unfinished import UNFINISHED
-from platemint.pipeline.corpora.frames import open_dataset, rewrite
+from platemint.pipeline.corpora.datasets import open_dataset, rewrite
 from platemint.pipeline.corpora.rectify import views_of
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.plate import PlatemintError, Readings, characters, same_reading

@@ -22,7 +22,7 @@ from platemint.pipeline.anonymize.pseudonyms import KEY_BYTES
 from platemint.pipeline.anonymize.search import scan
 from platemint.pipeline.anonymize.shard import Work
 from platemint.pipeline.anonymize.unfinished import UNFINISHED, Unfinished
-from platemint.pipeline.corpora.frames import Annotation, Frame
+from platemint.pipeline.corpora.datasets import Annotation, Frame
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.recipe import AnonymizeRecipe
 

@@ -15,8 +15,8 @@ from test_audit_page import shown
 
 from platemint.pipeline.anonymize.compare import verify_against
 from platemint.pipeline.anonymize.detector import GRAY, Detector, covered, letterboxed, look
-from platemint.pipeline.corpora.frames import Annotation, Frame, open_dataset, rewrite
-from platemint.pipeline.corpora.frames.records import box
+from platemint.pipeline.corpora.datasets import Annotation, Frame, open_dataset, rewrite
+from platemint.pipeline.corpora.records import box
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.recipe import Detect
 

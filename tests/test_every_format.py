@@ -23,8 +23,8 @@ from platemint.pipeline.balance.forbidden import forbidden_texts
 from platemint.pipeline.balance.grammar import read_grammar
 from platemint.pipeline.corpora import FORMATS, filenames, pixels, read_corpus
 from platemint.pipeline.corpora.containers import CONTAINERS
-from platemint.pipeline.corpora.frames import ccpd
-from platemint.pipeline.corpora.parquet import NO_COMMIT
+from platemint.pipeline.corpora.formats import ccpd
+from platemint.pipeline.corpora.formats.parquet import NO_COMMIT
 from platemint.pipeline.corpora.pixels import read_plate, read_plates
 from platemint.pipeline.evaluate.edits import Edits
 from platemint.pipeline.plate import READABLE, PlatemintError

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from platemint.pipeline.corpora.datasets import Annotation
 from platemint.pipeline.corpora.extent import whole
-from platemint.pipeline.corpora.frames import Annotation
 from platemint.pipeline.corpora.rectify import views_of
 
 LEFT, TOP, RIGHT, BOTTOM = 150, 120, 450, 190  # of the plate in the frame

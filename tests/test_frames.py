@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from platemint.pipeline.corpora import records
+from platemint.pipeline.corpora.datasets import BARE, FORMATS, Dataset, open_dataset, rewrite
 from platemint.pipeline.corpora.filenames import NOT_A_TEXT
-from platemint.pipeline.corpora.frames import BARE, FORMATS, Dataset, open_dataset, records, rewrite
 from platemint.pipeline.plate import PROVINCES, SEPARATORS, PlatemintError, characters
 
 SHARED = Path(__file__).parents[2] / "shared" / "plates"

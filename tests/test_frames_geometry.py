@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from test_frames import CCPD, KEYPOINTS, UFPR, VOC, make, plates, reasons
 from test_frames_matching import COCO_BOX, coco
 
-from platemint.pipeline.corpora.frames import open_dataset, rewrite
+from platemint.pipeline.corpora.datasets import open_dataset, rewrite
 from platemint.pipeline.plate import PlatemintError
 
 X, Y, W, H = COCO_BOX

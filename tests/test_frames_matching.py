@@ -12,7 +12,7 @@ from stand_ins import stamp, stamped
 from test_frames import BOX, SIZE, VOC, make, other, plates, reasons, write_out
 
 from platemint.pipeline.anonymize.unfinished import UNFINISHED
-from platemint.pipeline.corpora.frames import open_dataset, rewrite
+from platemint.pipeline.corpora.datasets import open_dataset, rewrite
 from platemint.pipeline.plate import PlatemintError
 
 COCO_BOX = [20, 30, 100, 30]

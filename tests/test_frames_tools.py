@@ -37,9 +37,9 @@ from test_frames import (
 from test_frames_geometry import turned
 
 from platemint.pipeline.anonymize.compare import verify_against
-from platemint.pipeline.corpora.frames import FORMATS, LAST, open_dataset, rewrite
-from platemint.pipeline.corpora.frames.outlines import four_corners
-from platemint.pipeline.corpora.frames.yolo_characters import Character, in_reading_order
+from platemint.pipeline.corpora.datasets import FORMATS, LAST, open_dataset, rewrite
+from platemint.pipeline.corpora.formats.yolo_characters import Character, in_reading_order
+from platemint.pipeline.corpora.outlines import four_corners
 from platemint.pipeline.plate import PROVINCES, PlatemintError, characters
 
 PLATE = f"{NAMES.index('license plate')} 0.175 0.15 0.25 0.1\n"  # `BOX` of `SIZE`

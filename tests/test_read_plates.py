@@ -15,7 +15,7 @@ from platemint.pipeline.anonymize.picture import open_picture
 from platemint.pipeline.anonymize.plan import Plan
 from platemint.pipeline.anonymize.read_texts import SCALES, sure
 from platemint.pipeline.anonymize.search import scan
-from platemint.pipeline.corpora.frames import open_dataset, rewrite
+from platemint.pipeline.corpora.datasets import open_dataset, rewrite
 from platemint.pipeline.corpora.rectify import views_of
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.plate import Readings, characters

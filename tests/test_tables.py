@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from platemint import run_pipeline
-from platemint.pipeline.corpora import read_corpus, table
+from platemint.pipeline.corpora import read_corpus, table_rows
+from platemint.pipeline.corpora.datasets import open_dataset, rewrite
 from platemint.pipeline.corpora.filenames import NOT_A_TEXT
-from platemint.pipeline.corpora.frames import open_dataset, rewrite
 from platemint.pipeline.corpora.labels import split_named, standard_split
 from platemint.pipeline.plate import UNREADABLE, PlatemintError, says_unreadable
 from platemint.pipeline.recipe import load_recipe
@@ -94,7 +94,7 @@ LINES = st.lists(CELL, min_size=1, max_size=3).map("\n".join)
 def test_what_python_writes_as_csv_is_read_row_by_row(rows, delimiter, end):
     sink = io.StringIO()
     csv.writer(sink, delimiter=delimiter, lineterminator=end).writerows([("path", "text"), *rows])
-    read = list(table.Table(sink.getvalue(), jsonl=False).rows())
+    read = list(table_rows.Table(sink.getvalue(), jsonl=False).rows())
     assert "".join(row.raw for row in read) == sink.getvalue()
     header, *used = read
     assert header.fields is None and not any(row.fault for row in used)
@@ -105,7 +105,7 @@ def test_what_python_writes_as_csv_is_read_row_by_row(rows, delimiter, end):
 @given(st.lists(st.sampled_from(["1.jpg", '"', ",", "\n", "A1", '""', " "]), max_size=40))
 def test_no_character_of_any_table_is_lost(parts):
     content = "path,text\n" + "".join(parts)
-    rows = list(table.Table(content, jsonl=False).rows())
+    rows = list(table_rows.Table(content, jsonl=False).rows())
     assert "".join(row.raw for row in rows) == content
     listed = [row for row in rows if row.fields is not None]
     assert all(sum("," in line for line in row.raw.splitlines()) <= 1 for row in listed), "no row swallows another"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from platemint.pipeline.anonymize.replacement import redacted
-from platemint.pipeline.corpora.frames import Annotation
+from platemint.pipeline.corpora.datasets import Annotation
 from platemint.pipeline.corpora.rectify import LEAST, MOST, overlapping, views_of
 
 WIDTH, HEIGHT = 900, 640

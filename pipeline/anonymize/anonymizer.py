@@ -15,7 +15,7 @@ import numpy as np
 from platemint.pipeline.anonymize.picture import Picture, shown
 from platemint.pipeline.anonymize.pseudonyms import ATTEMPTS
 from platemint.pipeline.anonymize.replacement import ENHANCED, Replacement, compose, redacted, writable
-from platemint.pipeline.corpora.frames import Frame
+from platemint.pipeline.corpora.datasets import Frame
 from platemint.pipeline.corpora.rectify import Box, overlapping, views_of
 from platemint.pipeline.edit import Editor
 from platemint.pipeline.filter import Filter

@@ -11,7 +11,7 @@ from platemint.pipeline.anonymize.not_replaced import GivenUp
 from platemint.pipeline.anonymize.plan import Plan
 from platemint.pipeline.anonymize.read_texts import Unknown
 from platemint.pipeline.anonymize.search import Scan
-from platemint.pipeline.corpora.frames import Dataset, Frame
+from platemint.pipeline.corpora.datasets import Dataset, Frame
 from platemint.pipeline.recipe import AnonymizeRecipe, GenerateRecipe
 from platemint.pipeline.report.audit_page import not_covered, settings
 from platemint.pipeline.stages import Stages

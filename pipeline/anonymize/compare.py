@@ -25,10 +25,10 @@ from platemint.pipeline.anonymize.plan import AUDIT, PAGE
 from platemint.pipeline.anonymize.residue import UNTOUCHED, untouched
 from platemint.pipeline.anonymize.search import Hit, Scan, scan
 from platemint.pipeline.anonymize.unfinished import UNFINISHED
-from platemint.pipeline.corpora.frames import BARE, GONE_WITH_TEXT, Annotation, Dataset, Frame, open_dataset
-from platemint.pipeline.corpora.frames.checks import SAME_PLATE
-from platemint.pipeline.corpora.frames.pictures import numbered
-from platemint.pipeline.corpora.frames.records import Corners, box, iou
+from platemint.pipeline.corpora.checks import SAME_PLATE
+from platemint.pipeline.corpora.datasets import BARE, GONE_WITH_TEXT, Annotation, Dataset, Frame, open_dataset
+from platemint.pipeline.corpora.formats.pictures import numbered
+from platemint.pipeline.corpora.records import Corners, box, iou
 from platemint.pipeline.corpora.rectify import View, views_of
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.plate import Plate, PlatemintError, Readings, canonical, characters, same_reading

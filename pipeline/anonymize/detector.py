@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 
 from platemint.pipeline.anonymize.picture import open_picture
-from platemint.pipeline.corpora.frames import Annotation, Frame
-from platemint.pipeline.corpora.frames.records import PLATE, bounds
+from platemint.pipeline.corpora.datasets import Annotation, Frame
+from platemint.pipeline.corpora.records import PLATE, bounds
 from platemint.pipeline.corpora.rectify import Box
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.progress import Count

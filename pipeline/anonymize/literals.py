@@ -18,7 +18,7 @@ from platemint.pipeline.anonymize.file_parts import Bytes
 
 Span = tuple[int, int]
 
-# Keys, tags, columns and names of classes of the formats that `pipeline.corpora.frames` knows.
+# Keys, tags, columns and names of classes of the formats that `pipeline.corpora.datasets` knows.
 WORDS = frozenset(
     """annotation annotations attribute attributes area background bbox bike bndbox box bus camera candidates captured
     car categories category char class coco color contributor corner corners counts creation data database dataset date

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, JpegImagePlugin
 
-from platemint.pipeline.corpora.frames.records import MOST_PIXELS, ORIENTATION
+from platemint.pipeline.corpora.records import MOST_PIXELS, ORIENTATION
 from platemint.pipeline.storage import FORMATS, open_image
 
 MOST_BYTES = 256 << 20

@@ -23,8 +23,8 @@ from platemint.pipeline.anonymize.not_replaced import place_of
 from platemint.pipeline.anonymize.pseudonyms import ATTEMPTS, Drawn, Forbidden, Keyed, read_key
 from platemint.pipeline.anonymize.read_texts import completed, is_wanted
 from platemint.pipeline.anonymize.replacement import writable
-from platemint.pipeline.corpora.frames import BARE, Dataset, Frame, open_dataset, rewrite
-from platemint.pipeline.corpora.frames.records import Refused
+from platemint.pipeline.corpora.datasets import BARE, Dataset, Frame, open_dataset, rewrite
+from platemint.pipeline.corpora.records import Refused
 from platemint.pipeline.networks import batched
 from platemint.pipeline.plate import PlatemintError, Readings, characters
 from platemint.pipeline.recipe import NOT_IN_HASH, AnonymizeRecipe, GenerateRecipe

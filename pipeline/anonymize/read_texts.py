@@ -15,9 +15,9 @@ import numpy as np
 
 from platemint.pipeline.anonymize.detector import Detector, covered
 from platemint.pipeline.anonymize.picture import open_picture
-from platemint.pipeline.corpora.frames import FORMATS, WITHOUT_TEXT, Annotation, Dataset, Frame
-from platemint.pipeline.corpora.frames.finds import homes
-from platemint.pipeline.corpora.frames.records import bounds, box
+from platemint.pipeline.corpora.datasets import FORMATS, WITHOUT_TEXT, Annotation, Dataset, Frame
+from platemint.pipeline.corpora.finds import homes
+from platemint.pipeline.corpora.records import bounds, box
 from platemint.pipeline.corpora.rectify import views_of
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.networks import batched

@@ -15,7 +15,7 @@ from platemint.pipeline.alignment import Standing, spread
 from platemint.pipeline.anonymize import residue
 from platemint.pipeline.anonymize.picture import differing
 from platemint.pipeline.anonymize.residue import in_view
-from platemint.pipeline.corpora.frames import Annotation, Frame
+from platemint.pipeline.corpora.datasets import Annotation, Frame
 from platemint.pipeline.corpora.rectify import Box, View
 from platemint.pipeline.plate import LONGEST, Plate, canonical, characters, unspellable
 

@@ -27,8 +27,8 @@ from platemint.pipeline.anonymize.replacement import ENHANCED
 from platemint.pipeline.anonymize.search import scan
 from platemint.pipeline.anonymize.shard import Work
 from platemint.pipeline.anonymize.unfinished import UNFINISHED, Unfinished
-from platemint.pipeline.corpora.frames import Dataset
-from platemint.pipeline.corpora.frames.checks import WITHHELD
+from platemint.pipeline.corpora.checks import WITHHELD
+from platemint.pipeline.corpora.datasets import Dataset
 from platemint.pipeline.plate import Failure, PlatemintError
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import AnonymizeRecipe

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from platemint.pipeline.corpora import gt, read_corpus, table
+from platemint.pipeline.corpora import read_corpus, table_rows, text_lines
 from platemint.pipeline.corpora.containers import CONTAINERS
 from platemint.pipeline.corpora.labels import lines
 from platemint.pipeline.plate import PlatemintError, normalise
 
-OF_CORPORA = (*table.SUFFIXES, *(module.SUFFIX for module in CONTAINERS.values()), ".json", ".xml")
+OF_CORPORA = (*table_rows.SUFFIXES, *(module.SUFFIX for module in CONTAINERS.values()), ".json", ".xml")
 
 
 def forbidden_texts(path: str) -> frozenset[str]:
@@ -31,9 +31,9 @@ def forbidden_texts(path: str) -> frozenset[str]:
 
 def _texts(place: Path) -> list[str]:
     suffix = place.suffix.lower()
-    if place.is_file() and suffix in table.SUFFIXES and not table.fits(place):
-        rows = table.sound_rows(place)
-        return [str(row.fields.get(table.columns_of(tuple(row.fields)).text) or "") for row in rows]
-    if place.is_file() and suffix not in OF_CORPORA and place.name not in gt.NAMES:
+    if place.is_file() and suffix in table_rows.SUFFIXES and not table_rows.fits(place):
+        rows = table_rows.sound_rows(place)
+        return [str(row.fields.get(table_rows.columns_of(tuple(row.fields)).text) or "") for row in rows]
+    if place.is_file() and suffix not in OF_CORPORA and place.name not in text_lines.NAMES:
         return lines(place)
     return [*read_corpus(place).texts]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from platemint.pipeline.corpora import read_corpus
-from platemint.pipeline.corpora.frames import AUTO
+from platemint.pipeline.corpora.datasets import AUTO
 from platemint.pipeline.plate import (
     DIGITS,
     KINDS,

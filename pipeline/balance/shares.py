@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from platemint.pipeline.balance.rounding import largest_remainder
-from platemint.pipeline.corpora import table
+from platemint.pipeline.corpora import table_rows
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, READABLE, PlatemintError, normalise
 
 UNIFORM = "uniform"
@@ -110,7 +110,7 @@ def read_target(path: str | Path) -> Target:
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Line number and fields of each row. Raises PlatemintError where it is not such a table."""
-    rows = [(row.number, row.fields) for row in table.sound_rows(path)]
+    rows = [(row.number, row.fields) for row in table_rows.sound_rows(path)]
     names = tuple(name for name in rows[0][1] if name) if rows else ()
     if sorted(names) not in (sorted(COLUMNS), sorted(COLUMNS[1:])):
         known = f"{','.join(COLUMNS)} or {','.join(COLUMNS[1:])}"

@@ -11,21 +11,21 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from platemint.pipeline.corpora import containers, filenames, frames, gt, table
+from platemint.pipeline.corpora import containers, datasets, filenames, table_rows, text_lines
 from platemint.pipeline.corpora.containers import CONTAINERS
-from platemint.pipeline.corpora.frames import AUTO, BARE, LAST, WITHOUT_TEXT, Dataset, Unrecognised
-from platemint.pipeline.corpora.frames.records import Folder
+from platemint.pipeline.corpora.datasets import AUTO, BARE, LAST, WITHOUT_TEXT, Dataset, Unrecognised
 from platemint.pipeline.corpora.labels import Corpus, Label, split_named
+from platemint.pipeline.corpora.records import Folder
 from platemint.pipeline.plate import UNREADABLE, PlatemintError
 
 __all__ = ["FORMATS", "Corpus", "Label", "read_corpus"]
 
-FORMATS = (*(name for name in frames.FORMATS if name != BARE), *CONTAINERS)
+FORMATS = (*(name for name in datasets.FORMATS if name != BARE), *CONTAINERS)
 OF_CROPS = ("table", "gt")
 FORMS = (
     "a .csv, .tsv or .jsonl with the columns path and text (split is optional), a gt.txt with `name text` lines, "
     "pictures named TEXT.jpg or TEXT_anything.jpg, a folder of frames whose annotations have texts "
-    f"({', '.join(name for name in frames.FORMATS if name not in (BARE, *WITHOUT_TEXT))}), a run, or files of "
+    f"({', '.join(name for name in datasets.FORMATS if name not in (BARE, *WITHOUT_TEXT))}), a run, or files of "
     f"{', '.join(CONTAINERS)}"
 )
 
@@ -92,11 +92,11 @@ def _refuse_several(path: Path, dataset: Dataset | None, fits: dict[str, list[Pa
 
 def _table_in(path: Path, wanted: str) -> Path | None:
     """The file of labels of crops in a folder, None where there is none."""
-    tables = [p for p in _files(path) if table.fits(p)] if wanted != "gt" else []
+    tables = [p for p in _files(path) if table_rows.fits(p)] if wanted != "gt" else []
     if len(tables) > 1:
         names = ", ".join(p.name for p in tables)
         raise PlatemintError(f"{path}: several tables of labels ({names}); give the path of the one that counts")
-    return next(iter([*tables, *(path / name for name in gt.NAMES if (path / name).is_file())]), None)
+    return next(iter([*tables, *(path / name for name in text_lines.NAMES if (path / name).is_file())]), None)
 
 
 def _files(path: Path) -> list[Path]:
@@ -105,11 +105,11 @@ def _files(path: Path) -> list[Path]:
 
 def _of_crops(path: Path, wanted: str, unreadable: Collection[str]) -> Corpus | None:
     """The corpus of a file of labels whose pictures are crops, None where it is another file."""
-    if wanted in (AUTO, "table") and (table.is_table(path) or table.fits(path)):
-        corpus = table.read(path, unreadable)
+    if wanted in (AUTO, "table") and (table_rows.is_table(path) or table_rows.fits(path)):
+        corpus = table_rows.read(path, unreadable)
         return corpus and replace(corpus, format="table", evidence=path.name)
-    if wanted in (AUTO, "gt") and path.suffix.lower() == ".txt" and gt.fits(path):
-        return replace(gt.read(path, unreadable), format="gt", evidence=path.name)
+    if wanted in (AUTO, "gt") and path.suffix.lower() == ".txt" and text_lines.fits(path):
+        return replace(text_lines.read(path, unreadable), format="gt", evidence=path.name)
     return None
 
 
@@ -117,7 +117,7 @@ def _annotated(path: Path, wanted: str, unreadable: Collection[str], classes: Co
     """Annotated frames, or crops in the manner of frames; None where there are none."""
     root, note = (path.parent, path.name) if path.is_file() else (path, "")
     try:
-        return frames.open_dataset(root, wanted, classes=classes, unreadable=unreadable, note=note)
+        return datasets.open_dataset(root, wanted, classes=classes, unreadable=unreadable, note=note)
     except Unrecognised:
         return None
 
@@ -141,8 +141,8 @@ def _labels_of(dataset: Dataset, unreadable: Collection[str]) -> Corpus:
 
 def _told(path: Path) -> str:
     """What tables in a folder lack, for a message."""
-    tables = [p for p in _files(path) if table.is_table(p)]
-    return "".join(f"; {p.name} {table.misfit(table.parse(p.name, table.head(p)))}" for p in tables[:3])
+    tables = [p for p in _files(path) if table_rows.is_table(p)]
+    return "".join(f"; {p.name} {table_rows.misfit(table_rows.parse(p.name, table_rows.head(p)))}" for p in tables[:3])
 
 
 def _find_pictures(corpus: Corpus) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from platemint.pipeline.corpora import lmdb, parquet, webdataset
+from platemint.pipeline.corpora.formats import lmdb, parquet, webdataset
 from platemint.pipeline.corpora.labels import Corpus, Label, counted
 from platemint.pipeline.storage import read_file
 

@@ -8,8 +8,8 @@ from functools import lru_cache
 import numpy as np
 
 from platemint.pipeline.corpora.containers import data_of
-from platemint.pipeline.corpora.frames.records import MOST_PIXELS, bounds
 from platemint.pipeline.corpora.labels import Label
+from platemint.pipeline.corpora.records import MOST_PIXELS, bounds
 from platemint.pipeline.corpora.rectify import views_of
 from platemint.pipeline.storage import LEAST_SIDE, decode, sha256
 

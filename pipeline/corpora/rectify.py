@@ -9,8 +9,8 @@ from itertools import combinations
 import cv2
 import numpy as np
 
+from platemint.pipeline.corpora.datasets import Annotation
 from platemint.pipeline.corpora.extent import whole
-from platemint.pipeline.corpora.frames import Annotation
 from platemint.pipeline.corpora.labels import Label
 
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of a frame

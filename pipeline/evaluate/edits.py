@@ -22,8 +22,8 @@ from torch import Tensor
 from platemint.models.reader import decode
 from platemint.models.spg import region
 from platemint.pipeline import storage
-from platemint.pipeline.corpora import Corpus, Label, read_corpus, table
-from platemint.pipeline.corpora.frames import AUTO
+from platemint.pipeline.corpora import Corpus, Label, read_corpus, table_rows
+from platemint.pipeline.corpora.datasets import AUTO
 from platemint.pipeline.corpora.labels import Corners, read_text
 from platemint.pipeline.draw import draw_targets
 from platemint.pipeline.edit import QUALITY, contact_sheet
@@ -349,8 +349,10 @@ def _plate_figures(plate: Plate) -> dict[str, dict[str, float]]:
 def kinds_of(source: Path) -> dict[Plated, str]:
     """{plate: its kind} as a corpus's table of labels says in a column of KINDS; {} where it does not."""
     files = [source] if source.is_file() else sorted(source.iterdir())
-    for file in filter(table.fits, files):
-        rows = {str(row.number): row.fields for row in table.parse(file.name, read_text(file)).rows() if row.fields}
+    for file in filter(table_rows.fits, files):
+        rows = {
+            str(row.number): row.fields for row in table_rows.parse(file.name, read_text(file)).rows() if row.fields
+        }
         for column in KINDS:
             if 1 < len({row.get(column) for row in rows.values()}) <= MOST_KINDS:
                 labels = read_corpus(file).labels

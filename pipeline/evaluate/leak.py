@@ -24,7 +24,7 @@ from platemint.models.reader import Reader, align, ctc
 from platemint.models.spg import encode_texts
 from platemint.pipeline.anonymize.anonymizer import Anonymizer
 from platemint.pipeline.anonymize.replacement import Replacement
-from platemint.pipeline.corpora.frames import AUTO, Annotation, Frame
+from platemint.pipeline.corpora.datasets import AUTO, Annotation, Frame
 from platemint.pipeline.draw import draw_targets
 from platemint.pipeline.evaluate.edits import kinds_of, plated
 from platemint.pipeline.networks import autocast, batched, choose_device, load_network, network_input, resize

@@ -16,8 +16,8 @@ import numpy as np
 from platemint.pipeline.balance.evenness import count_table, divergence, evenness
 from platemint.pipeline.balance.shares import UNIFORM, Target, read_target, shared_by_class
 from platemint.pipeline.corpora import read_corpus
-from platemint.pipeline.corpora.frames import AUTO
-from platemint.pipeline.corpora.parquet import columns_in, is_run
+from platemint.pipeline.corpora.datasets import AUTO
+from platemint.pipeline.corpora.formats.parquet import columns_in, is_run
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, SEPARATORS, PlatemintError
 from platemint.pipeline.report.near_duplicates import near_duplicates
 

@@ -18,7 +18,7 @@ from rapidfuzz.distance import Levenshtein
 from platemint.models.reader import Reader, decode
 from platemint.pipeline.balance.grammar import positions_like
 from platemint.pipeline.corpora import Corpus, Label, read_corpus
-from platemint.pipeline.corpora.frames import AUTO
+from platemint.pipeline.corpora.datasets import AUTO
 from platemint.pipeline.corpora.pixels import read_plate
 from platemint.pipeline.filter import likelihood
 from platemint.pipeline.networks import autocast, batched, choose_device, network_input, resize

@@ -23,7 +23,7 @@ from platemint.models.spg import encode_texts
 from platemint.pipeline.anonymize.anonymizer import Anonymizer
 from platemint.pipeline.anonymize.plan import Plan
 from platemint.pipeline.anonymize.run import anonymize
-from platemint.pipeline.corpora.frames import FORMATS, open_dataset
+from platemint.pipeline.corpora.datasets import FORMATS, open_dataset
 from platemint.pipeline.evaluate.leak import blurred
 from platemint.pipeline.networks import autocast
 from platemint.pipeline.recipe import AnonymizeRecipe

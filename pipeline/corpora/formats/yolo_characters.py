@@ -17,9 +17,9 @@ from posixpath import basename
 from statistics import median
 from typing import NamedTuple
 
-from platemint.pipeline.corpora.frames import yolo
-from platemint.pipeline.corpora.frames.records import Corners, Folder, Record, Refused, area, bounds, iou
-from platemint.pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.corpora.formats import yolo
+from platemint.pipeline.corpora.records import Corners, Folder, Record, Refused, area, bounds, iou
+from platemint.pipeline.corpora.rewording import Rewording
 from platemint.pipeline.plate import SEPARATORS, characters
 
 SAME_CHARACTER = 0.7  # IoU of two boxes

@@ -13,7 +13,7 @@ from pathlib import Path
 from posixpath import basename, dirname, join
 
 from platemint.pipeline.corpora.labels import Corpus, is_picture, split_named
-from platemint.pipeline.corpora.table import columns_of
+from platemint.pipeline.corpora.table_rows import columns_of
 from platemint.pipeline.plate import PlatemintError
 
 SUFFIX = ".tar"

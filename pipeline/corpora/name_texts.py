@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from math import sqrt
 from posixpath import splitext
 
-from platemint.pipeline.corpora.frames.records import Dataset
+from platemint.pipeline.corpora.records import Dataset
 from platemint.pipeline.plate import characters, normalise
 
 LENGTHS = range(5, 11)  # characters of a text that is looked for

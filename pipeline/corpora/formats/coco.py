@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import product
 
-from platemint.pipeline.corpora.frames.checks import turn_of
-from platemint.pipeline.corpora.frames.records import (
+from platemint.pipeline.corpora.checks import turn_of
+from platemint.pipeline.corpora.records import (
     TEXT_KEYS,
     Corners,
     Folder,
@@ -26,7 +26,7 @@ from platemint.pipeline.corpora.frames.records import (
     numbers,
     points,
 )
-from platemint.pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.corpora.rewording import Rewording
 from platemint.pipeline.plate import PlatemintError
 
 LISTS = ("images", "annotations")

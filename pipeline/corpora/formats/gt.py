@@ -6,18 +6,18 @@ import re
 from collections.abc import Iterator
 from posixpath import basename, dirname, join
 
-from platemint.pipeline.corpora import gt, table
-from platemint.pipeline.corpora.frames.records import Folder, Record
-from platemint.pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.corpora import table_rows, text_lines
 from platemint.pipeline.corpora.labels import lines_of
+from platemint.pipeline.corpora.records import Folder, Record
+from platemint.pipeline.corpora.rewording import Rewording
 
-SOURCES, TARGETS = gt.NAMES
+SOURCES, TARGETS = text_lines.NAMES
 NAMES = re.compile(r"gt2?\.txt|rec_gt.*\.txt")
 
 
 def find(folder: Folder) -> dict[str, str]:
     notes = [note for note in folder.of_kind(".txt") if NAMES.fullmatch(basename(note))]
-    return {note: "" for note in notes if not table.is_headed(note, folder.peek(note))}
+    return {note: "" for note in notes if not table_rows.is_headed(note, folder.peek(note))}
 
 
 def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]:
@@ -47,11 +47,11 @@ def _renewed(line: str, note: str, new: Rewording) -> str:
 
 
 def _parts(line: str, note: str, folder: Folder) -> tuple[str, str, str]:
-    return gt.parts(line, lambda name: _picture(name, note, folder) in folder.pictures)
+    return text_lines.parts(line, lambda name: _picture(name, note, folder) in folder.pictures)
 
 
 def _picture(name: str, note: str, folder: Folder) -> str:
-    within = folder.find(f"{gt.PICTURES}/{name}", note)
+    within = folder.find(f"{text_lines.PICTURES}/{name}", note)
     return within if within in folder.pictures else folder.find(name, note)
 
 

@@ -22,14 +22,14 @@ from posixpath import normpath
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from platemint.pipeline.corpora.frames.checks import turn_of
-from platemint.pipeline.corpora.frames.coco import dumped
-from platemint.pipeline.corpora.frames.name_texts import is_text
-from platemint.pipeline.corpora.frames.outlines import four_corners
-from platemint.pipeline.corpora.frames.records import Corners, Folder, Record, box, numbers
-from platemint.pipeline.corpora.frames.rewording import Rewording
-from platemint.pipeline.corpora.frames.text_fields import hidden_text, holds_text
+from platemint.pipeline.corpora.checks import turn_of
+from platemint.pipeline.corpora.formats.coco import dumped
 from platemint.pipeline.corpora.labels import is_picture
+from platemint.pipeline.corpora.name_texts import is_text
+from platemint.pipeline.corpora.outlines import four_corners
+from platemint.pipeline.corpora.records import Corners, Folder, Record, box, numbers
+from platemint.pipeline.corpora.rewording import Rewording
+from platemint.pipeline.corpora.text_fields import hidden_text, holds_text
 from platemint.pipeline.plate import PlatemintError, normalise
 
 ANNOTATIONS = ("annotations", "completions")  # the second up to version 0.9

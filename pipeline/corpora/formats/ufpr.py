@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from platemint.pipeline.corpora.frames.records import Corners, Folder, Record, area, box, numbers, overlap, points
-from platemint.pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.corpora.records import Corners, Folder, Record, area, box, numbers, overlap, points
+from platemint.pipeline.corpora.rewording import Rewording
 from platemint.pipeline.plate import characters
 
 WITHIN = 0.8  # least part of the characters' common box that lies in the plate's

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from platemint.pipeline.corpora.frames.name_texts import is_text
-from platemint.pipeline.corpora.frames.records import TEXT_KEYS
+from platemint.pipeline.corpora.name_texts import is_text
+from platemint.pipeline.corpora.records import TEXT_KEYS
 from platemint.pipeline.plate import normalise
 
 # Letters only. The first count for things of whatever class, the others for plates alone: a bus has a number too.

@@ -15,8 +15,8 @@ from posixpath import basename
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape, unescape
 
-from platemint.pipeline.corpora.frames.checks import turn_of
-from platemint.pipeline.corpora.frames.records import (
+from platemint.pipeline.corpora.checks import turn_of
+from platemint.pipeline.corpora.records import (
     PLATE,
     TEXT_KEYS,
     Corners,
@@ -30,7 +30,7 @@ from platemint.pipeline.corpora.frames.records import (
     points,
     stem,
 )
-from platemint.pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.corpora.rewording import Rewording
 from platemint.pipeline.plate import LONGEST, characters, normalise, unspellable
 
 CORNERS = tuple(f"{axis}{i}" for i in range(1, 5) for axis in "xy")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from platemint.pipeline.corpora.frames.records import Corners, points
+from platemint.pipeline.corpora.records import Corners, points
 
 
 def four_corners(outline: Corners) -> Corners:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from platemint.pipeline.corpora.labels import Corpus, split_named
-from platemint.pipeline.corpora.table import columns_of
+from platemint.pipeline.corpora.table_rows import columns_of
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.storage import read_file, read_json
 

@@ -9,9 +9,9 @@ import json
 from collections.abc import Iterator
 from functools import lru_cache
 
-from platemint.pipeline.corpora.frames import coco
-from platemint.pipeline.corpora.frames.records import Corners, Folder, Record
-from platemint.pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.corpora.formats import coco
+from platemint.pipeline.corpora.records import Corners, Folder, Record
+from platemint.pipeline.corpora.rewording import Rewording
 
 NOTE = "annotations.json"
 CATEGORY = {"id": 1, "name": "license_plate"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from platemint.pipeline.corpora.filenames import NOT_A_TEXT, are_texts, is_text, parts
-from platemint.pipeline.corpora.frames.records import Folder, Record
-from platemint.pipeline.corpora.frames.rewording import NO_TEXT, Rewording
+from platemint.pipeline.corpora.records import Folder, Record
+from platemint.pipeline.corpora.rewording import NO_TEXT, Rewording
 from platemint.pipeline.plate import normalise, says_unreadable
 
 

@@ -18,12 +18,12 @@ from contextlib import suppress
 from math import cos, radians, sin
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from platemint.pipeline.corpora.frames.checks import turn_of
-from platemint.pipeline.corpora.frames.outlines import four_corners
-from platemint.pipeline.corpora.frames.records import Corners, Folder, Record, bounds, box, numbers, points, split_named
-from platemint.pipeline.corpora.frames.rewording import Rewording
-from platemint.pipeline.corpora.frames.text_fields import hidden_text, holds_text
-from platemint.pipeline.corpora.frames.voc import dumped, parsed
+from platemint.pipeline.corpora.checks import turn_of
+from platemint.pipeline.corpora.formats.voc import dumped, parsed
+from platemint.pipeline.corpora.outlines import four_corners
+from platemint.pipeline.corpora.records import Corners, Folder, Record, bounds, box, numbers, points, split_named
+from platemint.pipeline.corpora.rewording import Rewording
+from platemint.pipeline.corpora.text_fields import hidden_text, holds_text
 from platemint.pipeline.plate import PlatemintError
 
 SIDES = ("xtl", "ytl", "xbr", "ybr")

@@ -11,9 +11,9 @@ import json
 from collections.abc import Iterator
 from posixpath import dirname, join
 
-from platemint.pipeline.corpora.frames import gt
-from platemint.pipeline.corpora.frames.records import Corners, Folder, Record, bounds, box, numbers, points
-from platemint.pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.corpora.formats import gt
+from platemint.pipeline.corpora.records import Corners, Folder, Record, bounds, box, numbers, points
+from platemint.pipeline.corpora.rewording import Rewording
 
 INCLUDES = ("gt",)
 CROPS = "crop_img"

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from platemint.pipeline.corpora.frames.records import Folder, Record, agreeing, box, numbers, points
-from platemint.pipeline.corpora.frames.rewording import NO_TEXT, Rewording
+from platemint.pipeline.corpora.records import Folder, Record, agreeing, box, numbers, points
+from platemint.pipeline.corpora.rewording import NO_TEXT, Rewording
 
 LOCALIZATION, RECOGNITION = "groundtruth_localization", "groundtruth_recognition"
 _KEYPOINTS = re.compile(r"\s*(\S{4,})((?:\s+-?[\d.]+){12})\s*")

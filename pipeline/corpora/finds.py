@@ -5,7 +5,7 @@ from __future__ import annotations
 from posixpath import dirname, join, splitext
 from types import ModuleType
 
-from platemint.pipeline.corpora.frames.records import Corners, Dataset, stem
+from platemint.pipeline.corpora.records import Corners, Dataset, stem
 
 Plates = dict[str, list[Corners]]  # {picture: where its plates are}
 

@@ -1,9 +1,9 @@
 """Annotated datasets: pictures with plates as boxes, corners or crops. Read, and written again with other texts.
 
-`open_dataset` reads one, `rewrite` says what becomes of each of its files. One module per format; each has
+`open_dataset` reads one, `rewrite` says what becomes of each of its files. One module of `formats` per format; each has
 
     find(folder) -> {annotation file: picture it alone belongs to, or ""}     {} where the folder is not of the format
-    read(note, text, picture, folder) -> marks, or ValueError                 one annotation file
+    read(note, text, picture, folder) -> records, or ValueError                one annotation file
     rewrite(note, text, picture, new) -> text                                 the same file, reworded
 
 or, where the names of the pictures hold everything, fits(folder), read_names(folder) and rename(stem, picture, new).
@@ -22,23 +22,19 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from posixpath import splitext
 
-from platemint.pipeline.corpora import containers
-from platemint.pipeline.corpora.frames import (
+from platemint.pipeline.corpora import checks, containers, finds, lists, name_texts, overlooked
+from platemint.pipeline.corpora.classes import of_plates
+from platemint.pipeline.corpora.formats import (
     aolp,
     ccpd,
-    checks,
     coco,
     corner_lines,
     cvat,
-    finds,
     gt,
     label_studio,
-    lists,
     lp2024,
-    name_texts,
     names,
     openalpr,
-    overlooked,
     pictures,
     ppocrlabel,
     table,
@@ -47,8 +43,8 @@ from platemint.pipeline.corpora.frames import (
     yolo,
     yolo_characters,
 )
-from platemint.pipeline.corpora.frames.classes import of_plates
-from platemint.pipeline.corpora.frames.records import (
+from platemint.pipeline.corpora.labels import marked
+from platemint.pipeline.corpora.records import (
     PLATE,
     Annotation,
     Dataset,
@@ -59,8 +55,7 @@ from platemint.pipeline.corpora.frames.records import (
     Unrecognised,
     split_named,
 )
-from platemint.pipeline.corpora.frames.rewording import Rewording
-from platemint.pipeline.corpora.labels import marked
+from platemint.pipeline.corpora.rewording import Rewording
 from platemint.pipeline.plate import UNREADABLE, PlatemintError
 
 __all__ = ["AUTO", "FORMATS", "NAMED_BY", "Annotation", "Dataset", "Frame", "Unrecognised", "open_dataset", "rewrite"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from platemint.pipeline.corpora.frames.records import PLATE, Folder, Record, Refused
+from platemint.pipeline.corpora.records import PLATE, Folder, Record, Refused
 
 
 def of_plates(folder: Folder, records: Collection[Record], sure: bool) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import combinations
 from posixpath import dirname
 
-from platemint.pipeline.corpora.frames.records import (
+from platemint.pipeline.corpora.records import (
     Annotation,
     Corners,
     Dataset,

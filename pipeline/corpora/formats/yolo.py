@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import yaml
 
-from platemint.pipeline.corpora.frames.outlines import four_corners
-from platemint.pipeline.corpora.frames.records import (
+from platemint.pipeline.corpora.outlines import four_corners
+from platemint.pipeline.corpora.records import (
     AGREED,
     Corners,
     Folder,
@@ -30,7 +30,7 @@ from platemint.pipeline.corpora.frames.records import (
     numbers,
     points,
 )
-from platemint.pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.corpora.rewording import Rewording
 from platemint.pipeline.plate import PlatemintError, normalise
 
 SETTINGS = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")

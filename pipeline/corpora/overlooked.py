@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from posixpath import basename
 
-from platemint.pipeline.corpora.frames.records import PICTURES, Dataset, folded
+from platemint.pipeline.corpora.records import PICTURES, Dataset, folded
 
 KINDS = (".txt", ".json", ".jsonl", ".csv", ".xml")
 AUDIT = "audit.json"  # of an anonymized dataset: it may list pictures, and holds no annotations

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from platemint.pipeline.corpora.frames.records import Corners, Folder, Record, bounds, box, numbers, points
-from platemint.pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.corpora.records import Corners, Folder, Record, bounds, box, numbers, points
+from platemint.pipeline.corpora.rewording import Rewording
 
 UNREADABLE = "_"
 _LINE = re.compile(r"\s*(?P<text>\S+)(?P<place>(?:\s+-?\d+){8})\s*")

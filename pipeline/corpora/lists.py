@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from platemint.pipeline.corpora.frames.records import Folder, split_named, stem, words
-from platemint.pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.corpora.records import Folder, split_named, stem, words
+from platemint.pipeline.corpora.rewording import Rewording
 
 
 class Entry(NamedTuple):

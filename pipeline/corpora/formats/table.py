@@ -15,27 +15,29 @@ import json
 import re
 from collections.abc import Iterator
 
-from platemint.pipeline.corpora import table
-from platemint.pipeline.corpora.frames.records import Corners, Folder, Record, Refused, bounds, box, numbers, points
-from platemint.pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.corpora import table_rows
 from platemint.pipeline.corpora.labels import SPLIT, standard_split
-from platemint.pipeline.corpora.table import Columns, Row, columns_of
+from platemint.pipeline.corpora.records import Corners, Folder, Record, Refused, bounds, box, numbers, points
+from platemint.pipeline.corpora.rewording import Rewording
+from platemint.pipeline.corpora.table_rows import Columns, Row, columns_of
 
 _FIRST = 1 << 20  # bytes that hold a header or a first row
 
 
 def find(folder: Folder) -> dict[str, str]:
     """The tables that name pictures, and plates in them or their places."""
-    tables = [note for note in folder.of_kind(*table.SUFFIXES) if _is_ours(_first(note, folder))]
-    return dict.fromkeys(tables + [n for n in folder.of_kind(*table.HEADED) if table.is_headed(n, folder.peek(n))], "")
+    tables = [note for note in folder.of_kind(*table_rows.SUFFIXES) if _is_ours(_first(note, folder))]
+    return dict.fromkeys(
+        tables + [n for n in folder.of_kind(*table_rows.HEADED) if table_rows.is_headed(n, folder.peek(n))], ""
+    )
 
 
 def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]:
     """Raises Refused for a column that looks like a plate's place and is not understood."""
-    rows = [row for row in table.parse(note, text).rows() if row.fields is not None]
+    rows = [row for row in table_rows.parse(note, text).rows() if row.fields is not None]
     for row in rows:
-        if obscure := table.obscure_fields(row):
-            raise Refused(table.not_understood(folder.root / note, row, obscure))
+        if obscure := table_rows.obscure_fields(row):
+            raise Refused(table_rows.not_understood(folder.root / note, row, obscure))
     placed = any(columns_of(tuple(row.fields)).places for row in rows)
     records = [_mark(row, note, folder, placed) for row in rows]
     _refuse_ends(records, rows, note, folder)
@@ -43,13 +45,13 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]
 
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
-    parsed = table.parse(note, text)
+    parsed = table_rows.parse(note, text)
     return "".join(row.raw if row.fields is None else _renewed(row, parsed, note, new) for row in parsed.rows())
 
 
 def not_understood(folder: Folder) -> str:
     """What tables lack that are none of this format's, for a message. It quotes nothing that may be a plate."""
-    tables = {note: _first(note, folder).columns for note in folder.of_kind(*table.SUFFIXES)}
+    tables = {note: _first(note, folder).columns for note in folder.of_kind(*table_rows.SUFFIXES)}
     quoted = (
         f"; {note}: needs the columns path and text, or path and xmin,ymin,xmax,ymax"
         + (f"; it has: {', '.join(names)}" if all(re.fullmatch(r"[^\d.]+", name) for name in names) else "")
@@ -60,13 +62,13 @@ def not_understood(folder: Folder) -> str:
 
 def room(note: str, text: str, picture: str, folder: Folder) -> set[str]:
     """Those that the rows of a table with places name."""
-    rows = [row for row in table.parse(note, text).rows() if row.fields and columns_of(tuple(row.fields)).places]
+    rows = [row for row in table_rows.parse(note, text).rows() if row.fields and columns_of(tuple(row.fields)).places]
     return {_picture_of(row, note, folder) for row in rows}
 
 
 def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -> str:
     """A row for each plate, with the name and the split that another row of its picture has."""
-    parsed = table.parse(note, text)
+    parsed = table_rows.parse(note, text)
     rows = [*parsed.rows()]
     first: dict[str, Row] = {}
     for row in rows:
@@ -87,9 +89,9 @@ def _added(row: Row, corners: Corners) -> dict:
     columns = columns_of(tuple(row.fields))
     (x1, y1), (x2, y2) = bounds(corners)[:2], bounds(corners)[2:]
     values = {
-        table.CORNERS: [v for point in corners for v in point],
-        table.ENDS: [x1, y1, x2, y2],
-        table.SIDES: [x1, y1, x2 - x1, y2 - y1],
+        table_rows.CORNERS: [v for point in corners for v in point],
+        table_rows.ENDS: [x1, y1, x2, y2],
+        table_rows.SIDES: [x1, y1, x2 - x1, y2 - y1],
     }[columns.form]
     values = [int(v) if float(v).is_integer() else v for v in values]
     place = dict(zip(columns.places, values if len(columns.places) > 1 else [values]))
@@ -105,11 +107,11 @@ def _end(line: str) -> str:
     return line[len(line.rstrip("\r\n")) :]
 
 
-def _first(note: str, folder: Folder) -> table.Table:
-    return table.parse(note, folder.peek(note, _FIRST))
+def _first(note: str, folder: Folder) -> table_rows.Table:
+    return table_rows.parse(note, folder.peek(note, _FIRST))
 
 
-def _is_ours(parsed: table.Table) -> bool:
+def _is_ours(parsed: table_rows.Table) -> bool:
     columns = columns_of(parsed.columns)
     return bool(columns.path and (columns.text or columns.places or columns.obscure))
 
@@ -167,12 +169,12 @@ def _listed(values: list) -> list:
 
 
 def _corners(form: str, values: list[float]) -> Corners:
-    if form == table.CORNERS:
+    if form == table_rows.CORNERS:
         if len(values) != 8:
             raise ValueError
         return points(values)
     x, y, right, bottom = values
-    return box(x, y, right, bottom) if form == table.ENDS else box(x, y, x + right, y + bottom)
+    return box(x, y, right, bottom) if form == table_rows.ENDS else box(x, y, x + right, y + bottom)
 
 
 def _refuse_ends(records: list[Record], rows: list[Row], note: str, folder: Folder) -> None:
@@ -195,7 +197,7 @@ def _refuse_ends(records: list[Record], rows: list[Row], note: str, folder: Fold
 
 def _is_bbox(row: Row) -> bool:
     columns = columns_of(tuple(row.fields))
-    return columns.form == table.SIDES and len(columns.places) == 1
+    return columns.form == table_rows.SIDES and len(columns.places) == 1
 
 
 def _size(picture: str, folder: Folder) -> tuple[float, float]:
@@ -205,7 +207,7 @@ def _size(picture: str, folder: Folder) -> tuple[float, float]:
         return float("inf"), float("inf")
 
 
-def _renewed(row: Row, parsed: table.Table, note: str, new: Rewording) -> str:
+def _renewed(row: Row, parsed: table_rows.Table, note: str, new: Rewording) -> str:
     """A row about a frame with its new text and names, "" for any other row."""
     columns = columns_of(tuple(row.fields))
     name = str(row.fields.get(columns.path) or "")
@@ -219,7 +221,7 @@ def _renewed(row: Row, parsed: table.Table, note: str, new: Rewording) -> str:
     return row.raw if fields == row.fields else _dumped(row.raw, fields, parsed)
 
 
-def _dumped(raw: str, fields: dict, parsed: table.Table) -> str:
+def _dumped(raw: str, fields: dict, parsed: table_rows.Table) -> str:
     end = raw[len(raw.rstrip("\r\n")) :]
     if parsed.jsonl:
         return json.dumps(fields, ensure_ascii=raw.isascii()) + end

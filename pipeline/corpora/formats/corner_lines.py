@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from platemint.pipeline.corpora.frames.outlines import four_corners
-from platemint.pipeline.corpora.frames.records import Corners, Folder, Record, bounds, box, numbers
-from platemint.pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.corpora.outlines import four_corners
+from platemint.pipeline.corpora.records import Corners, Folder, Record, bounds, box, numbers
+from platemint.pipeline.corpora.rewording import Rewording
 
 _SLACK = 0.01  # relative coordinates reach beyond 1 by rounding
 

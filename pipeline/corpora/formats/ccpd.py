@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from platemint.pipeline.corpora.frames.records import Folder, Record, agreeing, box, numbers, points, stem
-from platemint.pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.corpora.records import Folder, Record, agreeing, box, numbers, points, stem
+from platemint.pipeline.corpora.rewording import Rewording
 from platemint.pipeline.plate import PlatemintError, characters
 
 PROVINCES = "皖沪津渝冀晋蒙辽吉黑苏浙京闽赣鲁豫鄂湘粤桂琼川贵云藏陕甘青宁新警学O"

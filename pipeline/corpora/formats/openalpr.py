@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from posixpath import basename
 
-from platemint.pipeline.corpora.frames.records import Corners, Folder, Record, bounds, box, folded, numbers, stem
-from platemint.pipeline.corpora.frames.rewording import Rewording
+from platemint.pipeline.corpora.records import Corners, Folder, Record, bounds, box, folded, numbers, stem
+from platemint.pipeline.corpora.rewording import Rewording
 
 _LINE = re.compile(r"[^\t\n]+(\t-?[\d.]+){4}\t[^\t\n]*\n?")
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from posixpath import basename, dirname, join, relpath, splitext
 
-from platemint.pipeline.corpora.frames.checks import plate_text
-from platemint.pipeline.corpora.frames.records import ABSOLUTE, PICTURES, Corners, Dataset, Frame, folded, stem
+from platemint.pipeline.corpora.checks import plate_text
+from platemint.pipeline.corpora.records import ABSOLUTE, PICTURES, Corners, Dataset, Frame, folded, stem
 from platemint.pipeline.plate import FOLD, SEPARATORS, characters
 
 # Shorter texts stand in many a name by chance: they count only between characters that are neither letter nor digit.
