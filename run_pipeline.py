@@ -277,6 +277,7 @@ def anonymize(
     resolved = _load(recipe, sets, given, "anonymize")
     with _unquoted():
         plan = Plan(resolved, progress=sys.stderr)
+        click.echo(f"read as {plan.dataset.format} ({plan.dataset.evidence})", err=True)
         audit = anonymize(resolved, sys.stderr, plan, accept_versions)
     shown = {name: value for name, value in audit.items() if name != "given_up"}  # may be long: the file has it
     click.echo(json.dumps(shown, ensure_ascii=False, indent=1))

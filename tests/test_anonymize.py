@@ -628,7 +628,7 @@ def test_faults_in_the_middle_of_a_run_quote_nothing(call, awkward, tmp_path, mo
     result = call(awkward, "--out", tmp_path / "out")
     assert result.exit_code == (2 if fault is PlatemintError else 1)
     assert quoted(result) == [] and "Traceback" not in result.output
-    (line,) = result.stderr.splitlines()
+    read_as, line = result.stderr.splitlines()
     assert "choose one of the whole alphabet" in line if fault is PlatemintError else "left out" in line
     assert (tmp_path / "out" / UNFINISHED).is_dir()
 
@@ -661,7 +661,8 @@ def test_a_text_that_is_found_in_the_output_is_exit_code_1(call, tmp_path, monke
     )
     result = call(corpus, "--out", tmp_path / "out")
     assert result.exit_code == 1 and json.loads(result.stdout)["source_texts"]["found"] == 1
-    (line,) = result.stderr.splitlines()
+    read_as, line = result.stderr.splitlines()
+    assert read_as.startswith("read as ")
     assert line.startswith("NOT TO BE PASSED ON: 1 times") and "--against" in line and "ABC" not in line
 
 
@@ -683,7 +684,13 @@ def test_what_must_not_be_passed_on_keeps_its_mark_and_can_be_made_again(call, t
     monkeypatch.undo()
     monkeypatch.setattr("platemint.pipeline.anonymize.plan.Anonymizer", Stamps)
     result = call(corpus, "--out", out, "--list", tmp_path / "list")
-    assert result.exit_code == 0 and not result.stderr and not (out / UNFINISHED).exists() and is_clean(out)
+    assert (
+        result.exit_code == 0
+        and result.stderr.startswith("read as ")
+        and len(result.stderr.splitlines()) == 1
+        and not (out / UNFINISHED).exists()
+        and is_clean(out)
+    )
     assert verify_against(out, corpus).faults == []
 
 
