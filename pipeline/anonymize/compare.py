@@ -264,8 +264,8 @@ class _Check:
             if path not in copy.folder.pictures:
                 self.fault(AUDIT, f"detector: lists {path}, which is no picture of the folder")
         only_told = ("pictures.set_aside", "reading.replaced_without_label", "reading.texts")
-        told = (said.get(name, 0) for name in only_told)
-        for name, value in self.counted(copy, *(n if isinstance(n, int) else 0 for n in told)).items():
+        found = (said.get(name, 0) for name in only_told)
+        for name, value in self.counted(copy, *(n if isinstance(n, int) else 0 for n in found)).items():
             if said.get(name) != value:
                 self.fault(AUDIT, f"{name}: says {said.get(name)}, but the folders show {value}")
         self.given_up(said)

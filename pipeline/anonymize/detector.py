@@ -115,10 +115,12 @@ class Detector:
     def _input(self) -> tuple[str, tuple[int, int]]:
         """The input's name, height and width."""
         inputs = self.session.get_inputs()
-        told = ", ".join(f"{i.name}: {i.type} {tuple(i.shape)}" for i in inputs)
+        inputs_found = ", ".join(f"{i.name}: {i.type} {tuple(i.shape)}" for i in inputs)
         shape = inputs[0].shape if len(inputs) == 1 and inputs[0].type == "tensor(float)" else ()
         if len(shape) != 4 or any(isinstance(n, int) and n != known for n, known in zip(shape, (1, 3))):
-            raise self._fault(f"input of an unknown form ({told}); known is one of float32 (1, 3, height, width)")
+            raise self._fault(
+                f"input of an unknown form ({inputs_found}); known is one of float32 (1, 3, height, width)"
+            )
         size = tuple(n if isinstance(n, int) else 0 for n in shape[2:])
         return inputs[0].name, size if all(size) else self._open_size()
 

@@ -1,7 +1,7 @@
 """literals: what stands in an annotation file because of its format: coordinates, sizes, ids, keys, names of classes.
 
 A plate may read 1280 or IMAGES. Such a text, found in a width or a key, says nothing of a plate. What a file holds of
-this kind is told by its fields, never by its looks: a number counts where its key, tag or column is known to hold numbers, a
+this kind is known by its fields, never by its form: a number counts where its key, tag or column is known to hold numbers, a
 word where keys or names of classes stand and the word is known. A file that is not sound JSON, XML, CSV or lines of
 `key: value` or of numbers has no literals, so that every text in it counts.
 """

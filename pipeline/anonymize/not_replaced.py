@@ -51,8 +51,8 @@ class GivenUp:
             self._add(path, "", "", ASIDE, "; ".join(some))
 
     def public(self) -> list[dict[str, str]]:
-        """Id, outcome and reason of all, in the order of their ids, so that none is told of the dataset's."""
-        told = (
+        """Id, outcome and reason of all, in the order of their ids, which is not the dataset's."""
+        rows = (
             {
                 "id": row["id"],
                 "outcome": row["outcome"],
@@ -60,7 +60,7 @@ class GivenUp:
             }
             for row in self.rows
         )
-        return sorted(told, key=lambda row: row["id"])
+        return sorted(rows, key=lambda row: row["id"])
 
     def write(self, path: Path) -> None:
         """Writes the owner's list, readable by its owner alone; raises PlatemintError where it cannot be written."""

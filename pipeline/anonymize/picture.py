@@ -125,7 +125,7 @@ def shown(data: bytes) -> np.ndarray:
 
 
 def _refuse(picture: Image.Image) -> None:
-    """Raises ValueError for what can be told from a header: too many pixels, or of a kind that would lose."""
+    """Raises ValueError for what a header shows: too many pixels, or of a kind that would lose."""
     width, height = picture.size
     if width * height > MOST_PIXELS or max(width, height) > MOST_SIDE:
         raise ValueError(f"{width} x {height} pixels: more than {MOST_PIXELS:,}, or than {MOST_SIDE:,} on a side")

@@ -14,13 +14,11 @@ import numpy as np
 import torch
 
 from platemint.models.spg import push_pull
-from platemint.pipeline.alignment import (
-    Standing,
-    pitch,
-)
+from platemint.pipeline.alignment import Standing, pitch
 from platemint.pipeline.corpora.strokes import strokes
 
-LIMIT = 0.15  # of a character's strokes: more in view and it may be told; of 514 edits, mended, 508 are below 0.13
+# Of a character's strokes: more in view and it may be read. Of 514 edits, with what remained painted over, 508 are below 0.13.
+LIMIT = 0.15
 SAME = 0.12  # of the strokes' contrast: what has changed by less is as it was
 UNTOUCHED = 0.85  # of a character's strokes: as much of the same colour, and it was left standing
 
@@ -31,11 +29,9 @@ TAIL = 0.12  # of what the reader looks at lies above the row, and below it
 MIDDLE = (0.36, 0.37)  # of a character's width and height: what is further off is a frame's, or a slogan's
 LOWEST, HIGHEST, ALIKE_HIGH = 0.4, 1.5, 0.2  # of that band: so high a character is, and so much it differs from others
 BEYOND = (0.2, 0.1)  # of a character's height and width: so far around it strokes are painted over with its own
-FAINT, ALIKE = (
-    0.05,
-    0.6,
-)  # share in view from which on strokes are painted over, or told by their shape, and the likeness
-BARE = 0.3  # of its strokes: where new ones cover more, a shape is not to be told
+FAINT = 0.05  # share in view from which on strokes are painted over, and compared by their shape
+ALIKE = 0.6  # correlation of shapes from which on it is the same character
+BARE = 0.3  # of its strokes: where new ones cover more, shapes cannot be compared
 ROW = 0.38  # of the band: as far from its middle a character reaches
 CLEAR = 0.35  # of the strongest strokes' contrast: fainter marks are no strokes
 THICK = 19  # pixels: strokes of which the top-hat has the border alone are closed
@@ -69,7 +65,7 @@ def erased(
     source: np.ndarray, result: np.ndarray, new: np.ndarray, standing: Standing
 ) -> tuple[np.ndarray, np.ndarray]:
     """The result, uint8 (h, w, 3), with what is still in view of source characters painted over from around it, and where
-    that is, bool (h, w). It may take a piece of a frame that touches a character; what cannot be told apart is gone.
+    that is, bool (h, w). It may take a piece of a frame that touches a character; what cannot be distinguished is painted over too.
 
     source, result, new, standing: as `in_view` takes them.
     """

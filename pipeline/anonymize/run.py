@@ -107,22 +107,22 @@ def _secret(plan: Plan, record: Unfinished) -> bytes:
 def _refuse_another_run(record: Unfinished, stored: dict, facts: dict) -> None:
     """Raises PlatemintError where an interrupted run differs from this one in what decides its bytes."""
     if stored.get("secret") != facts["secret"]:
-        told = ["the key, or the secret that the run keeps"]
+        changes = ["the key, or the secret that the run keeps"]
     else:
-        told = [f"the {name}" for name in ("dataset", "networks") if stored.get(name) != facts[name]]
-        told += [field for field, digest in facts["recipe"].items() if stored["recipe"].get(field) != digest]
-    if told:
+        changes = [f"the {name}" for name in ("dataset", "networks") if stored.get(name) != facts[name]]
+        changes += [field for field, digest in facts["recipe"].items() if stored["recipe"].get(field) != digest]
+    if changes:
         raise PlatemintError(
-            f"{record.folder}: holds an interrupted run, and since then there have changed: {', '.join(told)}. Undo that "
+            f"{record.folder}: holds an interrupted run, and since then there have changed: {', '.join(changes)}. Undo that "
             "to go on, choose another --out, or remove the folder to begin anew"
         )
 
 
 def _refuse_other_versions(record: Unfinished, made: Iterable[dict]) -> None:
     """Raises PlatemintError where a run was begun, or any of its shards made, with other versions."""
-    if told := dict.fromkeys(change for old in made for change in changed(old["versions"], versions())):
+    if changes := dict.fromkeys(change for old in made for change in changed(old["versions"], versions())):
         raise PlatemintError(
-            f"{record.folder}: holds an interrupted run made with other versions ({'; '.join(told)}), and its bytes may "
+            f"{record.folder}: holds an interrupted run made with other versions ({'; '.join(changes)}), and its bytes may "
             "depend on them: install those it was made with, choose another --out, or go on with --accept-versions"
         )
 

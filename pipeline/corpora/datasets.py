@@ -180,10 +180,10 @@ def _recognised(folder: Folder, format: str, sure: bool, bare: bool) -> tuple[st
     if not fits and bare and folder.pictures:
         return BARE, {}
     if not fits:
-        told = table.not_understood(folder)
+        reason = table.not_understood(folder)
         if held := containers.find(folder.root):
-            told += f"; there are files of {', '.join(held)}, which are read and never rewritten"
-        raise Unrecognised(f"{folder.root}: no annotations found; looked for the formats {', '.join(wanted)}{told}")
+            reason += f"; there are files of {', '.join(held)}, which are read and never rewritten"
+        raise Unrecognised(f"{folder.root}: no annotations found; looked for the formats {', '.join(wanted)}{reason}")
     if len(fits) > 1:
         shown = ", ".join(f"{name} by {Dataset(folder, name, notes).evidence}" for name, notes in fits.items())
         raise PlatemintError(

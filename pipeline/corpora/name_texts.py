@@ -22,10 +22,10 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 
 def find(dataset: Dataset) -> list[str]:
     """The texts in names of pictures that have plates and no text of one, where names hold texts."""
-    told = {frame.path for frame in dataset.frames if any(annotation.text for annotation in frame.annotations)}
-    if not any(frame.annotations and frame.path not in told for frame in dataset.frames):
+    with_text = {frame.path for frame in dataset.frames if any(annotation.text for annotation in frame.annotations)}
+    if not any(frame.annotations and frame.path not in with_text for frame in dataset.frames):
         return []
-    runs = {run for path in dataset.folder.pictures - told for run in _runs(splitext(path)[0])}
+    runs = {run for path in dataset.folder.pictures - with_text for run in _runs(splitext(path)[0])}
     texts = {characters(normalise(run)) for run in runs}
     kinds = {re.sub(r"\d+", "0", text) for text in texts}
     hashes = all(set(run) <= set("0123456789abcdef") for run in runs)

@@ -62,7 +62,7 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "reading.read": "plates read for sure, those that a detector found included",
     "reading.read_and_replaced": "of these, shown with other characters",
     "reading.replaced_without_label": "of these, without the new text in an annotation",
-    "reading.texts": "texts that nothing but the reading told; they are searched for like all others",
+    "reading.texts": "texts that only the reader has given; they are searched for like all others",
     "detector.finds": "what was done with plates found in the dataset outside annotations",
     "detector.found_replaced": "of these, shown with other characters",
     "detector.found_redacted": "of these, made unreadable",

@@ -91,8 +91,8 @@ def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -
     for image, path in zip(data["images"], pictures.values()):
         for x1, y1, x2, y2 in map(bounds, found.get(path, ())):
             place = {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "segmentation": []}
-            told = {"id": new_id + len(added), "image_id": image["id"], "category_id": _plate_category(data, folder)}
-            added.append(told | place | {"iscrowd": 0} | holder)
+            entry = {"id": new_id + len(added), "image_id": image["id"], "category_id": _plate_category(data, folder)}
+            added.append(entry | place | {"iscrowd": 0} | holder)
     return dumped(data | {"annotations": data["annotations"] + added}, data, text) if added else text
 
 

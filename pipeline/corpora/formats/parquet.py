@@ -74,9 +74,9 @@ def _read_file(corpus: Corpus, file: Path) -> None:
     wanted = list(filter(None, [text, split, pictures if is_path else ""]))
     with _whole(file), parquet.ParquetFile(file) as opened:
         rows = opened.read(columns=wanted).to_pydict()
-    told = split_named(file.relative_to(corpus.root).as_posix())
+    of_folder = split_named(file.relative_to(corpus.root).as_posix())
     for number, label in enumerate(rows[text]):
-        of = str(rows[split][number] or "") if split else told
+        of = str(rows[split][number] or "") if split else of_folder
         if is_path:
             corpus.add(str(rows[pictures][number] or ""), label, of, number, file.parent)
         else:

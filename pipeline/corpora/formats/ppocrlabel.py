@@ -93,7 +93,7 @@ def _renewed(line: str, note: str, new: Rewording) -> str:
         thing | {"transcription": new.text(picture, str(thing["transcription"]), _corners(thing["points"]))}
         for thing in things
     ]
-    told = line.partition("\t")[2]
-    end = told[len(told.rstrip()) :]
-    told = told if renewed == things else json.dumps(renewed, ensure_ascii=line.isascii()) + end
-    return f"{new.reference(name, picture)}\t{told}"
+    things_text = line.partition("\t")[2]
+    end = things_text[len(things_text.rstrip()) :]
+    things_text = things_text if renewed == things else json.dumps(renewed, ensure_ascii=line.isascii()) + end
+    return f"{new.reference(name, picture)}\t{things_text}"

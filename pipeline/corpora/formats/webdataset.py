@@ -33,7 +33,7 @@ def read(corpus: Corpus, files: Collection[Path]) -> None:
         members = _members(file, file.stat().st_mtime_ns)
         texts = {_key(name): name for name in members if name.endswith(".txt")}
         fields = {_key(name): name for name in members if name.endswith(".json")}
-        told = split_named(file.relative_to(corpus.root).as_posix())
+        of_folder = split_named(file.relative_to(corpus.root).as_posix())
         for name in filter(is_picture, members):
             found = _fields(file, fields.get(_key(name), ""))
             columns = columns_of(tuple(found))
@@ -41,7 +41,7 @@ def read(corpus: Corpus, files: Collection[Path]) -> None:
                 corpus.put_aside(f"{file.relative_to(corpus.root)}/{name}", "", "has a plate's place, and is no crop")
                 continue
             text = _text(file, texts[_key(name)]) if _key(name) in texts else found.get(columns.text)
-            corpus.add_member(file, name, text, str(found.get(columns.split) or "") or told)
+            corpus.add_member(file, name, text, str(found.get(columns.split) or "") or of_folder)
 
 
 def picture(file: Path, member: str) -> bytes:
