@@ -30,7 +30,7 @@ def encode(image: np.ndarray, format: str, quality: int) -> bytes:
     """A picture file without metadata. image: uint8 (H, W, 3) RGB or (H, W); format: jpeg, png or webp; quality 1..100.
 
     Colour is kept at full resolution in JPEG: strokes on a plate are thin and often differ from it in colour alone.
-    Sides are at most those of `pipeline.sample.read_picture`, which every format holds.
+    Sides are at most those of `read_picture`, which every format holds.
     """
     settings = {
         "jpeg": [cv2.IMWRITE_JPEG_QUALITY, quality,

@@ -32,8 +32,8 @@ class Audit:
     given_up: GivenUp = field(default_factory=GivenUp)
     scan: Scan = field(default_factory=Scan)
     unknown: Unknown = field(default_factory=Unknown)
-    reading: dict = field(default_factory=dict)  # see `pipeline.read_plates.Unknown`; empty where nobody read
-    detector: dict = field(default_factory=dict)  # see `pipeline.detector.look`; empty where nobody looked
+    reading: dict = field(default_factory=dict)  # see `pipeline.anonymize.read_texts.Unknown`; empty where nobody read
+    detector: dict = field(default_factory=dict)  # see `pipeline.anonymize.detector.look`; empty where nobody looked
 
     def count(self, frame: Frame, plates: list[dict]) -> None:
         """Takes note of a picture's plates, as a commit has them."""

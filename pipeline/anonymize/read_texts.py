@@ -159,7 +159,7 @@ def _unread(frame: Frame, recipe: AnonymizeRecipe) -> list[tuple[int, Annotation
 
 
 def _cuts(annotation: Annotation, pixels: np.ndarray) -> list[np.ndarray]:
-    """A plate as `LOOKS` see it."""
+    """A plate at each of `SCALES`."""
     corners = np.array(annotation.corners or box(0, 0, *pixels.shape[1::-1]), dtype=np.float64)
     middle = corners.mean(0)
     outlines = [tuple(map(tuple, middle + scale * (corners - middle))) for scale in SCALES]

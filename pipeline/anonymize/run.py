@@ -266,7 +266,7 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, PlatemintError) as fault:
-        cause = fault.__cause__ or fault  # of `storage.replace`, which names a file: it may be a real picture's name
+        cause = fault.__cause__ or fault  # of `storage.write`, which names a file: it may be a real picture's name
         if not isinstance(cause, OSError):
             raise
         raise Failure(

@@ -62,7 +62,7 @@ class Hit:
 class Scan:
     """What was found. hits: outside of coded pictures; there must be none.
 
-    literals: hits in what stands in annotation files because of their format (see `pipeline.literals`).
+    literals: hits in what stands in annotation files because of their format (see `pipeline.anonymize.literals`).
     chance: hits inside coded pictures, where any short text comes up at some time, and expected: how many there would
     be if the bytes there followed each other at random. A JPEG's standard tables spell 456789 and CDEFGHIJSTUVWXYZ.
     unsearched: texts that cannot be looked for, being found everywhere (fewer than `TELLING` characters, not counting

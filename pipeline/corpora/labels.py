@@ -178,6 +178,11 @@ def lines_of(text: str) -> list[str]:
     return io.StringIO(text, newline="").readlines()
 
 
+def ended(text: str) -> str:
+    """The text with its last line ended, so that lines can be added below it."""
+    return text if not text or text.endswith("\n") else text + "\n"
+
+
 def read_text(path: Path) -> str:
     """A label file. Raises PlatemintError where it cannot be read."""
     try:

@@ -43,7 +43,7 @@ class Annotation:
     """One annotated plate in one picture.
 
     text: normalised (see `pipeline.plate.normalise`), also where platemint cannot spell it; "" where the annotation has
-    none or says unreadable. corners: 4 points x, y in pixels of the upright picture (as `pipeline.sample.read_picture`
+    none or says unreadable. corners: 4 points x, y in pixels of the upright picture (as `pipeline.storage.read_picture`
     gives it): upper left, upper right, lower right, lower left; a box becomes its four corners; () is a crop: the plate
     is the whole picture.
 

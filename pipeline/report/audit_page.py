@@ -101,7 +101,7 @@ ENHANCED = {
 
 
 def page(audit: dict, recipe: AnonymizeRecipe, looks: Iterable[str]) -> str:
-    """The page of an audit, as `pipeline.anonymize.as_dict` gives it.
+    """The page of an audit, as `pipeline.anonymize.audit.as_dict` gives it.
 
     looks: how a plate was looked at for its old text, by the names of `ENHANCED`.
     """

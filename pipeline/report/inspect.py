@@ -1,6 +1,6 @@
 """How even a corpus or a finished run is: characters per position, lengths, layouts, as a dict and as a table.
 
-The dict holds every figure that the table prints and `pipeline.heatmap` draws.
+The dict holds every figure that the table prints and `pipeline.report.heatmap` draws.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def inspect(
     max_min, entropy, gini and kl (see `evenness`) over the characters seen; overall: the same over all positions;
     near: see `near duplicates`.
 
-    target: a table of shares (see `pipeline.shares`), or its file. It is named in `target`. `balance` compares with
+    target: a table of shares (see `pipeline.balance.shares`), or its file. It is named in `target`. `balance` compares with
     it, digits, letters and provinces together: see `_balance`; `characters` are those it looks for, in order.
     against: another corpus or run, in `against` all the above of it, both judged by the same characters. format: of the
     corpus.

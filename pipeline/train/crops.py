@@ -55,7 +55,7 @@ Say = Callable[[str], None]
 class Crop:
     """One labelled picture. image: uint8 (h, w, 3) RGB. text: normalised, separators included.
 
-    group: the kinds of its characters, as in "LLLDDDD" (see `pipeline.grammar.pattern`): plates of one group can swap
+    group: the kinds of its characters, as in "LLLDDDD" (see `pipeline.plate.pattern`): plates of one group can swap
     texts. name: how the corpus names the picture.
     """
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from platemint.pipeline.corpora.labels import ended
 from platemint.pipeline.corpora.outlines import four_corners
 from platemint.pipeline.corpora.records import Corners, Folder, Record, bounds, box, numbers
 from platemint.pipeline.corpora.rewording import Rewording
@@ -49,15 +50,13 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
 
 
 def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -> str:
-    lines = text.splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines[-1] += "\n"
+    lines = []
     for picture, plates in found.items():
         width, height = folder.size(picture)
         for corners in (box(*bounds(plate)) for plate in plates):
             values = [x / width for x, _ in corners] + [y / height for _, y in corners]
             lines.append(f"4,{','.join(f'{value:.9f}' for value in values)},,\n")
-    return "".join(lines)
+    return ended(text) + "".join(lines)
 
 
 def _fits(text: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from platemint.pipeline.corpora.labels import ended
 from platemint.pipeline.corpora.records import Corners, Folder, Record, bounds, box, numbers, points
 from platemint.pipeline.corpora.rewording import Rewording
 
@@ -35,12 +36,9 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
 
 
 def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -> str:
-    lines = text.splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines[-1] += "\n"
     corners = (box(*bounds(plate)) for plates in found.values() for plate in plates)
-    lines += [f"{UNREADABLE} {' '.join(f'{round(v)}' for point in plate for v in point)}\n" for plate in corners]
-    return "".join(lines)
+    lines = [f"{UNREADABLE} {' '.join(f'{round(v)}' for point in plate for v in point)}\n" for plate in corners]
+    return ended(text) + "".join(lines)
 
 
 def _fits(text: str) -> bool:

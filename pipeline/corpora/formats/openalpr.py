@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from posixpath import basename
 
+from platemint.pipeline.corpora.labels import ended
 from platemint.pipeline.corpora.records import Corners, Folder, Record, bounds, box, folded, numbers, stem
 from platemint.pipeline.corpora.rewording import Rewording
 
@@ -35,13 +36,11 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
 
 
 def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -> str:
-    lines = text.splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines[-1] += "\n"
+    lines = []
     for picture, plates in found.items():
         for x1, y1, x2, y2 in map(bounds, plates):
             lines.append(f"{basename(picture)}\t{x1:g}\t{y1:g}\t{x2 - x1:g}\t{y2 - y1:g}\t\n")
-    return "".join(lines)
+    return ended(text) + "".join(lines)
 
 
 def _renewed(line: str, picture: str, new: Rewording) -> str:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import yaml
 
+from platemint.pipeline.corpora.labels import ended
 from platemint.pipeline.corpora.outlines import four_corners
 from platemint.pipeline.corpora.records import (
     AGREED,
@@ -136,15 +137,13 @@ def _names_at(text: str) -> tuple[int, int]:
 
 
 def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -> str:
-    lines = text.splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines[-1] += "\n"
+    lines = []
     for picture, plates in found.items():
         width, height = folder.size(picture)
         for x1, y1, x2, y2 in map(bounds, plates):
             values = (x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height
             lines.append(f"{_plate_class(folder)} {' '.join(f'{value:.6f}' for value in values)}\n")
-    return "".join(lines)
+    return ended(text) + "".join(lines)
 
 
 @lru_cache(maxsize=1)
