@@ -3,14 +3,17 @@
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from pyarrow import parquet
 
 from platemint.models.recogniser import Recogniser, RecogniserConfig, decode, encode
 from platemint.pipeline.alignment import Standing
 from platemint.pipeline.evaluate import lpr
 from platemint.pipeline.evaluate.lpr import Arm, Result, Sample, apart, compare, interval, permuted, rare
 from platemint.pipeline.plate import PlatemintError
+from platemint.pipeline.storage import encode as encode_picture
 
 CONFIG = RecogniserConfig("ABC123", slots=6, channels=(8, 16, 16))
 
@@ -112,6 +115,15 @@ def test_a_corpus_that_is_too_small_is_refused(tmp_path, monkeypatch):
         lpr.Lpr(lpr.Edit(), [], tmp_path)
 
 
+def test_runs_of_one_name_are_refused(tmp_path, monkeypatch):
+    image = np.zeros((30, 90, 3), np.uint8)
+    splits = ["train", "val"]
+    plates = [(image, f"AB{i:03}", str(i), splits[i % 2]) for i in range(60)]
+    monkeypatch.setattr(lpr, "plates_of", lambda path: plates)
+    with pytest.raises(PlatemintError, match="two folders are called run"):
+        lpr.Lpr(lpr.Edit(), [tmp_path / "a/run", tmp_path / "b/run"], tmp_path)
+
+
 def test_the_report_is_shown_and_drawn(tmp_path):
     results = [
         Result(name, f, 9, [np.ones(5, bool)], Counter({("A", True): 5}))
@@ -127,3 +139,25 @@ def test_the_report_is_shown_and_drawn(tmp_path):
     assert "100.0 (100.0..100.0)" in text and "TSTR (edits alone / real alone): 0.50" in text
     lpr.plot(report, tmp_path / "lpr.png")
     assert (tmp_path / "lpr.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_plates_are_read_from_corpora_and_from_runs_with_their_sources(tmp_path):
+    (tmp_path / "crops").mkdir()
+    pictures = [np.full((32, 96, 3), 60 * n, np.uint8) for n in range(1, 4)]
+    rows = [f"{n}.png,AB{n}23,{split}" for n, split in enumerate(("train", "val", "train"), 1)]
+    for n, picture in enumerate(pictures, 1):
+        (tmp_path / f"crops/{n}.png").write_bytes(encode_picture(picture, "png", 0))
+    (tmp_path / "crops/labels.csv").write_text("\n".join(["path,text,split", *rows]))
+    found = lpr.plates_of(tmp_path / "crops")
+    assert [(text, split) for _, text, _, split in found] == [("AB123", "train"), ("AB223", "val"), ("AB323", "train")]
+    assert all(np.array_equal(image, picture) for (image, *_), picture in zip(found, pictures))
+    table = {
+        "image": [{"bytes": encode_picture(picture, "png", 0), "path": "x.png"} for picture in pictures],
+        "text": ["AB923", "AB823", "NULL"], "source": [source for _, _, source, _ in found], "split": ["train"] * 3,
+    }  # fmt: skip
+    (tmp_path / "run/data").mkdir(parents=True)
+    parquet.write_table(pa.table(table), tmp_path / "run/data/train-00000-of-00001.parquet")
+    made = lpr.plates_of(tmp_path / "run")
+    assert [text for _, text, *_ in made] == ["AB923", "AB823", "NULL"]
+    assert [source for *_, source, _ in made] == table["source"]
+    assert all(np.array_equal(image, picture) for (image, *_), picture in zip(made, pictures))

@@ -140,3 +140,33 @@ def test_places_leave_separators_out():
     places = spread(np.float32([0.1, 0.2, 0.3]), "A-B C")
     assert np.isnan(places[[1, 3]]).all() and places[[0, 2, 4]].tolist() == np.float32([0.1, 0.2, 0.3]).tolist()
     assert canonical("A-B C") == "ABC"
+
+
+def few(text: str, before: int) -> np.ndarray:
+    """A plate of few characters, uint8 (96, 400, 3), with an emblem twice as wide as one of them before the given one."""
+    image, x = np.full((96, 400, 3), 235, np.uint8), 30
+    for i, character in enumerate(text):
+        if i == before:
+            cv2.ellipse(image, (x + 55, 52), (48, 30), 0, 0, 360, (60, 110, 60), -1)
+            x += 125
+        cv2.putText(image, character, (x, 76), cv2.FONT_HERSHEY_DUPLEX, 2.0, (25, 25, 25), 5, cv2.LINE_AA)
+        x += 52
+    return image
+
+
+def edges(image: np.ndarray) -> np.ndarray:
+    gray = image[..., 1].astype(np.float32)
+    return cv2.magnitude(cv2.Sobel(gray, -1, 1, 0), cv2.Sobel(gray, -1, 0, 1))
+
+
+@pytest.mark.parametrize("text", ["4779", "W17K"])
+@pytest.mark.parametrize("emblem", [1, 2, 3])
+def test_no_outline_of_a_character_is_left_beside_an_emblem(filter, editor, text, emblem):
+    """Strokes erased to their very border leave a rim that a person reads, though none of their own pixels is in view."""
+    image = few(text, emblem)
+    (standing,) = filter.standing([Plate(image, text)])
+    (edit,) = editor([Plate(image, text, target=unlike(text), places=spread(standing.known, text))])
+    strokes = (image[..., 0] < 50).astype(np.uint8)
+    beside_new = cv2.dilate(edit.target_mask, np.ones((7, 7))) < 40
+    rim = (cv2.dilate(strokes, np.ones((7, 7))) > cv2.erode(strokes, np.ones((3, 3)))) & beside_new
+    assert rim.sum() > 100 and edges(edit.image)[rim].mean() < 0.1 * edges(image)[rim].mean()  # a third, with outlines

@@ -43,6 +43,7 @@ from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import Edit, Limits
 from platemint.pipeline.render import load_layouts, random_text, render_plate
 from platemint.pipeline.sample import usable_photos
+from platemint.pipeline.storage import decode as decode_picture
 
 HEIGHT, WIDTH = 32, 128  # pixels of the recogniser
 BATCH = 64
@@ -80,13 +81,16 @@ class Arm:
 
 @dataclass
 class Result:
-    """What recognisers of one arm read. right: bool (seeds, plates). characters: (plate, character, read right) of each."""
+    """What recognisers of one arm read. learned: samples. right: whether each plate was read, bool (plates,) of each seed.
+
+    characters: {(character, whether it was read right): times}, over all seeds.
+    """
 
     name: str
     fraction: float
     learned: int
     right: list[np.ndarray] = field(default_factory=list)
-    characters: Counter = field(default_factory=Counter)  # (character, whether it was read right): times
+    characters: Counter = field(default_factory=Counter)
 
 
 def sample(image: np.ndarray, text: str, source: str = "") -> Sample:
@@ -211,7 +215,7 @@ def _pasted(image: np.ndarray, where: Standing, order: np.ndarray) -> np.ndarray
 
 def compare(
     arms: Mapping[float, Sequence[Arm]], tested: Sequence[Sample], steps: int, seeds: int, progress: TextIO | None
-):
+) -> list[Result]:
     """Results of all arms at all fractions of the real plates, over several seeds. arms: of each fraction."""
     every = [(fraction, arm) for fraction, some in arms.items() for arm in some if all(arm.parts)]
     config = shape([text for _, arm in every for text in arm.texts], [s.text for s in tested])
@@ -229,7 +233,7 @@ def compare(
 
 
 def shape(texts: Iterable[str], tested: Iterable[str]) -> RecogniserConfig:
-    """A recogniser for these texts. Raises PlatemintError where tested plates are longer than all learned ones."""
+    """A recogniser for the texts that are learned and tested: their characters, and slots for the longest."""
     every = [*texts, *tested]
     alphabet = "".join(c for c in READABLE if c in {*"".join(every)})
     return RecogniserConfig(alphabet, max(map(len, every)), HEIGHT, WIDTH)
@@ -272,6 +276,9 @@ class Lpr:
         for name, some in (("to learn from", learned), ("to test on", tested)):
             if len(some) < FEWEST:
                 raise PlatemintError(f"{test}: only {len(some)} plates {name}; at least {FEWEST} are needed")
+        names = [path.name for path in train]
+        if twice := next((name for name in names if names.count(name) > 1), ""):
+            raise PlatemintError(f"--train: two folders are called {twice}, which names them in the table; rename one")
         self.plates = _without_tested(learned, tested, {path.name: plates_of(path) for path in train})
 
     def fraction(self, part: float) -> list[tuple[np.ndarray, str, str]]:
@@ -279,8 +286,8 @@ class Lpr:
         order = np.random.default_rng([self.seed, Stream.EVALUATE_LPR, 3]).permutation(len(self.plates.learned))
         return [self.plates.learned[i] for i in sorted(order[: max(1, round(part * len(order)))])]
 
-    def arms(self, part: float, count: int) -> list[Arm]:
-        """Ways to train on a part of the real plates. count: rendered and permuted plates."""
+    def arms(self, part: float, rendered: Sequence[Sample]) -> list[Arm]:
+        """Ways to train on a part of the real plates. rendered: as many are permuted, too."""
         some = self.fraction(part)
         real = [sample(*plate) for plate in some]
         own, every = {source for *_, source in some}, {source for *_, source in self.plates.learned}
@@ -288,8 +295,7 @@ class Lpr:
             name: [s for s in samples if s.source in own or s.source not in every]
             for name, samples in self.plates.made.items()
         }
-        rendered = self.rendered(count)
-        shuffled = permuted(some, self.standing(some), self.seed, count)
+        shuffled = permuted(some, self.standing(some), self.seed, len(rendered))
         return [
             Arm("real", (real,), augmented=False),
             Arm("real, augmented", (real,)),
@@ -352,8 +358,7 @@ def _rows_of(run: Path) -> Iterator[tuple[np.ndarray, str, str, str]]:
     """The plates of a run, with the sources that they were made of, which labels do not have."""
     for file in sorted((run / "data").glob("*.parquet")):
         for row in parquet.read_table(file, columns=["image", "text", "source", "split"]).to_pylist():
-            image = cv2.imdecode(np.frombuffer(row["image"]["bytes"], np.uint8), cv2.IMREAD_COLOR_RGB)
-            yield image, row["text"], row["source"], row["split"]
+            yield decode_picture(row["image"]["bytes"]), row["text"], row["source"], row["split"]
 
 
 def apart(plates: Sequence[tuple], split: str, seed: int) -> tuple[list[tuple], list[Sample]]:
@@ -386,7 +391,8 @@ def evaluate(
     lpr: Lpr, fractions: Sequence[float], steps: int, seeds: int, count: int, own: bool, progress: TextIO | None = None
 ) -> dict:
     """The report: accuracies of all arms at all fractions, and of edits with the real texts where `own` is asked."""
-    arms = {part: lpr.arms(part, count) for part in fractions}
+    rendered = lpr.rendered(count)
+    arms = {part: lpr.arms(part, rendered) for part in fractions}
     results = compare(arms, lpr.plates.tested, steps, seeds, progress)
     report = {
         "learned": len(lpr.plates.learned),
@@ -398,9 +404,9 @@ def evaluate(
         "rare": rare(results, Counter("".join(canonical(text) for _, text, _ in lpr.plates.learned))),
     }
     if own:
-        real, edits = compare({1.0: lpr.own_texts()}, lpr.plates.tested, steps, seeds, progress)
-        report["own_texts"] = [_figures(real, lpr.seed), _figures(edits, lpr.seed)]
-        report["tstr"] = interval(edits.right)[0] / max(interval(real.right)[0], 1e-9)
+        own_results = compare({1.0: lpr.own_texts()}, lpr.plates.tested, steps, seeds, progress)
+        real, edits = report["own_texts"] = [_figures(result, lpr.seed) for result in own_results]
+        report["tstr"] = edits["plates"]["mean"] / max(real["plates"]["mean"], 1e-9)
     return report
 
 
