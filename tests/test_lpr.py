@@ -157,7 +157,12 @@ def test_plates_are_read_from_corpora_and_from_runs_with_their_sources(tmp_path)
     }  # fmt: skip
     (tmp_path / "run/data").mkdir(parents=True)
     parquet.write_table(pa.table(table), tmp_path / "run/data/train-00000-of-00001.parquet")
+    (tmp_path / "run/plan.json").write_text("{}")
     made = lpr.plates_of(tmp_path / "run")
     assert [text for _, text, *_ in made] == ["AB923", "AB823", "NULL"]
     assert [source for *_, source, _ in made] == table["source"]
     assert all(np.array_equal(image, picture) for (image, *_), picture in zip(made, pictures))
+    others = pa.table({name: table[name] for name in ("image", "text")})  # of anybody's, without sources
+    (tmp_path / "other/data").mkdir(parents=True)
+    parquet.write_table(others, tmp_path / "other/data/train-00000-of-00001.parquet")
+    assert [text for _, text, *_ in lpr.plates_of(tmp_path / "other")] == ["AB923", "AB823", "NULL"]

@@ -24,6 +24,7 @@ from platemint.models.recogniser import Recogniser, RecogniserConfig, decode, en
 from platemint.pipeline.alignment import Standing, pitch
 from platemint.pipeline.balance.grammar import positions_like
 from platemint.pipeline.corpora import read_corpus
+from platemint.pipeline.corpora.formats.parquet import is_run
 from platemint.pipeline.corpora.pixels import read_plate
 from platemint.pipeline.edit import Editor
 from platemint.pipeline.filter import Filter
@@ -347,7 +348,7 @@ def _with_each_others_texts(learned: Sequence[tuple[np.ndarray, str, str]], seed
 
 def plates_of(path: Path) -> list[tuple[np.ndarray, str, str, str]]:
     """The plates of a corpus or run: image, text, source and split. Those that cannot be used are left out."""
-    if (path / "data").is_dir():
+    if is_run(path):
         return list(_rows_of(path))
     corpus = read_corpus(path)
     photos = usable_photos(corpus, corpus.labels)
