@@ -1,0 +1,93 @@
+"""Small pictures of a run's plates for its page: source, mask and result, as many as a file of a few megabytes holds."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+from platemint.pipeline.storage import decode
+
+HEIGHT, WIDEST = 44, 144  # pixels of a small picture
+QUALITY = 55  # of its WebP
+MOST_BYTES = 6_500_000  # of all small pictures; base64 makes 8.7 MB of them, and a page shall stay below 10 MB
+DROPPED_SHARE = 0.25  # of these bytes, for dropped plates: there are fewer of them, and one wants to see why
+
+SourceOf = Callable[[Mapping], "np.ndarray | None"]  # the photograph or rendering that a row's plate was made from
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Plates that a page shows. plates: the columns of a row without its pictures, and `images`: base64 WebP of source,
+    mask and result, "" for one that is not there. total: the run's plates, shown or not.
+    """
+
+    plates: list[dict]
+    total: int
+
+
+def gallery(folder: Path, source_of: SourceOf | None = None, seed: int = 0) -> Gallery:
+    """Plates of a run, accepted and dropped, drawn evenly over it until their small pictures fill `MOST_BYTES`.
+
+    source_of: gives the picture that a row's plate was made from, uint8 (H, W, 3) RGB, or None; without it none is
+    shown. Plates of origin real are not shown: they are photographs of the corpus.
+    """
+    accepted, dropped = (sorted(folder.glob(f"{name}/*.parquet")) for name in ("data", "dropped"))
+    count = sum(_rows_in(file) for file in [*accepted, *dropped])
+    few = _pictures(dropped, int(DROPPED_SHARE * MOST_BYTES), source_of, seed)
+    used = sum(len(image) for plate in few for image in plate["images"]) * 3 // 4
+    plates = few + _pictures(accepted, MOST_BYTES - used, source_of, seed)
+    return Gallery(sorted(plates, key=lambda plate: (plate["index"], plate["round"])), count)
+
+
+def _rows_in(file: Path) -> int:
+    return pq.ParquetFile(file).metadata.num_rows
+
+
+def _pictures(files: Sequence[Path], budget: int, source_of: SourceOf | None, seed: int) -> list[dict]:
+    """Plates of row groups in random order, until the budget is spent."""
+    groups = [(file, k) for file in files for k in range(pq.ParquetFile(file).num_row_groups)]
+    order = np.random.default_rng(seed).permutation(len(groups))
+    shown, left = [], budget
+    for row in _rows(groups[i] for i in order):
+        images = [_small(picture) for picture in _layers(row, source_of)]
+        left -= sum(len(image) for image in images) * 3 // 4
+        if left < 0:
+            break
+        shown.append({k: v for k, v in row.items() if k not in ("image", "mask")} | {"images": images})
+    return shown
+
+
+def _rows(groups: Iterator[tuple[Path, int]]) -> Iterator[dict]:
+    for file, number in groups:
+        for row in pq.ParquetFile(file).read_row_group(number).to_pylist():
+            if row.get("image") and row.get("origin") != "real":
+                yield row
+
+
+def _layers(row: Mapping, source_of: SourceOf | None) -> Iterator[np.ndarray | None]:
+    """Source, mask and result of a row."""
+    yield source_of(row) if source_of else None
+    yield decode(row["mask"]["bytes"]) if row.get("mask") else None
+    yield decode(row["image"]["bytes"])
+
+
+def _small(picture: np.ndarray | None) -> str:
+    """base64 of a WebP no larger than a page shows it; "" for no picture."""
+    if picture is None:
+        return ""
+    height, width = picture.shape[:2]
+    scale = min(HEIGHT / height, WIDEST / width)
+    if scale < 1:
+        size = max(1, round(scale * width)), max(1, round(scale * height))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    data = io.BytesIO()
+    Image.fromarray(picture).save(data, "webp", quality=QUALITY, method=2)
+    return base64.b64encode(data.getvalue()).decode()

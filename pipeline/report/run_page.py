@@ -1,0 +1,271 @@
+"""report.html: what a run came to, in one file, for whoever has to say whether to train on it.
+
+The page needs no network and loads nothing: its pictures, style and script are in it. It is made from the run's files.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from platemint.pipeline import storage
+from platemint.pipeline.plan import Plan, make_plan
+from platemint.pipeline.plate import PlatemintError
+from platemint.pipeline.recipe import GenerateRecipe, load_recipe
+from platemint.pipeline.report.gallery import Gallery, SourceOf, gallery
+from platemint.pipeline.report.inspect import figure, inspect
+from platemint.pipeline.stages import Stages
+from platemint.pipeline.write import scores
+
+PAGE = "report.html"
+TEMPLATE = Path(__file__).with_suffix(".html")
+BINS = 20  # of a histogram of scores
+SHOWN = 12  # rows of a table of shares or uses, at most
+FEW_SOURCES = 100  # photographs, below which a page says that there are few
+MANY_DROPPED = 0.5  # share of tries that were dropped, from which on a page says so
+FIELDS = ("text", "layout", "split", "reason", "reading", "round", "source")  # of a plate on the page, beside scores
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What to know before training on a run. good: nothing to do about it."""
+
+    good: bool
+    text: str
+
+
+def page(folder: Path, with_sources: bool = False, stages: Stages | None = None, plan: Plan | None = None) -> str:
+    """The page of a finished generate or rebalance run, as HTML.
+
+    with_sources: show photographs of the corpus beside their edits; renderings are shown in any case. stages, plan: of
+    the run, where they are at hand. Raises PlatemintError where the folder holds no finished run.
+    """
+    manifest, facts = _finished(folder)
+    recipe = load_recipe(folder / "recipe.yaml")
+    rendered = not recipe.source.path
+    source_of = _source_of(stages or Stages(recipe), plan) if rendered or with_sources else None
+    commits = [storage.read_json(path) for path in sorted(folder.glob("commits/*.json"))]
+    columns = _columns(folder, recipe)
+    shown = gallery(folder, source_of, recipe.seed)
+    report = inspect(folder, **_before(recipe))
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent), undefined=StrictUndefined, autoescape=True, trim_blocks=True
+    )
+    environment.filters["figure"] = lambda value: f"{value:,}" if isinstance(value, int) else figure(value)
+    return environment.get_template(TEMPLATE.name).render(
+        recipe=recipe,
+        manifest=manifest,
+        facts=facts,
+        headline=_headline(recipe, manifest),
+        remarks=_remarks(recipe, manifest, report, columns),
+        photographs=with_sources and not rendered,
+        heat_maps=_heat_maps(report),
+        shares=_shares(report),
+        histograms=_histograms(recipe, columns),
+        reasons=sorted(manifest["rejected"].items(), key=lambda item: -item[1]),
+        uses=_uses(columns),
+        rates=_rates(commits),
+        shortfall=manifest["shortfall"],
+        lpr=_lpr(folder),
+        recipe_text=(folder / "recipe.yaml").read_text(encoding="utf8"),
+        gallery=_packed(shown, recipe),
+        shown=shown,
+    )
+
+
+def write_page(folder: Path, with_sources: bool = False, stages: Stages | None = None, plan: Plan | None = None):
+    """Writes `page` into the run's folder. Raises as `page` does."""
+    storage.write(folder / PAGE, page(folder, with_sources, stages, plan))
+
+
+def _finished(folder: Path) -> tuple[dict, dict]:
+    if not (folder / "manifest.json").is_file() or not (folder / "plan.json").is_file():
+        raise PlatemintError(f"{folder}: holds no finished run (no manifest.json): start it again to finish it")
+    return storage.read_json(folder / "manifest.json"), storage.read_json(folder / "plan.json")
+
+
+def _before(recipe: GenerateRecipe) -> dict:
+    """What `inspect` compares a run with: the corpus it was made from, where that is still there."""
+    source = recipe.source
+    return {"against": source.path} if source.path and Path(source.path).exists() else {}
+
+
+def _source_of(stages: Stages, plan: Plan | None) -> SourceOf:
+    """Finds the picture that a row's plate was made from, as sampling took it."""
+    sources = stages.sources
+    if stages.recipe.source.path:
+        turns = {photo.source: (g, n) for g, photos in enumerate(sources.photos) for n, photo in enumerate(photos)}
+        return lambda row: sources.get(*turns[row["source"]]).image if row["source"] in turns else None
+    group, group_index = _places(plan or make_plan(stages))
+    return lambda row: sources.get(int(group[row["index"]]), (int(group_index[row["index"]]), row["round"])).image
+
+
+def _places(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+    """Group and number in the group of every target of a run, by its place in the run."""
+    group = np.zeros(sum(len(shard.index) for shard in plan.shards), dtype=np.int64)
+    group_index = np.zeros_like(group)
+    for shard in plan.shards:
+        group[shard.index], group_index[shard.index] = shard.targets.group, shard.targets.group_index
+    return group, group_index
+
+
+def _columns(folder: Path, recipe: GenerateRecipe) -> dict[str, dict[str, np.ndarray]]:
+    """Columns without pictures of accepted and of dropped plates; those of origin real are left out."""
+    names = ["source", "origin", *(f"score_{name}" for name in scores(recipe))]
+    found = {}
+    for kind in ("data", "dropped"):
+        tables = [pq.read_table(file, columns=names) for file in sorted(folder.glob(f"{kind}/*.parquet"))]
+        columns = {name: np.concatenate([[], *(t[name].to_numpy() for t in tables)]) for name in names}
+        made = columns["origin"] != "real"
+        found[kind] = {name: column[made] for name, column in columns.items()}
+    return found
+
+
+def _headline(recipe: GenerateRecipe, manifest: dict) -> list[tuple[str, int]]:
+    dropped = sum(manifest["rejected"].values())
+    return [
+        ("asked for", recipe.count),
+        ("accepted", manifest["accepted"]),
+        ("dropped on the way", dropped),
+        ("could not be made", manifest["missing"]),
+    ]
+
+
+def _remarks(recipe: GenerateRecipe, manifest: dict, report: dict, columns: dict) -> list[Remark]:
+    """What speaks for training on the run, and what against it."""
+    tries = manifest["accepted"] + sum(manifest["rejected"].values())
+    dropped = 1 - manifest["accepted"] / max(1, tries)
+    sources = len(set(columns["data"]["source"].tolist()))
+    missing = manifest["missing"]
+    return [
+        Remark(
+            not missing, f"{missing:,} planned plates could not be made." if missing else "Every planned plate is there."
+        ),
+        _evenness(report),
+        Remark(dropped < MANY_DROPPED, f"{100 * dropped:.1f} % of all tries were dropped by the checks."),
+        _variety(recipe, sources),
+    ]
+
+
+def _variety(recipe: GenerateRecipe, sources: int) -> Remark:
+    if not recipe.source.path:
+        return Remark(False, "All plates were rendered: there is no real light, dirt or camera in them.")
+    return Remark(sources >= FEW_SOURCES, f"The plates were made from {sources:,} different photographs.")
+
+
+def _evenness(report: dict) -> Remark:
+    """Entropy over all characters, before and after."""
+    after = report["balance"]["overall"]
+    text = f"Characters are spread with an entropy of {figure(after['entropy'])} (1 is even)"
+    if "against" in report:
+        before = report["against"]["balance"]["overall"]
+        text += f"; in the corpus it is {figure(before['entropy'])}"
+    return Remark(True, text + ".")
+
+
+def _heat_maps(report: dict) -> list[dict]:
+    """Balances as tables, the corpus's before the run's: characters, and for each position its cells and its entropy."""
+    parts = [("in the corpus", report["against"]), ("in the run", report)] if "against" in report else [("", report)]
+    return [
+        {
+            "title": title,
+            "characters": report["characters"],
+            "rows": [
+                {
+                    "name": str(row.get("position", "all")),
+                    "entropy": row["entropy"],
+                    "cells": [_cell(row, character) for character in report["characters"]],
+                }
+                for row in [*part["balance"]["positions"], part["balance"]["overall"]]
+            ],
+        }
+        for title, part in parts
+    ]
+
+
+def _cell(row: dict, character: str) -> dict | None:
+    """Count, wanted count and colours of a cell; None for a character that is not of the position's alphabet."""
+    from platemint.pipeline.report.heatmap import colour
+
+    if character not in row["counts"]:
+        return None
+    count, expected = row["counts"][character], row["expected"].get(character, 0.0)
+    fill = colour(count / expected) if count and expected else (255, 255, 255)
+    dark = float(np.dot(fill, (0.299, 0.587, 0.114))) < 128
+    return {"count": count, "expected": expected, "fill": f"#{bytes(fill).hex()}", "ink": "#fff" if dark else "#111"}
+
+
+def _shares(report: dict) -> list[dict]:
+    """Layouts, lengths, patterns and splits, the most frequent first, as shares of the run."""
+    tables = [("Layouts", "layouts"), ("Lengths", "lengths"), ("Patterns", "patterns"), ("Splits", "splits")]
+    return [
+        {"title": title, "rows": [(name, n, n / report["plates"]) for name, n in list(report[key].items())[:SHOWN]]}
+        for title, key in tables
+        if report[key]
+    ]
+
+
+def _histograms(recipe: GenerateRecipe, columns: dict) -> list[dict]:
+    """Of each score the counts of accepted and of dropped plates in `BINS` bins from 0 to 1, and its threshold."""
+    limits = recipe.filter.model_dump()
+    found = []
+    for name in scores(recipe):
+        least, most = limits.get(f"min_{name}"), limits.get(f"max_{name}")
+        counts = {
+            kind: np.histogram(columns[kind][f"score_{name}"], BINS, (0, 1))[0].tolist() for kind in ("data", "dropped")
+        }
+        accepted, dropped = counts["data"], counts["dropped"]
+        highest = max(1, *(a + d for a, d in zip(accepted, dropped)))
+        bars = [(a, d, _height(a, highest), _height(d, highest)) for a, d in zip(accepted, dropped)]
+        threshold = least if least is not None else most
+        found.append({"name": name, "bars": bars, "threshold": threshold, "side": "at least" if least is not None else "at most"})
+    return found
+
+
+def _height(count: int, highest: int) -> float:
+    """Of a bar, in per cent: the square root of its share, so that a few plates beside many can be seen."""
+    return round(100 * (count / highest) ** 0.5, 1)
+
+
+def _uses(columns: dict) -> dict:
+    """How many pictures served how often: {"sources", "most", "rows": [(times, pictures)]}."""
+    served = Counter(Counter(columns["data"]["source"].tolist()).values())
+    rows = sorted(served.items())
+    return {"sources": sum(served.values()), "most": max(served, default=0), "rows": rows[:SHOWN]}
+
+
+def _rates(commits: Iterable[dict]) -> list[tuple[str, float, float]]:
+    """Of each stage its seconds over all threads, and accepted plates per second of it."""
+    seconds: Counter = Counter()
+    accepted = 0
+    for commit in commits:
+        seconds.update(commit["seconds"])
+        accepted += commit["accepted"]
+    return [(stage, value, accepted / value if value else 0.0) for stage, value in seconds.items()]
+
+
+def _lpr(folder: Path) -> str:
+    """The table of `evaluate lpr`, where its report lies in the run's folder."""
+    if not (folder / "lpr.json").is_file():
+        return ""
+    from platemint.pipeline.evaluate.lpr import as_text
+
+    return as_text(storage.read_json(folder / "lpr.json"))
+
+
+def _packed(shown: Gallery, recipe: GenerateRecipe) -> dict:
+    """The gallery as the page's script takes it: a list for each field, texts of few values by number."""
+    names = scores(recipe)
+    packed: dict = {name: [plate.get(name, "") for plate in shown.plates] for name in FIELDS}
+    for name in ("layout", "split", "reason"):
+        values = sorted(set(packed[name]))
+        packed[name] = {"values": values, "of": [values.index(value) for value in packed[name]]}
+    packed["scores"] = {n: [round(plate[f"score_{n}"], 3) for plate in shown.plates] for n in names}
+    packed["images"] = [plate["images"] for plate in shown.plates]
+    return packed
