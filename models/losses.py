@@ -78,7 +78,7 @@ def hinge_real_fake(real: Tensor, fake: Tensor) -> Tensor:
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
 
-def iou(mask: Tensor, truth: Tensor) -> Tensor:
+def mask_iou(mask: Tensor, truth: Tensor) -> Tensor:
     """Intersection over union of masks cut at a half, per picture (B,); 1 where both are empty."""
     a, b = mask > 0.5, truth > 0.5
     union = (a | b).sum((1, 2, 3))

@@ -418,7 +418,7 @@ BORDER = 5  # pixels of the network: around a stroke, and as wide as it, lies a 
 STROKES_END = 1.6  # times half a slot: no stroke of its character is further off
 
 
-def cells(slots: Tensor, text: Tensor, height: int, width: int, reach: float = 1.2) -> Tensor:
+def cell_mask(slots: Tensor, text: Tensor, height: int, width: int, reach: float = 1.2) -> Tensor:
     """What of a plate its characters' cells take up, (B, 1, height, width) in 0..1, exactly 0 outside.
 
     reach: of a cell, in half widths and half heights of its slot.
@@ -482,7 +482,7 @@ class D_t(nn.Module):
 
 
 @dataclass(slots=True)
-class Edit:
+class EditLayers:
     """What one forward pass gives: mask logits, masks, slots, T's pointers' logits, layers and the edited plate."""
 
     source_logits: Tensor
@@ -557,7 +557,7 @@ class SPG(nn.Module):
         attached: bool = False,
         private: bool = False,
         places: Tensor | None = None,
-    ) -> Edit:
+    ) -> EditLayers:
         """attached: losses of the picture reach the masks. Where true masks are known, these settle them alone.
 
         private: as the half of a `private` edit. places: as T takes them.
@@ -567,13 +567,13 @@ class SPG(nn.Module):
         s_logits, t_logits, s_slots, t_slots, pointer = self.masks(source, source_text, target_text, private, places)
         B_s, B_t = s_logits.sigmoid(), t_logits.sigmoid()
         if private:  # an emblem as high as a character is none, and stays
-            B_s = B_s * cells(s_slots, source_text, height, width, STROKES_END)
+            B_s = B_s * cell_mask(s_slots, source_text, height, width, STROKES_END)
         S, T_ = (B_s, B_t) if attached else (B_s.detach(), B_t.detach())
         filled = Fill(source, S)
         ink = Ink(source, filled, S)
         if private:
             s_slots = covering(s_slots, even(s_slots, source_text, height, width))
-            cell = cells(s_slots, source_text.repeat(1, 2), height, width)
+            cell = cell_mask(s_slots, source_text.repeat(1, 2), height, width)
             filled, ink = smooth(filled, cell, height / 3), smooth(ink, torch.ones_like(S), height / 3)
         composite = torch.lerp(filled, ink, T_)
         style = self.E_s(source, S)
@@ -583,7 +583,7 @@ class SPG(nn.Module):
             O_t = repaint(source, erasure(cell, B_s), T_, filled, ink, correction)
         else:
             O_t = torch.lerp(source, (composite + correction).clamp(0, 1), region(S, T_))
-        return Edit(s_logits, t_logits, B_s, B_t, s_slots, t_slots, pointer, filled, ink, correction, O_t)
+        return EditLayers(s_logits, t_logits, B_s, B_t, s_slots, t_slots, pointer, filled, ink, correction, O_t)
 
     def private(
         self,
@@ -592,7 +592,7 @@ class SPG(nn.Module):
         between_text: Tensor,
         target_text: Tensor,
         places: Tensor | None = None,
-    ) -> Edit:
+    ) -> EditLayers:
         """An edit that tells nothing of the source's characters: new ones stand evenly, on cells painted anew.
 
         C_d sees the old strokes, and draws new ones that are somewhat unlike beside them: a trained reader guesses 3

@@ -46,7 +46,7 @@ def standing(reader: Reader, pictures: list[np.ndarray], texts: list[str], devic
     return [_standing(first[i, :n], second[i, :n], seen[i, :n] >= steps, looked_at[i]) for i, n in enumerate(counts)]
 
 
-def spread(places: np.ndarray, text: str) -> np.ndarray:
+def spread_over_text(places: np.ndarray, text: str) -> np.ndarray:
     """Places of a text's characters with nan for its separators in between: float32 (len(text),)."""
     rest = iter(places)
     return np.array([next(rest) if c in READABLE else np.nan for c in text], np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from platemint.models.spg import SPG, cells, compose, encode_texts, erasure, repaint
+from platemint.models.spg import SPG, cell_mask, compose, encode_texts, erasure, repaint
 from platemint.pipeline.networks import (
     autocast,
     batched,
@@ -103,7 +103,7 @@ def finish(plate: Plate, layers: np.ndarray, slots: np.ndarray, cell_slots: Tens
         image = compose(source, B_s, B_t, ink, correction)
     else:
         there = (torch.arange(len(cell_slots) // 2) < len(plate.text)).repeat(2)[None]
-        B_s = erasure(cells(cell_slots[None], there, height, width), B_s)
+        B_s = erasure(cell_mask(cell_slots[None], there, height, width), B_s)
         image = repaint(source, B_s, B_t, *filled, ink, correction)
     return replace(
         plate,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from platemint.models.reader import ctc, decode
+from platemint.models.reader import ctc, greedy_decode
 from platemint.models.spg import encode_texts, slot_grid
 from platemint.pipeline import recipe as recipes
 from platemint.pipeline.alignment import Standing, standing
@@ -86,7 +86,7 @@ class Filter:
         alphabet, found = self.reader.config.alphabet, []
         for some in batched(pictures, self.options.batch):
             seen = self._read(some)
-            texts = decode(seen, alphabet)
+            texts = greedy_decode(seen, alphabet)
             found += zip(texts, likelihood(seen, texts, alphabet))
         return found
 
@@ -107,7 +107,7 @@ class Filter:
         masks = masks[[place[id(p.target_mask)] for p in plates]]
         alphabet = self.reader.config.alphabet
         texts = [p.text for p in plates]
-        readings = decode(seen, alphabet)
+        readings = greedy_decode(seen, alphabet)
         reader, mask_reader = likelihood(seen, texts, alphabet), likelihood(masks, texts, alphabet)
         residue = likelihood(seen, [p.original_text for p in plates], alphabet)
         return [

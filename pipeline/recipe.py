@@ -207,7 +207,7 @@ class GenerateRecipe(Strict):
         return Path(self.out or f"outputs/{self.name}")
 
 
-class Dataset(Strict):
+class DatasetSource(Strict):
     path: str = Field("", description="Folder of the annotated dataset.")
     format: str = Field("auto", description="Its format, such as coco, voc, yolo, ccpd; auto takes the one that fits.")
     unreadable: Unreadable = UNREADABLE
@@ -234,7 +234,7 @@ class AnonymizeRecipe(Strict):
     task: Literal["anonymize"] = "anonymize"
     name: str = Field("anonymized", pattern=r"^\w[\w.-]{0,99}$", description="Names the folder written.")
     out: str = Field("", description="Folder written; empty is outputs/NAME.")
-    source: Dataset = Dataset()
+    source: DatasetSource = DatasetSource()
     key_file: str = Field("", description="Key from which new texts are computed: the same plate, the same text.")
     track_consistent: bool = Field(False, description="The same plate, the same text, within this run alone.")
     list_file: str = Field("", description="CSV of the plates given up, for the owner alone: it names real plates.")

@@ -17,7 +17,7 @@ import numpy as np
 
 from platemint.pipeline import storage
 from platemint.pipeline.balance.grammar import letters_in_use, of_layout, positions_like, read_grammar
-from platemint.pipeline.balance.rounding import spread
+from platemint.pipeline.balance.rounding import spread_evenly
 from platemint.pipeline.corpora import Corpus, Label, read_corpus
 from platemint.pipeline.corpora.labels import standard_split
 from platemint.pipeline.corpora.pixels import read_plate, read_plates
@@ -263,7 +263,7 @@ def _varied(styles: list[tuple[float, float, float]], rng: np.random.Generator) 
     """
     ranks = np.argsort(np.argsort(np.array(styles), axis=0, kind="stable"), axis=0)
     _, kind = np.unique(3 * ranks // len(styles) @ (9, 3, 1), return_inverse=True)
-    turns, order = spread(np.bincount(kind), rng), np.empty(len(styles), dtype=np.int64)
+    turns, order = spread_evenly(np.bincount(kind), rng), np.empty(len(styles), dtype=np.int64)
     for k in range(kind.max() + 1):
         order[turns == k] = rng.permutation(np.flatnonzero(kind == k))
     return order

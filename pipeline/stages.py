@@ -53,13 +53,13 @@ class Stages:
     @cached_property
     def checkpoints(self) -> dict[str, str]:
         """sha256 of each network's file. Raises PlatemintError where there is none."""
-        from platemint.models.checkpoint import CheckpointError, find
+        from platemint.models.checkpoint import CheckpointError, find_checkpoint
 
         found = {}
         for field in ("checkpoint", "reader"):
             name = getattr(self.recipe.edit, field)
             try:
-                found[name] = storage.sha256(find(name).read_bytes())
+                found[name] = storage.sha256(find_checkpoint(name).read_bytes())
             except CheckpointError as error:
                 raise PlatemintError(f"edit.{field}: {error}") from error
         return found

@@ -21,7 +21,7 @@ from platemint.pipeline.plate import DIGITS, LETTERS, READABLE, PlatemintError
 from platemint.pipeline.recipe import TrainRecipe, load_recipe
 from platemint.pipeline.render import load_layouts, photograph, random_text, render_plate
 from platemint.pipeline.train.generator import SPGTask, another_text
-from platemint.pipeline.train.pairs import Pairs, batches, shrink, slots_of, unit
+from platemint.pipeline.train.pairs import Pairs, pair_batches, shrink, slots_of, unit_pictures
 from platemint.pipeline.train.reading import UNKNOWN, frames_of
 from platemint.run_pipeline import main
 
@@ -136,14 +136,14 @@ def test_pairs_are_the_same_in_every_process_and_differ_by_number(tmp_path):
     pairs = Pairs(recipe(tmp_path))
     (a, _), (b, _), (c, _) = pairs[3], pairs[3], pairs[4]
     assert np.array_equal(a.image, b.image) and a.text == b.text and a.text != c.text
-    inline = next(iter(batches(recipe(tmp_path), SIZE, 1)))
-    ahead = next(iter(batches(recipe(tmp_path, workers=1), SIZE, 1)))
+    inline = next(iter(pair_batches(recipe(tmp_path), SIZE, 1)))
+    ahead = next(iter(pair_batches(recipe(tmp_path, workers=1), SIZE, 1)))
     assert torch.equal(inline.source, ahead.source) and inline.target_text == ahead.target_text
 
 
 def test_processes_share_a_batch_without_gap_or_overlap(tmp_path):
-    whole = next(iter(batches(recipe(tmp_path, batch=4), SIZE, 1)))
-    parts = [next(iter(batches(recipe(tmp_path, batch=4), SIZE, 1, rank, 2))) for rank in range(2)]
+    whole = next(iter(pair_batches(recipe(tmp_path, batch=4), SIZE, 1)))
+    parts = [next(iter(pair_batches(recipe(tmp_path, batch=4), SIZE, 1, rank, 2))) for rank in range(2)]
     assert torch.equal(whole.source[0::2], parts[0].source) and torch.equal(whole.source[1::2], parts[1].source)
 
 
@@ -206,7 +206,7 @@ def test_the_reader_says_where_characters_of_a_real_plate_stand(tmp_path):
     for name, text in [("uk", "AB12 CDE"), ("us-scenic", None), ("br-mercosur-moto", None), ("ar-mercosur", None)]:
         layout = load_layouts([name])[name]
         photo = photograph(layout, [text or random_text(layout.positions, rng)], 90, 0.1, rng)[0]
-        picture = unit(shrink(photo.image, SIZE)[None], "cpu")
+        picture = unit_pictures(shrink(photo.image, SIZE)[None], "cpu")
         near = task._near(task.reader.features(picture), [photo.text])[0]
         assert all(near[i].all() for i, c in enumerate(photo.text) if c == " ")
         height, width = SIZE[0] // 8, SIZE[1] // 8

@@ -14,7 +14,7 @@ import numpy as np
 
 from platemint.pipeline.anonymize.picture import Picture, shown
 from platemint.pipeline.anonymize.pseudonyms import ATTEMPTS
-from platemint.pipeline.anonymize.replacement import ENHANCED, Replacement, compose, redacted, writable
+from platemint.pipeline.anonymize.replacement import ENHANCED, Replacement, compose_frame, redacted, writable
 from platemint.pipeline.corpora.datasets import Frame
 from platemint.pipeline.corpora.rectify import Box, overlapping, views_of
 from platemint.pipeline.edit import Editor
@@ -123,7 +123,7 @@ class Anonymizer:
             again: list[tuple[int, Replacement, Plate]] = []
             for n in open_:
                 picture, items = pictures[n]
-                pixels, counted = compose(picture.pixels, items)
+                pixels, counted = compose_frame(picture.pixels, items)
                 files[n] = picture.encode(pixels), counted
                 replaced = [item for item in items if item.outcome == "replaced" and not picture.exact]
                 seen = shown(files[n][0]) if replaced else pixels

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from platemint.pipeline.anonymize.not_replaced import GivenUp
-from platemint.pipeline.anonymize.plan import Plan
+from platemint.pipeline.anonymize.plan import AnonymizePlan
 from platemint.pipeline.anonymize.read_texts import Unknown
 from platemint.pipeline.anonymize.search import Scan
 from platemint.pipeline.corpora.datasets import Dataset, Frame
 from platemint.pipeline.recipe import AnonymizeRecipe, GenerateRecipe
-from platemint.pipeline.report.audit_page import not_covered, settings
+from platemint.pipeline.report.audit_page import audit_settings, not_covered
 from platemint.pipeline.stages import Stages
 from platemint.pipeline.versions import versions
 
@@ -62,7 +62,7 @@ def may_leave(audit: dict) -> bool:
     return not any(faults)
 
 
-def as_dict(audit: Audit, plan: Plan, dataset: Dataset, used: Mapping[str, str]) -> dict:
+def as_dict(audit: Audit, plan: AnonymizePlan, dataset: Dataset, used: Mapping[str, str]) -> dict:
     """The audit, ready for JSON. It names no picture of the dataset, since names may be plates.
 
     dataset: the plan's, with the pictures that cannot be opened set aside. used: versions.
@@ -104,7 +104,7 @@ def as_dict(audit: Audit, plan: Plan, dataset: Dataset, used: Mapping[str, str])
         **({"detector": audit.detector} if audit.detector else {}),
         "identity": "keyed" if recipe.key_file else "within this run" if recipe.track_consistent else "none",
         "not_covered": not_covered(recipe, audit.detector),
-        "settings": settings(recipe),
+        "settings": audit_settings(recipe),
         "made_with": made_with(recipe, used),
         "given_up": audit.given_up.public(),
     }

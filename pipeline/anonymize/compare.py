@@ -28,7 +28,7 @@ from platemint.pipeline.anonymize.unfinished import UNFINISHED
 from platemint.pipeline.corpora.checks import SAME_PLATE
 from platemint.pipeline.corpora.datasets import BARE, GONE_WITH_TEXT, Annotation, Dataset, Frame, open_dataset
 from platemint.pipeline.corpora.formats.pictures import numbered
-from platemint.pipeline.corpora.records import Corners, box, iou
+from platemint.pipeline.corpora.records import Corners, box, box_iou
 from platemint.pipeline.corpora.rectify import View, views_of
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.plate import Plate, PlatemintError, Readings, canonical, characters, same_reading
@@ -188,7 +188,7 @@ class _Check:
         annotations = [
             annotation
             for annotation in frame.annotations
-            if not any(iou(annotation.corners, found) > SAME_PLATE for found in self.found(frame))
+            if not any(box_iou(annotation.corners, found) > SAME_PLATE for found in self.found(frame))
         ]
         places = _places(replace(frame, annotations=tuple(annotations)))
         return self.pictures.get(frame.path) or (self.placed.get(places) if places else None)

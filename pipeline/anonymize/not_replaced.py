@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from platemint.pipeline import storage
-from platemint.pipeline.anonymize.pseudonyms import apart
+from platemint.pipeline.anonymize.pseudonyms import outside_of
 from platemint.pipeline.plate import PlatemintError
 
 COLUMNS = ("id", "picture", "plate", "text", "outcome", "reason")
@@ -83,7 +83,7 @@ def place_of(path: str | Path, apart_from: Iterable[str | Path]) -> Path:
     Raises PlatemintError for a place inside a folder that may be given away, one that cannot be written, and where
     anything else is already.
     """
-    place = apart(path, apart_from, "list")
+    place = outside_of(path, apart_from, "list")
     if not os.access(place.parent, os.W_OK | os.X_OK):
         raise PlatemintError(f"{path}: list: cannot be written there; make the folder, or make it writable")
     if os.path.lexists(place) and not _is_list(place):

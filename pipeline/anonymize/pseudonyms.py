@@ -157,7 +157,7 @@ def read_key(path: str | Path, apart_from: Iterable[str | Path]) -> bytes:
     PlatemintError, which never quotes what the file holds, for a file there, a link, one that others can read, and
     one that holds no key. File modes are POSIX's.
     """
-    place = apart(path, apart_from, "key-file")
+    place = outside_of(path, apart_from, "key-file")
     try:
         return _make_key(place)
     except FileExistsError:
@@ -173,7 +173,7 @@ def read_key(path: str | Path, apart_from: Iterable[str | Path]) -> bytes:
     return bytes.fromhex(digits.decode())
 
 
-def apart(path: str | Path, folders: Iterable[str | Path], field: str) -> Path:
+def outside_of(path: str | Path, folders: Iterable[str | Path], field: str) -> Path:
     """The place of a secret file. Raises PlatemintError where it is inside a folder that may be given away."""
     path = Path(path)
     place = path.parent.resolve() / path.name

@@ -163,7 +163,7 @@ def of_faker(locale: str) -> Grammar:
     return Grammar(f"{FAKER}{locale}", tuple(forms))
 
 
-def table(grammar: Grammar) -> str:
+def grammar_as_text(grammar: Grammar) -> str:
     """For people, a line per form: share, pattern, strings, and what places leave out of their kind of characters."""
     patterns = [spell_like(pattern(form.positions), form.template) for form in grammar.forms]
     wide, long = max(map(len, patterns)), max(len(f"{form.strings:,}") for form in grammar.forms)

@@ -17,7 +17,7 @@ from platemint.pipeline.corpora.records import (
     Record,
     area,
     bounds,
-    iou,
+    box_iou,
     split_named,
 )
 from platemint.pipeline.plate import normalise, says_unreadable
@@ -197,5 +197,5 @@ def _area(corners: Corners) -> float:
 def _refuse_rivals(annotations: list[Annotation]) -> None:
     """Raises ValueError where two annotations of one plate read differently (the texts stay out of the message)."""
     for a, b in combinations(annotations, 2):
-        if a.text != b.text and (a.corners == b.corners or iou(a.corners, b.corners) > SAME_PLATE):
+        if a.text != b.text and (a.corners == b.corners or box_iou(a.corners, b.corners) > SAME_PLATE):
             raise ValueError("two annotations of one plate have different texts")

@@ -58,7 +58,17 @@ from platemint.pipeline.corpora.records import (
 from platemint.pipeline.corpora.rewording import Rewording
 from platemint.pipeline.plate import UNREADABLE, PlatemintError
 
-__all__ = ["AUTO", "FORMATS", "NAMED_BY", "Annotation", "Dataset", "Frame", "Unrecognised", "open_dataset", "rewrite"]
+__all__ = [
+    "AUTO",
+    "FORMATS",
+    "NAMED_BY",
+    "Annotation",
+    "Dataset",
+    "Frame",
+    "Unrecognised",
+    "open_dataset",
+    "rewrite_dataset",
+]
 
 FORMATS = {
     "table": table,
@@ -118,7 +128,7 @@ def open_dataset(
     format = "" if format == AUTO else format
     folder = Folder(root, classes, unreadable, note)
     found, notes = _recognised(folder, format, sure, bare)
-    dataset = Dataset(folder, found, notes, lists.find(folder, notes))
+    dataset = Dataset(folder, found, notes, lists.find_lists(folder, notes))
     dataset.unknown = sorted({*folder.files} - folder.pictures - {*notes} - {*dataset.lists})
     for link in folder.links:
         dataset.put_aside(link, "", folder.absence(link))
@@ -131,11 +141,11 @@ def open_dataset(
         if format:
             _refuse_others(dataset)
     checks.withhold(dataset)
-    dataset.named = name_texts.find(dataset)
+    dataset.named = name_texts.texts_in_names(dataset)
     return dataset
 
 
-def rewrite(dataset: Dataset, new_text: Callable[[Frame, str], str]) -> dict[str, tuple[str, bytes | None]]:
+def rewrite_dataset(dataset: Dataset, new_text: Callable[[Frame, str], str]) -> dict[str, tuple[str, bytes | None]]:
     """What becomes of a dataset's files with new texts on its plates: {old path: (new path, new bytes)}, as relative.
 
     new_text: what the plates of a frame that read so shall read; asked once for each text of a frame, never for "".
@@ -158,7 +168,7 @@ def rewrite(dataset: Dataset, new_text: Callable[[Frame, str], str]) -> dict[str
             text = module.rewrite(note, text, picture, new)
             becomes[note] = (new.note(note, picture), _encoded(dataset, note, text))
     for path in dataset.lists:
-        text = lists.rewrite(path, dataset.folder.text(path), new)
+        text = lists.rewrite_list(path, dataset.folder.text(path), new)
         becomes[path] = (new.note(path, ""), _encoded(dataset, path, text))
     _refuse_collisions(becomes)
     return becomes
@@ -180,8 +190,8 @@ def _recognised(folder: Folder, format: str, sure: bool, bare: bool) -> tuple[st
     if not fits and bare and folder.pictures:
         return BARE, {}
     if not fits:
-        reason = table.not_understood(folder)
-        if held := containers.find(folder.root):
+        reason = table.missing_columns(folder)
+        if held := containers.find_containers(folder.root):
             reason += f"; there are files of {', '.join(held)}, which are read and never rewritten"
         raise Unrecognised(f"{folder.root}: no annotations found; looked for the formats {', '.join(wanted)}{reason}")
     if len(fits) > 1:

@@ -283,7 +283,7 @@ def shuffled(guesses: Sequence[str], tested: Sequence[Specimen], rng: np.random.
     return scores
 
 
-def estimate(values: Sequence[float], plates: Sequence[str], seed: int) -> dict[str, float]:
+def bootstrap_mean(values: Sequence[float], plates: Sequence[str], seed: int) -> dict[str, float]:
     """Mean and 95 % interval, {"mean", "low", "high"}, by bootstrap over plates: edits of one are no two tries."""
     _, number = np.unique(plates, return_inverse=True)
     sums, counts = np.bincount(number, values), np.bincount(number)
@@ -308,7 +308,7 @@ def compared(
     }
     for chance in CHANCES:
         values[f"over_{chance}"] = np.subtract(values["probe"], values[chance])
-    return {name: estimate(some, plates, seed) for name, some in values.items()}
+    return {name: bootstrap_mean(some, plates, seed) for name, some in values.items()}
 
 
 def verdict(kinds: dict[str, dict]) -> str:
@@ -321,8 +321,8 @@ def verdict(kinds: dict[str, dict]) -> str:
     return "above chance" if over["edited"]["constant"] else "traces"
 
 
-def evaluate(leak: Leak, steps: int, progress: TextIO | None = None) -> dict:
-    """Measures everything; `as_text` prints what it returns."""
+def evaluate_leak(leak: Leak, steps: int, progress: TextIO | None = None) -> dict:
+    """Measures everything; `leak_as_text` prints what it returns."""
     specimens = leak.specimens(progress)
     attack = Attack(leak.probe, leak.stages.recipe.edit, steps, leak.seed)
     facts = {"checkpoints": leak.stages.checkpoints, "tried": leak.count, "accepted": len(specimens)}
@@ -339,7 +339,7 @@ WORDS = {
 }
 
 
-def as_text(report: dict) -> str:
+def leak_as_text(report: dict) -> str:
     """A report for people."""
     learned, tested = report["learned"], report["tested"]
     columns = ("probe", *CHANCES, *(f"over_{chance}" for chance in CHANCES))

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from pyarrow import parquet
 from torch import Tensor
 
-from platemint.models.recogniser import Recogniser, RecogniserConfig, decode, encode, loss
+from platemint.models.recogniser import Recogniser, RecogniserConfig, loss, slot_codes, slot_texts
 from platemint.pipeline.alignment import Standing, pitch
 from platemint.pipeline.balance.grammar import positions_like
 from platemint.pipeline.corpora import read_corpus
@@ -81,7 +81,7 @@ class Arm:
 
 
 @dataclass
-class Result:
+class ArmResult:
     """What recognisers of one arm read. learned: samples. right: whether each plate was read, bool (plates,) of each seed.
 
     characters: {(character, whether it was read right): times}, over all seeds.
@@ -102,7 +102,7 @@ def sample(image: np.ndarray, text: str, source: str = "") -> Sample:
 # ----------------------------------------------------------------------------------------------------------- training
 
 
-def train(arm: Arm, config: RecogniserConfig, steps: int, seed: int, tick: Callable[[], None]) -> Recogniser:
+def train_recogniser(arm: Arm, config: RecogniserConfig, steps: int, seed: int, tick: Callable[[], None]) -> Recogniser:
     """A recogniser trained from scratch: a one-cycle learning rate, AdamW, bfloat16 where the machine has it.
 
     Equal seeds give equal weights on one machine.
@@ -113,7 +113,7 @@ def train(arm: Arm, config: RecogniserConfig, steps: int, seed: int, tick: Calla
     network = Recogniser(config).to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(network.parameters(), LR, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps, pct_start=WARM)
-    for images, codes in batches(arm, config, steps, rng):
+    for images, codes in arm_batches(arm, config, steps, rng):
         images = images.to(device, memory_format=torch.channels_last)
         with autocast(device, dtype):
             logits = network(images)
@@ -126,7 +126,7 @@ def train(arm: Arm, config: RecogniserConfig, steps: int, seed: int, tick: Calla
     return network.eval()
 
 
-def batches(
+def arm_batches(
     arm: Arm, config: RecogniserConfig, steps: int, rng: np.random.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Float (BATCH, 3, H, W) in 0..1 and codes, each of the arm's parts giving an equal share of every batch."""
@@ -134,7 +134,7 @@ def batches(
     for _ in range(steps):
         some = [part[i] for part in arm.parts for i in rng.integers(len(part), size=share)]
         images = torch.from_numpy(np.stack([s.image for s in some])).permute(0, 3, 1, 2).float() / 255
-        yield (augmented(images, rng) if arm.augmented else images), encode([s.text for s in some], config)
+        yield (augmented(images, rng) if arm.augmented else images), slot_codes([s.text for s in some], config)
 
 
 def augmented(images: Tensor, rng: np.random.Generator) -> Tensor:
@@ -155,13 +155,13 @@ def augmented(images: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 @torch.inference_mode()
-def read(network: Recogniser, tested: Sequence[Sample]) -> list[str]:
+def read_samples(network: Recogniser, tested: Sequence[Sample]) -> list[str]:
     """What a recogniser reads of plates."""
     device = next(network.parameters()).device
     texts = []
     for start in range(0, len(tested), 256):
         images = torch.from_numpy(np.stack([s.image for s in tested[start : start + 256]]))
-        texts += decode(network(images.to(device).permute(0, 3, 1, 2).float() / 255), network.config)
+        texts += slot_texts(network(images.to(device).permute(0, 3, 1, 2).float() / 255), network.config)
     return texts
 
 
@@ -216,16 +216,16 @@ def _pasted(image: np.ndarray, where: Standing, order: np.ndarray) -> np.ndarray
 
 def compare(
     arms: Mapping[float, Sequence[Arm]], tested: Sequence[Sample], steps: int, seeds: int, progress: TextIO | None
-) -> list[Result]:
+) -> list[ArmResult]:
     """Results of all arms at all fractions of the real plates, over several seeds. arms: of each fraction."""
     every = [(fraction, arm) for fraction, some in arms.items() for arm in some if all(arm.parts)]
     config = shape([text for _, arm in every for text in arm.texts], [s.text for s in tested])
     reporter = Count(len(every) * seeds * steps, progress, "steps")
     results = []
     for fraction, arm in every:
-        result = Result(arm.name, fraction, sum(map(len, arm.parts)))
+        result = ArmResult(arm.name, fraction, sum(map(len, arm.parts)))
         for seed in range(seeds):
-            readings = read(train(arm, config, steps, seed, lambda: reporter.add(1, 0)), tested)
+            readings = read_samples(train_recogniser(arm, config, steps, seed, lambda: reporter.add(1, 0)), tested)
             result.right.append(np.array([r == s.text for r, s in zip(readings, tested)]))
             result.characters.update(hit for r, s in zip(readings, tested) for hit in _hits(r, s.text))
         results.append(result)
@@ -273,7 +273,7 @@ class Lpr:
     def __init__(self, options: Edit, train: Sequence[Path], test: Path, split: str = "", seed: int = 0):
         self.options, self.seed = options, seed
         self.filter = Filter(Limits(), options)
-        learned, tested = apart(plates_of(test), split, seed)
+        learned, tested = learned_and_tested(plates_of(test), split, seed)
         for name, some in (("to learn from", learned), ("to test on", tested)):
             if len(some) < FEWEST:
                 raise PlatemintError(f"{test}: only {len(some)} plates {name}; at least {FEWEST} are needed")
@@ -362,7 +362,7 @@ def _rows_of(run: Path) -> Iterator[tuple[np.ndarray, str, str, str]]:
             yield decode_picture(row["image"]["bytes"]), row["text"], row["source"], row["split"]
 
 
-def apart(plates: Sequence[tuple], split: str, seed: int) -> tuple[list[tuple], list[Sample]]:
+def learned_and_tested(plates: Sequence[tuple], split: str, seed: int) -> tuple[list[tuple], list[Sample]]:
     """Plates to learn from, and to test on: those of a split, else of val or test, else a share drawn by text."""
     splits = {plate[3] for plate in plates}
     chosen = {split} if split else {"val", "test"} & splits
@@ -388,7 +388,7 @@ def _without_tested(learned: list[tuple], tested: list[Sample], made: dict[str, 
     return Plates(learned, tested, kept, left_out)
 
 
-def evaluate(
+def evaluate_lpr(
     lpr: Lpr, fractions: Sequence[float], steps: int, seeds: int, count: int, own: bool, progress: TextIO | None = None
 ) -> dict:
     """The report: accuracies of all arms at all fractions, and of edits with the real texts where `own` is asked."""
@@ -411,7 +411,7 @@ def evaluate(
     return report
 
 
-def _figures(result: Result, seed: int) -> dict:
+def _figures(result: ArmResult, seed: int) -> dict:
     mean, low, high = interval(result.right, seed)
     right = sum(n for (_, hit), n in result.characters.items() if hit)
     return {
@@ -423,7 +423,7 @@ def _figures(result: Result, seed: int) -> dict:
     }
 
 
-def rare(results: Sequence[Result], seen: Counter) -> list[dict]:
+def rare(results: Sequence[ArmResult], seen: Counter) -> list[dict]:
     """Of the characters that are rarest among the real plates learned from: how often each arm reads them right."""
     tested = {c for result in results for c, _ in result.characters}
     rows = []
@@ -440,7 +440,7 @@ def _share(right: int, wrong: int) -> float:
     return right / max(1, right + wrong)
 
 
-def as_text(report: dict) -> str:
+def lpr_as_text(report: dict) -> str:
     """A report for people."""
     lines = [
         f"learned from {report['learned']:,} real plates and what is made of them, {report['steps']:,} steps, "

@@ -128,7 +128,7 @@ def page(audit: dict, recipe: AnonymizeRecipe, looks: Iterable[str]) -> str:
     )
 
 
-def settings(recipe: AnonymizeRecipe) -> dict[str, object]:
+def audit_settings(recipe: AnonymizeRecipe) -> dict[str, object]:
     """The fields of a recipe that decided which plates left; others are paths, words and names."""
     return {"on_doubt": recipe.on_doubt} | {f"filter.{name}": limit for name, limit in recipe.filter}
 

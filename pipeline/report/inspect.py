@@ -141,7 +141,7 @@ def _finite(figure: float) -> float | None:
     return figure if math.isfinite(figure) else None
 
 
-def table(report: dict) -> str:
+def counts_as_text(report: dict) -> str:
     """A report of `inspect` for people: under each character a bar, full for the most frequent one of its row."""
     lines = _headlines(report)
     for overall in report["overall"]:

@@ -27,7 +27,7 @@ from platemint.pipeline.networks import choose_device
 from platemint.pipeline.plate import Failure, PlatemintError
 from platemint.pipeline.recipe import TrainRecipe, dump
 from platemint.pipeline.train.generator import SPGTask
-from platemint.pipeline.train.pairs import Batch, batches, validation
+from platemint.pipeline.train.pairs import Batch, pair_batches, validation
 from platemint.pipeline.train.reading import ReaderTask
 
 TASKS = {"spg": SPGTask, "reader": ReaderTask}
@@ -116,7 +116,7 @@ class Run:
 
     def batches(self):
         """The share of the batches that this process has, from the present step on."""
-        return batches(self.recipe, self.task.size, self.step, self.peers.rank, self.peers.world)
+        return pair_batches(self.recipe, self.task.size, self.step, self.peers.rank, self.peers.world)
 
     def _parts(self) -> dict:
         parts = {"network": self.task.network, "average": self.average, "optimizer": self.optimizer}

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from rapidfuzz.distance import Levenshtein
 
-from platemint.models.reader import Reader, decode
+from platemint.models.reader import Reader, greedy_decode
 from platemint.pipeline.balance.grammar import positions_like
 from platemint.pipeline.corpora import Corpus, Label, read_corpus
 from platemint.pipeline.corpora.datasets import AUTO
@@ -290,7 +290,7 @@ def _read(crops: list[Crop], reader: Reader) -> list[tuple[str, float]]:
     for some in batched(crops, options.batch):
         with autocast(device, dtype):
             seen = reader(network_input([crop.image for crop in some], config.height, config.width, device)).cpu()
-        texts = decode(seen, config.alphabet)
+        texts = greedy_decode(seen, config.alphabet)
         readings += zip(texts, likelihood(seen, texts, config.alphabet))
     return readings
 
