@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pkgutil import iter_modules
 
 try:
     import click
@@ -130,8 +131,10 @@ def _recipe_options(verb):
     return click.argument("recipe", required=False)(sets(verb))
 
 
+# Each format is a file of its name; to list these imports nothing, so that --help answers at once.
+FORMATS = sorted(module.name for module in iter_modules([str(Path(__file__).parent / "pipeline/corpora/formats")]))
 FORMAT = click.option(
-    "--format", "form", metavar="NAME", help="Format of the corpus, such as table, coco, parquet.  [default: auto]"
+    "--format", "form", metavar="NAME", help=f"Format of the corpus: {', '.join(FORMATS)}.  [default: auto]"
 )
 ACCEPT_VERSIONS = click.option(
     "--accept-versions", is_flag=True, help="Go on with a run though libraries have other versions by now."

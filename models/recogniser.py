@@ -58,7 +58,7 @@ class Recogniser(nn.Module):
 
 
 def _prior(slots: int, height: int, width: int) -> Tensor:
-    """Where slots look before they have learned to: side by side along the plate, (1, slots, height, width)."""
+    """What slots attend to before training: side by side along the plate, (1, slots, height, width)."""
     x = (torch.arange(width) + 0.5) / width
     middle = (torch.arange(slots) + 0.5) / slots
     return (-0.5 * ((x - middle[:, None]) * slots) ** 2)[None, :, None].repeat(1, 1, height, 1)

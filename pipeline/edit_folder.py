@@ -49,8 +49,8 @@ def _edited(wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, fi
     """Writes everything; returns the summary. wanted: {name: (source text, target)}."""
     aside: dict[str, str] = {}
     scored, shown = [], []
-    for some in batched(wanted.items(), editor.options.batch):
-        plates = _edit_some(dict(some), folder, editor, filter_, aside)
+    for batch in batched(wanted.items(), editor.options.batch):
+        plates = _edit_batch(dict(batch), folder, editor, filter_, aside)
         for file, plate in plates.items():
             storage.write(out / file, storage.encode(plate.image, FORMATS[Path(file).suffix.lower()], QUALITY))
             scored.append(_scores(file, plate))
@@ -71,7 +71,7 @@ def _scores(file: str, plate: Plate) -> dict[str, str]:
     return {"file": file, "text": plate.text, "reading": plate.reading, **scores, "reason": plate.reason}
 
 
-def _edit_some(
+def _edit_batch(
     wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, filter_: Filter, aside: dict[str, str]
 ) -> dict[str, Plate]:
     """{name: edited and scored plate}; what cannot be edited goes to aside with its reason."""

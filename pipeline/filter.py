@@ -71,21 +71,21 @@ class Filter:
 
     def scored(self, plates: list[Plate]) -> list[Plate]:
         """The plates with reading and scores, and nothing decided."""
-        return [p for some in batched(plates, self.options.batch) for p in self._score(some)]
+        return [p for batch in batched(plates, self.options.batch) for p in self._score(batch)]
 
     def standing(self, plates: list[Plate]) -> list[Standing | None]:
         """Where the characters of each plate's text stand in its picture, None where that is not clear."""
         where: list[Standing | None] = []
-        for some in batched(plates, self.options.batch):
-            pictures, texts = [p.image for p in some], [p.text for p in some]
+        for batch in batched(plates, self.options.batch):
+            pictures, texts = [p.image for p in batch], [p.text for p in batch]
             where += standing(self.reader, pictures, texts, self.device, self.dtype)
         return where
 
     def read(self, pictures: list[np.ndarray]) -> list[tuple[str, float]]:
         """What our reader reads of plates, uint8 (h, w, 3) each, and how probable that is per character, 0..1."""
         alphabet, found = self.reader.config.alphabet, []
-        for some in batched(pictures, self.options.batch):
-            seen = self._read(some)
+        for batch in batched(pictures, self.options.batch):
+            seen = self._read(batch)
             texts = greedy_decode(seen, alphabet)
             found += zip(texts, likelihood(seen, texts, alphabet))
         return found

@@ -195,7 +195,9 @@ def _refuse_many_aside(items: list[dict[str, str]], found: int, recipe: Generate
     for item in items:
         kinds.setdefault(re.sub(r"(?<=picture as ).*|\d+", "", item["reason"]), []).append(item)
     commonest = sorted(kinds.values(), key=len, reverse=True)[:REASONS]
-    shown = "; ".join(f"{len(some):,} times: {some[0]['reason']} (the first: {_place(some[0])})" for some in commonest)
+    shown = "; ".join(
+        f"{len(alike):,} times: {alike[0]['reason']} (the first: {_place(alike[0])})" for alike in commonest
+    )
     raise PlatemintError(
         f"{recipe.source.path}: {len(items):,} of {found:,} records cannot be used, more than {100 * most:g} % "
         f"(source.max_set_aside); {shown}; mend them, say which --format it is, or raise source.max_set_aside"
@@ -240,7 +242,9 @@ def tried(sources: CorpusSources, recipe: GenerateRecipe, judge: Callable[[list[
     return replace(sources, groups=tuple(groups), set_aside=aside)
 
 
-def _takes_texts(sources: CorpusSources, group: int, recipe: GenerateRecipe, judge) -> bool:
+def _takes_texts(
+    sources: CorpusSources, group: int, recipe: GenerateRecipe, judge: Callable[[list[Plate]], list[Plate]]
+) -> bool:
     positions, tries = sources.groups[group].positions, recipe.source.tries
     rng = np.random.default_rng([recipe.seed, Stream.SAMPLE, group, 1])
     for turn in range(len(sources.photos[group])):
@@ -311,8 +315,8 @@ def usable_photos(corpus: Corpus, labels: list[Label]) -> list[tuple[Label, Sour
         on_picture.setdefault(label.place, []).append(number)
     with warnings.catch_warnings(), ThreadPool() as pool:
         warnings.simplefilter("ignore")  # a picture's oddities matter only where it cannot be decoded
-        checked = pool.map(lambda some: _check([labels[i] for i in some], root), on_picture.values())
-    found = {i: result for some, results in zip(on_picture.values(), checked) for i, result in zip(some, results)}
+        checked = pool.map(lambda numbers: _check([labels[i] for i in numbers], root), on_picture.values())
+    found = {i: result for numbers, results in zip(on_picture.values(), checked) for i, result in zip(numbers, results)}
     kept, first = [], {}
     for number, label in enumerate(labels):
         source, style, reason = found[number]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from platemint.pipeline import storage
 from platemint.pipeline.balance.quotas import Demand, had
@@ -30,7 +31,7 @@ class Stages:
         return other
 
     @cached_property
-    def sources(self):
+    def sources(self) -> Any:
         """CorpusSources or RenderedSources. Raises PlatemintError for a corpus without any usable plate."""
         from platemint.pipeline.sample import CorpusSources, open_sources, tried
 

@@ -1,4 +1,4 @@
-"""given_up: what of a dataset was not replaced, under ids that tell nothing, and the owner's list of what they stand for.
+"""not_replaced: what of a dataset was not replaced, under ids that reveal nothing, and the owner's list of what they stand for.
 
 An id is a keyed hash of a picture's path and the number of the plate in it. Names and plates are few enough to be tried
 one by one against a hash, so its key is a salt that is thrown away with the run: only the owner's list says which is
@@ -47,8 +47,8 @@ class GivenUp:
         for item in items:
             row = f"row {item['row']}: " if item["row"] else ""
             reasons.setdefault(item["path"], []).append(row + item["reason"])
-        for path, some in reasons.items():
-            self._add(path, "", "", ASIDE, "; ".join(some))
+        for path, path_reasons in reasons.items():
+            self._add(path, "", "", ASIDE, "; ".join(path_reasons))
 
     def public(self) -> list[dict[str, str]]:
         """Id, outcome and reason of all, in the order of their ids, which is not the dataset's."""

@@ -1,6 +1,6 @@
 """plan: what a run of anonymize will do: its dataset, the new text of every plate, and its shards.
 
-Texts are drawn once, for the whole run, so that a shard is a function of the plan and its number. A shard is handed its
+Texts are drawn once, for the whole run, so that a shard is a function of the plan and its number. A shard gets its
 own pictures and texts, never those of the run.
 """
 
@@ -33,7 +33,7 @@ from platemint.pipeline.versions import versions
 
 AUDIT, PAGE = "audit.json", "audit.html"  # what a run writes beside the dataset's own files
 PICTURES = 64  # of a shard, at most: what a kill costs
-NOT_IN_PLAN = NOT_IN_HASH | {"list_file": True}  # where it says what became of plates changes nothing of that
+NOT_IN_PLAN = NOT_IN_HASH | {"list_file": True}  # the place of the list does not change the output
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class AnonymizePlan:
         return tuple("" if text in self.real else text for text in new)
 
     def facts(self, secret: bytes) -> dict:
-        """What a run that goes on has to find unchanged: versions, and digests that tell nothing without the secret."""
+        """What a run that goes on has to find unchanged: versions, and digests that reveal nothing without the secret."""
         recipe = self.recipe.model_dump(mode="json", exclude=NOT_IN_PLAN)
         found = self.detector.sha256 if self.detector else ""
         return {

@@ -34,7 +34,7 @@ from platemint.pipeline.plate import (
 )
 
 ATTEMPTS = 6  # texts an occurrence has: one, and more for a plate that could not be edited
-SAMPLED = 2000  # texts of a pattern looked at, or all it has, to tell how many are free
+SAMPLED = 2000  # texts of a pattern looked at, or all it has, to estimate how many are free
 TRIES = 1000  # random texts until a pattern counts as used up
 FREE = 0.99  # of a pattern's texts, for exact balance: whatever the others are, most of each character's are left
 ROUNDS = 24  # FF1 has 10; small domains are safe from message recovery with more (Bellare, Hoang, Tessaro, CCS 2016)
@@ -63,7 +63,7 @@ class Forbidden:
 
 
 class _Stream:
-    """Random choices that a secret makes, and that nobody can tell without it: HMAC-SHA-256 of a counter."""
+    """Random choices that a secret makes, and that nobody can predict without it: HMAC-SHA-256 of a counter."""
 
     def __init__(self, secret: bytes):
         self._secret, self._count = secret, 0

@@ -44,7 +44,7 @@ class Replacement:
     erased: bool = False  # whether the last edit has changed the old strokes, before encoding changes pixels anywhere
     reading: str = ""  # what our reader reads of it, whatever its label says
     legible: bool = True
-    standing: Standing | None = None  # where its characters stand, None where nobody can tell
+    standing: Standing | None = None  # where its characters stand, None where the reader cannot place them
     outcome: str = ""
     attempt: int = -1
     reason: str = ""
@@ -116,7 +116,7 @@ def compose_frame(pixels: np.ndarray, items: list[Replacement]) -> tuple[np.ndar
     return new, Counter(changed=int(changed.sum()), outside=int((changed & ~allowed).sum()), pixels=changed.size)
 
 
-# ------------------------------------------------------------------------------------------------ looks, and redaction
+# ------------------------------------------------------------------------------------------------ enhancements, and redaction
 
 
 def _stretched(image: np.ndarray) -> np.ndarray:
@@ -135,7 +135,7 @@ def _enlarged(image: np.ndarray) -> np.ndarray:
     return cv2.resize(part, (2 * w, 2 * h), interpolation=cv2.INTER_CUBIC)
 
 
-# How somebody who wants the old text back would look first.
+# What somebody who wants the old text back would try first.
 ENHANCED = {"plain": lambda image: image, "stretched": _stretched, "sharpened": _sharpened, "enlarged": _enlarged}
 
 

@@ -57,7 +57,7 @@ class Settled:
         return _without(self.dataset, self.written)
 
     def rewritten(self) -> dict[str, tuple[str, bytes | None]]:
-        """New path and bytes of every file; see `rewrite`."""
+        """New path and bytes of every file; see `rewrite_dataset`."""
         return rewritten(self.kept, lambda frame, text: self.texts[frame.path][text])
 
 
@@ -71,7 +71,7 @@ def anonymize(
 
     Goes on where an earlier start of the same recipe was interrupted. progress: a stream to report on. plan: of the
     recipe, where there is one already. accept_versions: go on with other versions of what decides bytes than the run was
-    begun with. Raises PlatemintError as `Plan` does, where the folder cannot be written, and where it holds anything or
+    begun with. Raises PlatemintError as `AnonymizePlan` does, where the folder cannot be written, and where it holds anything or
     another run that was interrupted; Failure where another process is writing it.
     """
     plan = plan or AnonymizePlan(recipe, progress=progress)
@@ -136,7 +136,7 @@ def _commits(record: Unfinished, shards: Sequence[AnonymizeShard]) -> dict[int, 
     for shard in shards:
         try:
             found[shard.number] = read_json(record.commit(shard.number))
-        except PlatemintError:  # it has to be made, or made again
+        except PlatemintError:  # the shard has to be computed, or computed again
             continue
     return found
 
@@ -249,7 +249,7 @@ def _finished(plan: AnonymizePlan, record: Unfinished, commits: list[dict], prog
     facts = as_dict(audit, plan, settled.dataset, all_versions(commits))
     storage.write(folder / AUDIT, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     storage.write(folder / PAGE, page(facts, recipe, ENHANCED))
-    record.end(may_leave(facts))  # else the mark stays: nobody shall take the folder for finished
+    record.end(may_leave(facts))  # else the mark stays: the folder must not look finished
     return facts
 
 

@@ -24,7 +24,7 @@ PIXELS = 32_000_000  # of these together, from which on no other one is opened; 
 
 @dataclass(frozen=True)
 class Work:
-    """Anonymizes shards: what a worker process is handed once.
+    """Anonymizes shards: what a worker process is given once.
 
     root: the dataset's. run: as the plan's facts have it under "secret". threads: groups of pictures in work at a time,
     each with at most `FRAMES` in memory. tick: is called for every picture, by all threads.
@@ -102,12 +102,12 @@ def _plate(item: Replacement) -> dict:
 
 def _together(opened: Iterator[tuple[int, Picture]]) -> Iterator[list[tuple[int, Picture]]]:
     """As many at once as may be in memory."""
-    some, pixels = [], 0
+    batch, pixels = [], 0
     for item in opened:
-        some.append(item)
+        batch.append(item)
         pixels += item[-1].pixels.size // 3
-        if len(some) == FRAMES or pixels >= PIXELS:
-            yield some
-            some, pixels = [], 0
-    if some:
-        yield some
+        if len(batch) == FRAMES or pixels >= PIXELS:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch

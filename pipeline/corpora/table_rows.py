@@ -87,7 +87,7 @@ class Columns:
 class TableRow:
     """One row. number: of the line it begins in. raw: its characters, with its line end. fault: why it cannot be used.
 
-    fields: by column, of a CSV all text: a plate may read NULL, 00123 or 1E5; what can be told of them where there is a
+    fields: by column, of a CSV all text: a plate may read NULL, 00123 or 1E5; what can be known of them where there is a
     fault; None for a header and for blank lines.
     """
 

@@ -413,7 +413,11 @@ class Edits:
         forbidden = Readings(sources.texts)
         self.targets = draw_targets(sources.groups, self.plates, recipe.seed, forbidden, recipe.draw.reserved)
         kinds = kinds_of(source)
-        self.kinds = {photo.source: kinds.get(plated(photo.label), "") for some in sources.photos for photo in some}
+        self.kinds = {
+            photo.source: kinds.get(plated(photo.label), "")
+            for group_photos in sources.photos
+            for photo in group_photos
+        }
 
     def pairs(self) -> Iterator[list[Measured]]:
         """The rendered pairs, measured, in batches."""

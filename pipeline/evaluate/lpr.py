@@ -132,9 +132,9 @@ def arm_batches(
     """Float (BATCH, 3, H, W) in 0..1 and codes, each of the arm's parts giving an equal share of every batch."""
     share = BATCH // len(arm.parts)
     for _ in range(steps):
-        some = [part[i] for part in arm.parts for i in rng.integers(len(part), size=share)]
-        images = torch.from_numpy(np.stack([s.image for s in some])).permute(0, 3, 1, 2).float() / 255
-        yield (augmented(images, rng) if arm.augmented else images), slot_codes([s.text for s in some], config)
+        drawn = [part[i] for part in arm.parts for i in rng.integers(len(part), size=share)]
+        images = torch.from_numpy(np.stack([s.image for s in drawn])).permute(0, 3, 1, 2).float() / 255
+        yield (augmented(images, rng) if arm.augmented else images), slot_codes([s.text for s in drawn], config)
 
 
 def augmented(images: Tensor, rng: np.random.Generator) -> Tensor:
@@ -177,7 +177,7 @@ def permuted(
     row. Source: character permutation, Laroca et al. 2025, who cut at annotated boxes.
     """
     rng, made = np.random.default_rng([seed, Stream.EVALUATE_LPR, 1]), []
-    able = [(some, where) for some, where in zip(samples, standing) if where is not None]
+    able = [(plate, where) for plate, where in zip(samples, standing) if where is not None]
     while able and len(made) < count:
         (image, text, source), where = able[int(rng.integers(len(able)))]
         order = _within_kinds(characters(text), where.lower, rng)
@@ -218,7 +218,9 @@ def compare(
     arms: Mapping[float, Sequence[Arm]], tested: Sequence[Sample], steps: int, seeds: int, progress: TextIO | None
 ) -> list[ArmResult]:
     """Results of all arms at all fractions of the real plates, over several seeds. arms: of each fraction."""
-    every = [(fraction, arm) for fraction, some in arms.items() for arm in some if all(arm.parts)]
+    every = [
+        (fraction, arm) for fraction, arms_of_fraction in arms.items() for arm in arms_of_fraction if all(arm.parts)
+    ]
     config = shape([text for _, arm in every for text in arm.texts], [s.text for s in tested])
     reporter = Count(len(every) * seeds * steps, progress, "steps")
     results = []
@@ -274,9 +276,9 @@ class Lpr:
         self.options, self.seed = options, seed
         self.filter = Filter(Limits(), options)
         learned, tested = learned_and_tested(plates_of(test), split, seed)
-        for name, some in (("to learn from", learned), ("to test on", tested)):
-            if len(some) < FEWEST:
-                raise PlatemintError(f"{test}: only {len(some)} plates {name}; at least {FEWEST} are needed")
+        for name, plates_given in (("to learn from", learned), ("to test on", tested)):
+            if len(plates_given) < FEWEST:
+                raise PlatemintError(f"{test}: only {len(plates_given)} plates {name}; at least {FEWEST} are needed")
         names = [path.name for path in train]
         if twice := next((name for name in names if names.count(name) > 1), ""):
             raise PlatemintError(f"--train: two folders are called {twice}, which names them in the table; rename one")
@@ -289,14 +291,14 @@ class Lpr:
 
     def arms(self, part: float, rendered: Sequence[Sample]) -> list[Arm]:
         """Ways to train on a part of the real plates. rendered: as many are permuted, too."""
-        some = self.fraction(part)
-        real = [sample(*plate) for plate in some]
-        own, every = {source for *_, source in some}, {source for *_, source in self.plates.learned}
+        share = self.fraction(part)
+        real = [sample(*plate) for plate in share]
+        own, every = {source for *_, source in share}, {source for *_, source in self.plates.learned}
         made = {
             name: [s for s in samples if s.source in own or s.source not in every]
             for name, samples in self.plates.made.items()
         }
-        shuffled = permuted(some, self.standing(some), self.seed, len(rendered))
+        shuffled = permuted(share, self.standing(share), self.seed, len(rendered))
         return [
             Arm("real", (real,), augmented=False),
             Arm("real, augmented", (real,)),
@@ -314,10 +316,10 @@ class Lpr:
         """Plates drawn from layouts whose texts have a pattern of the real ones; from all layouts where none has."""
         layouts = list(load_layouts().values())
         seen = {pattern(positions_like(characters(text))) for _, text, _ in self.plates.learned}
-        alike = [some for some in layouts if pattern(p for p in some.positions if len(p) > 1) in seen] or layouts
+        alike = [layout for layout in layouts if pattern(p for p in layout.positions if len(p) > 1) in seen] or layouts
         rng = np.random.default_rng([self.seed, Stream.EVALUATE_LPR, 4])
         chosen = (alike[int(i)] for i in rng.integers(len(alike), size=count))
-        plates = (render_plate(some, random_text(some.positions, rng), rng) for some in chosen)
+        plates = (render_plate(layout, random_text(layout.positions, rng), rng) for layout in chosen)
         return [sample(plate.image, plate.text) for plate in plates]
 
     def own_texts(self) -> list[Arm]:
@@ -381,8 +383,8 @@ def learned_and_tested(plates: Sequence[tuple], split: str, seed: int) -> tuple[
 def _without_tested(learned: list[tuple], tested: list[Sample], made: dict[str, list[tuple]]) -> Plates:
     texts, sources = {s.text for s in tested}, {s.source for s in tested} - {""}
     kept = {
-        name: [sample(*p[:3]) for p in some if canonical(p[1]) not in texts and p[2] not in sources]
-        for name, some in made.items()
+        name: [sample(*p[:3]) for p in part if canonical(p[1]) not in texts and p[2] not in sources]
+        for name, part in made.items()
     }
     left_out = sum(map(len, made.values())) - sum(map(len, kept.values()))
     return Plates(learned, tested, kept, left_out)

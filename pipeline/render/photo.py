@@ -108,7 +108,7 @@ class Lettering:
         return glyph(character, self.family, self.weight, self.swell, self.waist, self.rounding)
 
 
-def stamp_cell(canvas, cell: Cell, lettering: Lettering, scale: float) -> None:
+def stamp_cell(canvas: np.ndarray, cell: Cell, lettering: Lettering, scale: float) -> None:
     """Prints a cell's character on a coverage canvas, uint8 (H, W), at scale pixels per millimetre."""
     if cell.character == " ":
         return

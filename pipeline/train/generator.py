@@ -21,13 +21,15 @@ from platemint.pipeline.recipe import TrainRecipe
 from platemint.pipeline.train.pairs import Batch, shrink, unit_pictures
 from platemint.pipeline.train.reading import disturb, rare_first
 
-HELD_BACK = 64  # real crops at most that tell how phase 2 is doing, and are not learned
+HELD_BACK = 64  # real crops at most that phase 2 is validated on, never trained on
 
 
 class SPGTask:
     """Masks and slots first; from `generator_from` on also the picture, judged by reader and discriminator."""
 
-    def __init__(self, recipe: TrainRecipe, device, dtype, crops: list[tuple[np.ndarray, str]]):
+    def __init__(
+        self, recipe: TrainRecipe, device: torch.device, dtype: torch.dtype, crops: list[tuple[np.ndarray, str]]
+    ):
         self.recipe, self.device, self.dtype = recipe, device, dtype
         if recipe.start:
             self.network = checkpoint.load(recipe.start, "spg").train()
@@ -48,7 +50,7 @@ class SPGTask:
         self._seen = None
 
     def _texts(self, *texts: list[str]) -> list[Tensor]:
-        return [encode_texts(some, ALPHABET).to(self.device) for some in texts]
+        return [encode_texts(side, ALPHABET).to(self.device) for side in texts]
 
     def loss(self, batch: Batch, step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         with autocast(self.device, self.dtype):

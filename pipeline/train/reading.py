@@ -25,7 +25,9 @@ class ReaderTask:
 
     critic = None
 
-    def __init__(self, recipe: TrainRecipe, device, dtype, crops: list[tuple[np.ndarray, str]]):
+    def __init__(
+        self, recipe: TrainRecipe, device: torch.device, dtype: torch.dtype, crops: list[tuple[np.ndarray, str]]
+    ):
         self.recipe, self.device, self.dtype = recipe, device, dtype
         self.network = (
             checkpoint.load(recipe.start, "reader").train() if recipe.start else Reader(ReaderConfig(READABLE))

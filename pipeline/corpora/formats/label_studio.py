@@ -231,7 +231,7 @@ def _has_place(value: dict) -> bool:
 
 
 def _place(shape: dict, path: str, folder: Folder) -> dict:
-    """The corners of a region, and the size that is declared with it. Raises ValueError where they cannot be told."""
+    """The corners of a region, and the size that is declared with it. Raises ValueError where they cannot be known."""
     if shape.get("image_rotation"):
         raise ValueError("the picture was turned in the tool")
     sides = shape.get("original_width"), shape.get("original_height")

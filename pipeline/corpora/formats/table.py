@@ -39,7 +39,7 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]
         if obscure := table_rows.obscure_fields(row):
             raise Refused(table_rows.obscure_place(folder.root / note, row, obscure))
     placed = any(columns_of(tuple(row.fields)).places for row in rows)
-    records = [_mark(row, note, folder, placed) for row in rows]
+    records = [_record(row, note, folder, placed) for row in rows]
     _refuse_ends(records, rows, note, folder)
     yield from records
 
@@ -116,7 +116,7 @@ def _is_ours(parsed: table_rows.Table) -> bool:
     return bool(columns.path and (columns.text or columns.places or columns.obscure))
 
 
-def _mark(row: TableRow, note: str, folder: Folder, placed: bool) -> Record:
+def _record(row: TableRow, note: str, folder: Folder, placed: bool) -> Record:
     """placed: rows of the table say where a plate is."""
     columns = columns_of(tuple(row.fields))
     name, text, split, kind = (
@@ -137,7 +137,7 @@ def _mark(row: TableRow, note: str, folder: Folder, placed: bool) -> Record:
 
 
 def _placed(record: Record, row: TableRow, columns: Columns, kind: str) -> Record:
-    """A mark with its place. Raises ValueError where that is none."""
+    """A record with its place. Raises ValueError where that is none."""
     values = [row.fields[name] for name in columns.places]
     if all(value in (None, "", []) for value in values):
         if record.text:
