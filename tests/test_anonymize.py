@@ -959,7 +959,7 @@ def test_a_redacted_plate_is_read_by_nobody(scenes, tmp_path):
 
     before = readings(scenes)
     made = AnonymizeRecipe(source={"path": str(scenes)}, out=str(tmp_path / "out"))
-    assert stand_ins.anonymize(made, None, stand_ins.Plan(made, Failing(made)))["plates"]["redacted"] == 8
+    assert stand_ins.anonymize(made, None, stand_ins.AnonymizePlan(made, Failing(made)))["plates"]["redacted"] == 8
     after = readings(tmp_path / "out")
     assert len(after) == 8 and all(not text and len(reading) <= 2 for text, reading, _ in after)
     assert sum(len(reading) >= 6 for _, reading, _ in before) >= 7
@@ -974,6 +974,6 @@ def test_an_editor_that_leaves_the_source_is_caught_by_the_reader_that_ships(sce
             return (lambda plates: [stand_ins.replace(p, image=p.original) for p in edit(plates)]), filter
 
     made = AnonymizeRecipe(source={"path": str(scenes)}, out=str(tmp_path / "out"), on_doubt="withhold")
-    audit = stand_ins.anonymize(made, None, stand_ins.Plan(made, Lazy(made)))
+    audit = stand_ins.anonymize(made, None, stand_ins.AnonymizePlan(made, Lazy(made)))
     assert audit["plates"]["replaced"] == 0 and audit["pictures"]["withheld"] == 4
     assert not list((tmp_path / "out").rglob("*.png")) and not list((tmp_path / "out").rglob("*.jpg"))
