@@ -43,7 +43,7 @@ def test_files_and_tests_that_contributing_names_are_there():
     places = ["", "pipeline", "pipeline/corpora"]
     missing = {name for name in files if not any((ROOT / place / name).is_file() for place in places)}
     assert len(files) > 15 and not missing
-    tests = "".join(path.read_text(encoding="utf8") for path in (ROOT / "tests").glob("test_*.py"))
+    tests = "".join(path.read_text(encoding="utf8") for path in (ROOT / "tests").rglob("test_*.py"))
     named = set(re.findall(r"`(test_\w+)`", said))
     assert named and all(f"def {name}(" in tests for name in named)
 

@@ -26,7 +26,7 @@ from platemint.pipeline.corpora.datasets import Annotation, Frame
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.recipe import AnonymizeRecipe
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 PLATES = {f"{n:02d}": [f"ABC{1000 + n % 7}", f"XYZ-{200 + n}"][: 1 + n % 2] for n in range(24)}
 TEXTS = sorted({text for texts in PLATES.values() for text in texts})
 
@@ -319,7 +319,7 @@ def test_other_versions_are_refused_unless_accepted_and_told_in_the_audit(call, 
 SLOWLY = """
 import sys, time
 import stand_ins
-from test_anonymize_shards import plans
+from anonymize.test_anonymize_shards import plans
 stamp = stand_ins.Stamps.stamp
 def slow(self, plates):
     time.sleep(0.2)

@@ -13,7 +13,7 @@ from platemint.pipeline.corpora.datasets import BARE, FORMATS, Dataset, open_dat
 from platemint.pipeline.corpora.filenames import NOT_A_TEXT
 from platemint.pipeline.plate import PROVINCES, SEPARATORS, PlatemintError, characters
 
-SHARED = Path(__file__).parents[2] / "shared" / "plates"
+SHARED = Path(__file__).parents[3] / "shared" / "plates"
 
 SIZE = (400, 300)
 BOX = ((20, 30), (120, 30), (120, 60), (20, 60))

@@ -1,11 +1,11 @@
 """train: resumes to the same curve, refuses what it cannot do, and what it learns is what the renderer shows."""
 
 import csv
-import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -77,7 +77,7 @@ def test_killed_and_resumed_the_loss_curve_is_the_same(tmp_path):
         ).items()
     ]
     command = [sys.executable, "run_pipeline.py", "train", *sets]
-    child = subprocess.Popen(command, cwd=os.path.dirname(os.path.dirname(__file__)), stdout=subprocess.DEVNULL)
+    child = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not ((broken / "losses.csv").exists() and len(curve(broken)) >= 2):
         assert child.poll() is None and time.monotonic() < deadline
@@ -252,7 +252,7 @@ def test_two_processes_train_as_one_does(tmp_path):
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
     subprocess.run(
         [*launch, "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "run_pipeline.py", "train", *sets],
-        cwd=os.path.dirname(os.path.dirname(__file__)), check=True, timeout=300, capture_output=True,
+        cwd=Path(__file__).parents[2], check=True, timeout=300, capture_output=True,
     )  # fmt: skip
     one, two = (checkpoint.load(str(tmp_path / f / "spg.safetensors"), "spg").state_dict() for f in ("one", "two"))
     start = training.Run(recipe(tmp_path, **fields), tmp_path).task.network.state_dict()

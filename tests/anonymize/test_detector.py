@@ -10,8 +10,8 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from report.test_audit_page import shown
 from stand_ins import anonymized, frames
-from test_audit_page import shown
 
 from platemint.pipeline.anonymize.compare import verify_against
 from platemint.pipeline.anonymize.detector import GRAY, Detector, covered, letterboxed, look

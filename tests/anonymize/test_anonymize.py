@@ -31,7 +31,7 @@ from platemint.pipeline.recipe import AnonymizeRecipe
 from platemint.pipeline.render import load_layouts, photograph, random_text
 from platemint.pipeline.storage import FORMATS
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 PLATES = {
     "train/ABC1234_front": ["ABC1234"],
     "train/seen-abc-1234": ["ABC1234", "XYZ-777", "ABC-1234"],
