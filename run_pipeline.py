@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pkgutil import iter_modules
 
 try:
     import click
@@ -130,8 +131,10 @@ def _recipe_options(verb):
     return click.argument("recipe", required=False)(sets(verb))
 
 
+# Each format is a file of its name; to list these imports nothing, so that --help answers at once.
+FORMATS = sorted(module.name for module in iter_modules([str(Path(__file__).parent / "pipeline/corpora/formats")]))
 FORMAT = click.option(
-    "--format", "form", metavar="NAME", help="Format of the corpus, such as table, coco, parquet.  [default: auto]"
+    "--format", "form", metavar="NAME", help=f"Format of the corpus: {', '.join(FORMATS)}.  [default: auto]"
 )
 ACCEPT_VERSIONS = click.option(
     "--accept-versions", is_flag=True, help="Go on with a run though libraries have other versions by now."
@@ -265,7 +268,7 @@ def anonymize(
     import json
 
     from platemint.pipeline.anonymize.audit import may_leave
-    from platemint.pipeline.anonymize.plan import Plan
+    from platemint.pipeline.anonymize.plan import AnonymizePlan
     from platemint.pipeline.anonymize.run import anonymize
     from platemint.pipeline.corpora.datasets import NAMED_BY
 
@@ -276,7 +279,7 @@ def anonymize(
     given |= {"track_consistent": True} if track_consistent else {}
     resolved = _load(recipe, sets, given, "anonymize")
     with _unquoted():
-        plan = Plan(resolved, progress=sys.stderr)
+        plan = AnonymizePlan(resolved, progress=sys.stderr)
         click.echo(f"read as {plan.dataset.format} ({plan.dataset.evidence})", err=True)
         audit = anonymize(resolved, sys.stderr, plan, accept_versions)
     shown = {name: value for name, value in audit.items() if name != "given_up"}  # may be long: the file has it
@@ -356,7 +359,7 @@ def _preview(stages, plan) -> None:
         least, most = min(counts.values()), max(counts.values())
         click.echo(f"  {key}: {least}" + (f" to {most}" if most > least else ""))
     click.echo(f"sources: {len(stages.sources.groups)} groups, {len(stages.sources.set_aside)} pictures set aside")
-    cost = run.estimate(plan, stages)
+    cost = run.estimate_run(plan, stages)
     click.echo(f"shards: {len(plan.shards)}")
     click.echo(f"disk: about {cost['bytes'] / 1e6:,.1f} MB")
     click.echo(f"time: about {cost['seconds'] / 60:,.1f} minutes")
@@ -416,7 +419,7 @@ def inspect(corpus, form, against, picture, target, as_json) -> None:
     import json
 
     from platemint.pipeline.balance.shares import read_target
-    from platemint.pipeline.report.inspect import inspect, table
+    from platemint.pipeline.report.inspect import counts_as_text, inspect
 
     if picture and picture.suffix.lower() != ".png":
         raise click.BadParameter(f"{picture}: the picture is a PNG, its name ends in .png", param_hint="--picture")
@@ -427,7 +430,7 @@ def inspect(corpus, form, against, picture, target, as_json) -> None:
         from platemint.pipeline.storage import encode, write
 
         write(picture, encode(draw(report), "png", 0))
-    click.echo(json.dumps(report, ensure_ascii=False, indent=1) if as_json else table(report))
+    click.echo(json.dumps(report, ensure_ascii=False, indent=1) if as_json else counts_as_text(report))
 
 
 @main.command(name="grammar")
@@ -438,9 +441,9 @@ def grammar(spec, form) -> None:
 
     SPEC is faker:LOCALE, the name or file of a layout, or a corpus, whose labels' patterns are read off.
     """
-    from platemint.pipeline.balance.grammar import read_grammar, table
+    from platemint.pipeline.balance.grammar import grammar_as_text, read_grammar
 
-    click.echo(table(read_grammar(spec, form or "auto")))
+    click.echo(grammar_as_text(read_grammar(spec, form or "auto")))
 
 
 @main.command(name="verify")
@@ -488,12 +491,12 @@ def edits(checkpoint, reader, source, form, split, count, seed, out) -> None:
     Pairs are rendered from layouts and fonts outside of training, and compared with the true target. Real plates are
     read before and after. Every figure stands beside that of a copy of the source.
     """
-    from platemint.pipeline.evaluate.edits import Edits, as_text, evaluate
+    from platemint.pipeline.evaluate.edits import Edits, edits_as_text, evaluate_edits
     from platemint.pipeline.recipe import Edit
 
     given = {"checkpoint": checkpoint, "reader": reader}
     measured = Edits(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed, form or "auto")
-    click.echo(as_text(evaluate(measured, sys.stderr, out)))
+    click.echo(edits_as_text(evaluate_edits(measured, sys.stderr, out)))
 
 
 @evaluate.command(name="leak", example="evaluate leak --source photos/labels.csv --count 3000 --steps 1000")
@@ -514,13 +517,13 @@ def leak(source, form, checkpoint, reader, split, count, steps, seed, as_json) -
     """
     import json
 
-    from platemint.pipeline.evaluate.leak import Leak, as_text, evaluate
+    from platemint.pipeline.evaluate.leak import Leak, evaluate_leak, leak_as_text
     from platemint.pipeline.recipe import Edit
 
     given = {"checkpoint": checkpoint, "reader": reader}
     measured = Leak(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed, form or "auto")
-    report = evaluate(measured, steps, sys.stderr)
-    click.echo(json.dumps(report, indent=1) if as_json else as_text(report))
+    report = evaluate_leak(measured, steps, sys.stderr)
+    click.echo(json.dumps(report, indent=1) if as_json else leak_as_text(report))
 
 
 @evaluate.command(name="lpr", example="evaluate lpr --train outputs/mine --test photos/labels.csv --fractions 0.1,1")
@@ -553,17 +556,17 @@ def lpr(train, test, split, fractions, count, steps, seeds, seed, against_own, o
     """
     import json
 
-    from platemint.pipeline.evaluate.lpr import Lpr, as_text, evaluate, plot
+    from platemint.pipeline.evaluate.lpr import Lpr, evaluate_lpr, lpr_as_text, plot
     from platemint.pipeline.recipe import Edit
     from platemint.pipeline.storage import write
 
-    report = evaluate(
+    report = evaluate_lpr(
         Lpr(Edit(), train, test, split, seed), _parts(fractions), steps, seeds, count, against_own, sys.stderr
     )
     if out:
         write(out / "lpr.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
         plot(report, out / "lpr.png")
-    click.echo(json.dumps(report, indent=1, ensure_ascii=False) if as_json else as_text(report))
+    click.echo(json.dumps(report, indent=1, ensure_ascii=False) if as_json else lpr_as_text(report))
 
 
 def _parts(fractions: str) -> list[float]:

@@ -1,4 +1,4 @@
-"""Cells: what an edit may keep of the old characters' places and of the plate between them, so that neither gives them away.
+"""Cells: the parts of a plate that an edit paints anew, chosen so that they reveal nothing of the old characters.
 
 A character's own slot says what stands in it: a 1 is narrow, an L leans to the left. From the new characters' slots alone
 a trained reader guesses 29 % of the old ones where 19 % is chance; from slots on an even row, 20 %.
@@ -83,9 +83,9 @@ def _rows(longest: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     rows = [[_row(n, longest, *kind) for kind in _kinds(n)] for n in range(longest + 1)]
     most = max(map(len, rows))
     none = torch.eye(longest), torch.eye(longest), torch.zeros(longest - 1, dtype=torch.bool), torch.tensor(-1)
-    full = [some + [none] * (most - len(some)) for some in rows]
+    full = [layouts + [none] * (most - len(layouts)) for layouts in rows]
     centres, axes, gaps, second = (
-        torch.stack([torch.stack([row[k] for row in some]) for some in full]) for k in range(4)
+        torch.stack([torch.stack([row[k] for row in layouts]) for layouts in full]) for k in range(4)
     )
     return centres, axes, gaps, second
 
@@ -93,8 +93,8 @@ def _rows(longest: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def _kinds(n: int) -> list[tuple[tuple[int, ...], int]]:
     """Characters in front of which there is a gap, and the one that begins a second row, 0 for none."""
     few = min(GAPS, max(n > 2, n - 4))  # more, and each character would have its own place again
-    gaps = [some for count in range(few + 1) for some in combinations(range(1, n), count)]
-    return [(some, 0) for some in gaps] + [((), first) for first in range(1, n)]
+    gaps = [places for count in range(few + 1) for places in combinations(range(1, n), count)]
+    return [(places, 0) for places in gaps] + [((), first) for first in range(1, n)]
 
 
 def _row(n: int, longest: int, gaps: tuple[int, ...], second: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -23,7 +23,7 @@ def _kinds() -> dict:
     return {"spg": (SPG, SPGConfig), "reader": (Reader, ReaderConfig)}
 
 
-def find(name: str) -> Path:
+def find_checkpoint(name: str) -> Path:
     """The file of a shipped checkpoint ('spg-small') or of a path. Raises CheckpointError where there is none."""
     shipped = FOLDER / f"{name}.safetensors"
     if shipped.is_file():
@@ -54,7 +54,7 @@ def load(name: str, kind: str) -> nn.Module:
     """
     from safetensors import SafetensorError, safe_open
 
-    path = find(name)
+    path = find_checkpoint(name)
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}

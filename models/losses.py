@@ -44,18 +44,18 @@ def slot_loss(slots: Tensor, truth: Tensor, text: Tensor) -> Tensor:
 def pointer_loss(logits: Tensor, truth: Tensor, text: Tensor, height: int, width: int) -> Tensor:
     """Cross entropy of the image token, of height x width, that a character's true centre lies in.
 
-    logits: (looks, B, N, height * width); every look counts alike.
+    logits: (pointers, B, N, height * width); every pointer counts alike.
     """
     x, y = truth[:, :, 0].unbind(-1)
     token = (y * height).long().clamp(0, height - 1) * width + (x * width).long().clamp(0, width - 1)
     there = text > 0
-    return sum(F.cross_entropy(look[there], token[there]) for look in logits) / len(logits)  # type: ignore[return-value]
+    return sum(F.cross_entropy(pointer[there], token[there]) for pointer in logits) / len(logits)  # type: ignore[return-value]
 
 
 def pointed_near(logits: Tensor, near: Tensor, text: Tensor) -> Tensor:
     """Minus the log-probability that a pointer picks one of the tokens `near`, bool (B, N, tokens), per picture (B,).
 
-    logits: (looks, B, N, tokens); looks and characters count alike.
+    logits: (pointers, B, N, tokens); pointers and characters count alike.
     """
     there = text > 0
     missed = logits.logsumexp(-1) - logits.masked_fill(~near, -1e4).logsumexp(-1)
@@ -78,7 +78,7 @@ def hinge_real_fake(real: Tensor, fake: Tensor) -> Tensor:
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
 
-def iou(mask: Tensor, truth: Tensor) -> Tensor:
+def mask_iou(mask: Tensor, truth: Tensor) -> Tensor:
     """Intersection over union of masks cut at a half, per picture (B,); 1 where both are empty."""
     a, b = mask > 0.5, truth > 0.5
     union = (a | b).sum((1, 2, 3))

@@ -60,7 +60,7 @@ class Reader(nn.Module):
         return F.log_softmax(self.out(x).float(), -1)
 
 
-def decode(log_probabilities: Tensor, alphabet: str) -> list[str]:
+def greedy_decode(log_probabilities: Tensor, alphabet: str) -> list[str]:
     """Greedy CTC decoding: the text of each image."""
     texts = []
     for steps in log_probabilities.argmax(-1).tolist():

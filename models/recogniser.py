@@ -58,13 +58,13 @@ class Recogniser(nn.Module):
 
 
 def _prior(slots: int, height: int, width: int) -> Tensor:
-    """Where slots look before they have learned to: side by side along the plate, (1, slots, height, width)."""
+    """What slots attend to before training: side by side along the plate, (1, slots, height, width)."""
     x = (torch.arange(width) + 0.5) / width
     middle = (torch.arange(slots) + 0.5) / slots
     return (-0.5 * ((x - middle[:, None]) * slots) ** 2)[None, :, None].repeat(1, 1, height, 1)
 
 
-def encode(texts: Sequence[str], config: RecogniserConfig) -> Tensor:
+def slot_codes(texts: Sequence[str], config: RecogniserConfig) -> Tensor:
     """int64 (B, slots), 0-padded. Raises KeyError for a foreign character; a text must not be longer than the slots."""
     index = {c: i + 1 for i, c in enumerate(config.alphabet)}
     codes = torch.zeros(len(texts), config.slots, dtype=torch.int64)
@@ -73,7 +73,7 @@ def encode(texts: Sequence[str], config: RecogniserConfig) -> Tensor:
     return codes
 
 
-def decode(logits: Tensor, config: RecogniserConfig) -> list[str]:
+def slot_texts(logits: Tensor, config: RecogniserConfig) -> list[str]:
     """The text of each image: the likeliest character of each slot that is not empty."""
     return ["".join(config.alphabet[i - 1] for i in row if i) for row in logits.argmax(-1).tolist()]
 

@@ -17,6 +17,7 @@ height vector, as fractions of width and height.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -39,7 +40,7 @@ class SPGConfig:
     decoder_layers: int = 2  # T_d
     style: int = 128
     glyph: tuple[int, int, int] = (3, 32, 20)  # channels, height, width of a learned glyph
-    hint: int = 16  # channels in which a character tells C_d how it shall look
+    hint: int = 16  # channels by which a character's token describes its look to C_d
     close_up: tuple[int, int] = (2, 12)  # times each slot is looked at, and channels that are
     longest: int = 12  # characters in a text
 
@@ -191,7 +192,7 @@ class T(nn.Module):
             tokens = layer(tokens, absent, image)
         even = _even_slots(source_text)
         first = self.pointer(self.norm(tokens[:, :n]), image, even[:, :, 0, 0], h, w, places)
-        # Each character says what it has picked, so that two that picked one place can settle whose it is.
+        # Each token gets the place it has picked as input, so that of two characters in one place one can move.
         picked = self.seen(first.softmax(-1).to(image.dtype) @ image)
         tokens = self.second_thought(torch.cat([tokens[:, :n] + picked, tokens[:, n:]], 1), absent, image)
         tokens = self.norm(tokens)
@@ -225,7 +226,7 @@ class T(nn.Module):
 
 
 class CloseUp(nn.Module):
-    """A second and third look: what lies in and around a slot, at half the plate's size, says how the slot is off."""
+    """Refines slots twice: from the features in and around a slot, at half the plate's size, it predicts the slot's offset."""
 
     def __init__(self, config: SPGConfig):
         super().__init__()
@@ -253,7 +254,7 @@ def _along(steps: Tensor, axes: Tensor) -> Tensor:
     return steps[..., 0:1] * axes[:, :, None, 0] + steps[..., 1:2] * axes[:, :, None, 1]
 
 
-def token_places(h: int, w: int, device) -> Tensor:
+def token_places(h: int, w: int, device: torch.device) -> Tensor:
     """The centres (h * w, 2) of a grid of tokens, x and y as fractions of width and height."""
     y, x = torch.meshgrid(
         (torch.arange(h, device=device) + 0.5) / h, (torch.arange(w, device=device) + 0.5) / w, indexing="ij"
@@ -363,7 +364,7 @@ class C_d(nn.Module):
         inside = inside * (text > 0)[:, :, None, None]
         return torch.einsum("bnhw,bnc->bchw", inside.to(tokens.dtype), self.hint(tokens))
 
-    def forward(self, features, image: Tensor, text: Tensor, tokens: Tensor, slots: Tensor) -> Tensor:
+    def forward(self, features: Sequence[Tensor], image: Tensor, text: Tensor, tokens: Tensor, slots: Tensor) -> Tensor:
         half, quarter, _ = features
         n = max(1, int((text > 0).sum(1).max()))  # padding costs as much to place as a character
         text, tokens, slots = text[:, :n], tokens[:, :n], slots[:, :n]
@@ -418,7 +419,7 @@ BORDER = 5  # pixels of the network: around a stroke, and as wide as it, lies a 
 STROKES_END = 1.6  # times half a slot: no stroke of its character is further off
 
 
-def cells(slots: Tensor, text: Tensor, height: int, width: int, reach: float = 1.2) -> Tensor:
+def cell_mask(slots: Tensor, text: Tensor, height: int, width: int, reach: float = 1.2) -> Tensor:
     """What of a plate its characters' cells take up, (B, 1, height, width) in 0..1, exactly 0 outside.
 
     reach: of a cell, in half widths and half heights of its slot.
@@ -482,7 +483,7 @@ class D_t(nn.Module):
 
 
 @dataclass(slots=True)
-class Edit:
+class EditLayers:
     """What one forward pass gives: mask logits, masks, slots, T's pointers' logits, layers and the edited plate."""
 
     source_logits: Tensor
@@ -523,7 +524,7 @@ def erasure(cell: Tensor, B_s: Tensor) -> Tensor:
 
 
 class SPG(nn.Module):
-    """Edits a plate's characters and keeps its style: (source, source text, target text) -> Edit."""
+    """Edits a plate's characters and keeps its style: (source, source text, target text) -> EditLayers."""
 
     def __init__(self, config: SPGConfig):
         super().__init__()
@@ -557,7 +558,7 @@ class SPG(nn.Module):
         attached: bool = False,
         private: bool = False,
         places: Tensor | None = None,
-    ) -> Edit:
+    ) -> EditLayers:
         """attached: losses of the picture reach the masks. Where true masks are known, these settle them alone.
 
         private: as the half of a `private` edit. places: as T takes them.
@@ -567,13 +568,13 @@ class SPG(nn.Module):
         s_logits, t_logits, s_slots, t_slots, pointer = self.masks(source, source_text, target_text, private, places)
         B_s, B_t = s_logits.sigmoid(), t_logits.sigmoid()
         if private:  # an emblem as high as a character is none, and stays
-            B_s = B_s * cells(s_slots, source_text, height, width, STROKES_END)
+            B_s = B_s * cell_mask(s_slots, source_text, height, width, STROKES_END)
         S, T_ = (B_s, B_t) if attached else (B_s.detach(), B_t.detach())
         filled = Fill(source, S)
         ink = Ink(source, filled, S)
         if private:
             s_slots = covering(s_slots, even(s_slots, source_text, height, width))
-            cell = cells(s_slots, source_text.repeat(1, 2), height, width)
+            cell = cell_mask(s_slots, source_text.repeat(1, 2), height, width)
             filled, ink = smooth(filled, cell, height / 3), smooth(ink, torch.ones_like(S), height / 3)
         composite = torch.lerp(filled, ink, T_)
         style = self.E_s(source, S)
@@ -583,7 +584,7 @@ class SPG(nn.Module):
             O_t = repaint(source, erasure(cell, B_s), T_, filled, ink, correction)
         else:
             O_t = torch.lerp(source, (composite + correction).clamp(0, 1), region(S, T_))
-        return Edit(s_logits, t_logits, B_s, B_t, s_slots, t_slots, pointer, filled, ink, correction, O_t)
+        return EditLayers(s_logits, t_logits, B_s, B_t, s_slots, t_slots, pointer, filled, ink, correction, O_t)
 
     def private(
         self,
@@ -592,12 +593,12 @@ class SPG(nn.Module):
         between_text: Tensor,
         target_text: Tensor,
         places: Tensor | None = None,
-    ) -> Edit:
-        """An edit that tells nothing of the source's characters: new ones stand evenly, on cells painted anew.
+    ) -> EditLayers:
+        """An edit that reveals nothing of the source's characters: new ones stand evenly, on cells painted anew.
 
-        C_d sees the old strokes, and draws new ones that are somewhat unlike beside them: a trained reader guesses 3
-        points more than chance from that. So the plate is edited twice, and what draws the target has seen the text in
-        between alone, which must not depend on the source's. The layers are for `repaint`; source_slots are the cells.
+        C_d sees the old strokes, and draws the new ones somewhat differently beside them: a trained reader guesses 3
+        points more than chance from that. So the plate is edited twice: the second edit sees only the text in between,
+        which must not depend on the source's. The layers are for `repaint`; source_slots are the cells.
         """
         first = self(source, source_text, between_text, private=True, places=places)
         second = self(first.O_t, between_text, target_text, private=True, places=first.target_slots[:, :, 0, 0])

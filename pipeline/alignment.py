@@ -13,8 +13,8 @@ from platemint.models.spg import encode_texts
 from platemint.pipeline.networks import autocast, network_input
 from platemint.pipeline.plate import READABLE, characters
 
-# A reader may know a character without looking at it, and then says it anywhere: 皖 of a corpus that has no other. Only
-# where it stands in a picture with more to its left does it stand where the reader says.
+# A reader may predict a character without seeing it, as 皖 in a corpus that has no other province. Its place counts only
+# where the reader finds it again in the same picture, padded on the left.
 PADDED = (0.15, 0.05)  # of the width, to the left and right
 AGREE = 0.35  # of the distance of neighbours: so far apart two readings may place a character
 
@@ -34,7 +34,9 @@ class Standing:
     looked_at: np.ndarray
 
 
-def standing(reader: Reader, pictures: list[np.ndarray], texts: list[str], device, dtype) -> list[Standing | None]:
+def standing(
+    reader: Reader, pictures: list[np.ndarray], texts: list[str], device: torch.device, dtype: torch.dtype
+) -> list[Standing | None]:
     """Where the characters of each picture, uint8 (h, w, 3), stand, None where none can be placed."""
     steps = reader.config.width // 4  # a row
     codes = encode_texts([characters(text) for text in texts], READABLE).to(device)
@@ -46,7 +48,7 @@ def standing(reader: Reader, pictures: list[np.ndarray], texts: list[str], devic
     return [_standing(first[i, :n], second[i, :n], seen[i, :n] >= steps, looked_at[i]) for i, n in enumerate(counts)]
 
 
-def spread(places: np.ndarray, text: str) -> np.ndarray:
+def spread_over_text(places: np.ndarray, text: str) -> np.ndarray:
     """Places of a text's characters with nan for its separators in between: float32 (len(text),)."""
     rest = iter(places)
     return np.array([next(rest) if c in READABLE else np.nan for c in text], np.float32)

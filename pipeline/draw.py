@@ -24,7 +24,7 @@ import numpy as np
 
 from platemint.pipeline.balance.evenness import count_table
 from platemint.pipeline.balance.quotas import Demand, Pool, group_weights
-from platemint.pipeline.balance.rounding import largest_remainder, lattice, pool, spread, whole
+from platemint.pipeline.balance.rounding import largest_remainder, lattice, pool, round_table, spread_evenly
 from platemint.pipeline.plate import PlatemintError, Stream, Taken, characters
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _fill_columns(
     columns: dict[tuple[int, int], np.ndarray] = {}
     for key, divided in pools.items():
         counts = wanted.get(key)
-        left = np.array(list(counts))[spread(list(counts.values()), rng)] if counts else None
+        left = np.array(list(counts))[spread_evenly(list(counts.values()), rng)] if counts else None
         begin = 0
         for k in rng.permutation(len(divided.parts)).tolist():  # at random, so that pools do not run in step
             part = divided.parts[k]
@@ -216,9 +216,9 @@ def _with_even_pairs(columns: list[np.ndarray], rng: np.random.Generator) -> lis
             continue
         if before is not None:
             n, m = np.bincount(before), np.bincount(codes)
-            table = whole(np.outer(n, m) / len(column))
+            table = round_table(np.outer(n, m) / len(column))
             for code, row in enumerate(table):
-                column[before == code] = seen[spread(row, rng)]
+                column[before == code] = seen[spread_evenly(row, rng)]
             codes = np.searchsorted(seen, column)
         before = codes
     return columns

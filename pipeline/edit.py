@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from platemint.models.spg import SPG, cells, compose, encode_texts, erasure, repaint
+from platemint.models.spg import SPG, cell_mask, compose, encode_texts, erasure, repaint
 from platemint.pipeline.networks import (
     autocast,
     batched,
@@ -29,7 +29,7 @@ SHARPEN, AROUND = 1.2, 1.2
 class Editor:
     """Plates with a target -> plates that say it. Networks are loaded once, when the editor is made.
 
-    private: an edit tells nothing of the source's text: new characters stand evenly, on cells painted anew.
+    private: an edit reveals nothing of the source's text: new characters stand evenly, on cells painted anew.
     """
 
     def __init__(self, options: Edit, private: bool = False):
@@ -44,7 +44,7 @@ class Editor:
         """
         for plate in plates:
             self.check(plate)
-        return [p for some in batched(plates, self.options.batch) for p in self._edit(some)]
+        return [p for batch in batched(plates, self.options.batch) for p in self._edit(batch)]
 
     def check(self, plate: Plate) -> None:
         """Raises PlatemintError for a text that is empty, too long or cannot be spelled."""
@@ -78,9 +78,9 @@ class Editor:
 def known_places(places: list[np.ndarray | None], longest: int) -> Tensor:
     """float32 (B, longest), nan where nothing is known."""
     table = torch.full((len(places), longest), torch.nan)
-    for row, some in zip(table, places):
-        if some is not None:
-            row[: len(some)] = torch.from_numpy(some)
+    for row, known in zip(table, places):
+        if known is not None:
+            row[: len(known)] = torch.from_numpy(known)
     return table
 
 
@@ -95,7 +95,7 @@ def finish(plate: Plate, layers: np.ndarray, slots: np.ndarray, cell_slots: Tens
     shrink = height < layers.shape[0] and width < layers.shape[1]
     how = cv2.INTER_AREA if shrink else cv2.INTER_CUBIC
     channels = (slice(2), slice(2, 5), slice(5, 8), *([slice(8, 11)] if cell_slots is not None else []))
-    parts = (cv2.resize(layers[..., some], (width, height), interpolation=how) for some in channels)
+    parts = (cv2.resize(layers[..., channel], (width, height), interpolation=how) for channel in channels)
     masks, ink, correction, *filled = (torch.from_numpy(part).permute(2, 0, 1)[None] for part in parts)
     B_s, B_t = masks.clamp(0, 1).chunk(2, 1)
     source = torch.from_numpy(plate.image.astype(np.float32)).permute(2, 0, 1)[None] / 255
@@ -103,7 +103,7 @@ def finish(plate: Plate, layers: np.ndarray, slots: np.ndarray, cell_slots: Tens
         image = compose(source, B_s, B_t, ink, correction)
     else:
         there = (torch.arange(len(cell_slots) // 2) < len(plate.text)).repeat(2)[None]
-        B_s = erasure(cells(cell_slots[None], there, height, width), B_s)
+        B_s = erasure(cell_mask(cell_slots[None], there, height, width), B_s)
         image = repaint(source, B_s, B_t, *filled, ink, correction)
     return replace(
         plate,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from platemint.models.reader import decode
+from platemint.models.reader import greedy_decode
 from platemint.pipeline import lock, storage, write
 from platemint.pipeline.corpora import text_lines
 from platemint.pipeline.edit import QUALITY, Editor, contact_sheet
@@ -49,8 +49,8 @@ def _edited(wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, fi
     """Writes everything; returns the summary. wanted: {name: (source text, target)}."""
     aside: dict[str, str] = {}
     scored, shown = [], []
-    for some in batched(wanted.items(), editor.options.batch):
-        plates = _edit_some(dict(some), folder, editor, filter_, aside)
+    for batch in batched(wanted.items(), editor.options.batch):
+        plates = _edit_batch(dict(batch), folder, editor, filter_, aside)
         for file, plate in plates.items():
             storage.write(out / file, storage.encode(plate.image, FORMATS[Path(file).suffix.lower()], QUALITY))
             scored.append(_scores(file, plate))
@@ -59,7 +59,7 @@ def _edited(wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, fi
     if not scored:
         raise PlatemintError(f"{folder}: not one picture could be edited; {len(aside)} set aside{reasons}")
     storage.write(out / LABELS, "".join(f"{row['file']} {row['text']}\n" for row in scored))
-    storage.write(out / SCORES, write.table(scored, scored[0]))
+    storage.write(out / SCORES, write.rows_as_csv(scored, scored[0]))
     storage.write(out / SHEET, storage.encode(contact_sheet(shown), "png", QUALITY))
     doubtful = sum(bool(row["reason"]) for row in scored)
     doubt = f", {doubtful} of them under the default thresholds (see {SCORES})" if doubtful else ""
@@ -71,7 +71,7 @@ def _scores(file: str, plate: Plate) -> dict[str, str]:
     return {"file": file, "text": plate.text, "reading": plate.reading, **scores, "reason": plate.reason}
 
 
-def _edit_some(
+def _edit_batch(
     wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, filter_: Filter, aside: dict[str, str]
 ) -> dict[str, Plate]:
     """{name: edited and scored plate}; what cannot be edited goes to aside with its reason."""
@@ -101,6 +101,6 @@ def _read_missing(plates: list[Plate], filter_: Filter) -> None:
     config = filter_.reader.config
     with torch.inference_mode(), autocast(filter_.device, filter_.dtype):
         seen = filter_.reader(network_input([p.image for p in plates], config.height, config.width, filter_.device))
-    for plate, text in zip(plates, decode(seen, config.alphabet)):
+    for plate, text in zip(plates, greedy_decode(seen, config.alphabet)):
         same_count = len(text) == len(characters(plate.target))  # then separators of the target are on the plate too
         plate.text = spell_like(text, plate.target) if same_count else text

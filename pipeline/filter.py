@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from platemint.models.reader import ctc, decode
+from platemint.models.reader import ctc, greedy_decode
 from platemint.models.spg import encode_texts, slot_grid
 from platemint.pipeline import recipe as recipes
 from platemint.pipeline.alignment import Standing, standing
@@ -71,22 +71,22 @@ class Filter:
 
     def scored(self, plates: list[Plate]) -> list[Plate]:
         """The plates with reading and scores, and nothing decided."""
-        return [p for some in batched(plates, self.options.batch) for p in self._score(some)]
+        return [p for batch in batched(plates, self.options.batch) for p in self._score(batch)]
 
     def standing(self, plates: list[Plate]) -> list[Standing | None]:
         """Where the characters of each plate's text stand in its picture, None where that is not clear."""
         where: list[Standing | None] = []
-        for some in batched(plates, self.options.batch):
-            pictures, texts = [p.image for p in some], [p.text for p in some]
+        for batch in batched(plates, self.options.batch):
+            pictures, texts = [p.image for p in batch], [p.text for p in batch]
             where += standing(self.reader, pictures, texts, self.device, self.dtype)
         return where
 
     def read(self, pictures: list[np.ndarray]) -> list[tuple[str, float]]:
         """What our reader reads of plates, uint8 (h, w, 3) each, and how probable that is per character, 0..1."""
         alphabet, found = self.reader.config.alphabet, []
-        for some in batched(pictures, self.options.batch):
-            seen = self._read(some)
-            texts = decode(seen, alphabet)
+        for batch in batched(pictures, self.options.batch):
+            seen = self._read(batch)
+            texts = greedy_decode(seen, alphabet)
             found += zip(texts, likelihood(seen, texts, alphabet))
         return found
 
@@ -107,7 +107,7 @@ class Filter:
         masks = masks[[place[id(p.target_mask)] for p in plates]]
         alphabet = self.reader.config.alphabet
         texts = [p.text for p in plates]
-        readings = decode(seen, alphabet)
+        readings = greedy_decode(seen, alphabet)
         reader, mask_reader = likelihood(seen, texts, alphabet), likelihood(masks, texts, alphabet)
         residue = likelihood(seen, [p.original_text for p in plates], alphabet)
         return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,8 +19,8 @@ from platemint.pipeline.recipe import Edit, TrainRecipe
 def batched(items: Iterable, size: int) -> Iterator[list]:
     """Lists of at most so many items, in order (itertools has it from Python 3.12 on)."""
     rest = iter(items)
-    while some := list(islice(rest, size)):
-        yield some
+    while batch := list(islice(rest, size)):
+        yield batch
 
 
 def choose_device(options: Edit | TrainRecipe) -> tuple[torch.device, torch.dtype]:
@@ -52,7 +53,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=dtype is torch.bfloat16)
 
 
-def load_network(name: str, kind: str, options: Edit):
+def load_network(name: str, kind: str, options: Edit) -> Any:
     """A network on the chosen device. Raises PlatemintError for a checkpoint missing, broken or of another kind."""
     device, _ = choose_device(options)
     torch.set_num_threads(options.threads)
@@ -62,7 +63,7 @@ def load_network(name: str, kind: str, options: Edit):
         raise PlatemintError(f"edit.{'reader' if kind == 'reader' else 'checkpoint'}: {fault}") from None
 
 
-def network_input(pictures: list[np.ndarray], height: int, width: int, device) -> Tensor:
+def network_input(pictures: list[np.ndarray], height: int, width: int, device: torch.device) -> Tensor:
     """uint8 pictures (h, w, 3) of any size -> float (B, 3, height, width) in 0..1, stretched, channels_last."""
     small = np.stack([resize(p, height, width) for p in pictures])
     return torch.from_numpy(small).to(device).permute(0, 3, 1, 2).float().div(255)

@@ -131,12 +131,12 @@ def _real_shards(sources, number: int, rows: int) -> list[Shard]:
     plates: dict[str, list[tuple[int, int, int]]] = {}
     for group, photos in enumerate(sources.photos):
         for photo in range(len(photos)):
-            some = plates.setdefault(sources.groups[group].split, [])
-            some.append((len(some), group, photo))
+            of_split = plates.setdefault(sources.groups[group].split, [])
+            of_split.append((len(of_split), group, photo))
     nothing = np.zeros(0, dtype=np.int64)
     shards = []
-    for split, some in plates.items():
-        pieces = [tuple(some[start : start + rows]) for start in range(0, len(some), rows)]
+    for split, of_split in plates.items():
+        pieces = [tuple(of_split[start : start + rows]) for start in range(0, len(of_split), rows)]
         for k, piece in enumerate(pieces):
             data = f"data/{split}-real-{k:05d}-of-{len(pieces):05d}.parquet"
             targets = Targets(nothing.astype(np.int32), nothing.astype(str), nothing)

@@ -71,6 +71,8 @@ class Strict(BaseModel):
 
 
 class Source(Strict):
+    """Where source plates come from: a corpus of crops or frames, or plates rendered from layouts."""
+
     path: str = Field("", description="Labelled crops or annotated frames; empty, so that a first run needs no data.")
     format: str = Field("auto", description="Its format; auto takes the one that fits, and says by what.")
     classes: Names = Field((), description="Classes of plates, by name or number; empty: those that speak of plates.")
@@ -102,6 +104,8 @@ class Source(Strict):
 
 
 class Balance(Strict):
+    """What the new texts are balanced over, and to which shares."""
+
     per: Literal["position", "layout", "character"] = Field(
         "position",
         description="What is counted: a position over all layouts, or of each layout, or a character wherever it is.",
@@ -133,12 +137,16 @@ class Words(Strict):
 
 
 class Draw(Words):
+    """Which texts are never drawn."""
+
     forbid: str = Field(
         "", description="Texts never drawn: a file with one a line, or a corpus, whose labels they are."
     )
 
 
 class Edit(Strict):
+    """The networks that edit and judge plates, and the device they run on."""
+
     checkpoint: str = Field("spg-small", description="Generator: a name in models/checkpoints or a file.")
     reader: str = Field("reader", description="Reader that judges the edits: a name in models/checkpoints or a file.")
     batch: int = Field(32, ge=1, le=4096, description="Plates per forward pass; 32 fits 2 GB and fills small devices.")
@@ -160,10 +168,14 @@ class Limits(Strict):
 
 
 class Filtering(Limits):
+    """Which edits are kept, and how often a rejected text is tried again."""
+
     rounds: int = Field(24, ge=1, le=100, description="Tries per text, each on another source, until it is given up.")
 
 
 class Write(Strict):
+    """What each shard stores."""
+
     format: Literal["jpeg", "png", "webp"] = Field("jpeg", description="jpeg: what cameras and LPR datasets hold.")
     quality: int = Field(95, ge=1, le=100, description="Of jpeg and webp; 95 leaves no trace a recogniser would learn.")
     masks: bool = Field(False, description="Also store the mask of the new characters (PNG).")
@@ -173,6 +185,8 @@ class Write(Strict):
 
 
 class Engine(Strict):
+    """Which processes compute the shards. It changes no byte of them."""
+
     workers: Workers = Field(
         "auto", description="Processes. auto uses all cores or GPUs; few plates are made soonest by one, in threads."
     )
@@ -207,7 +221,9 @@ class GenerateRecipe(Strict):
         return Path(self.out or f"outputs/{self.name}")
 
 
-class Dataset(Strict):
+class DatasetSource(Strict):
+    """The annotated dataset that is anonymized."""
+
     path: str = Field("", description="Folder of the annotated dataset.")
     format: str = Field("auto", description="Its format, such as coco, voc, yolo, ccpd; auto takes the one that fits.")
     unreadable: Unreadable = UNREADABLE
@@ -215,6 +231,8 @@ class Dataset(Strict):
 
 
 class Detect(Strict):
+    """The plate detector that searches the anonymized pictures."""
+
     path: str = Field("", description="ONNX file of a plate detector that looks at the result; empty: none.")
     min_score: Share = Field(0.25, description="Least score of a plate found; most exports keep none below 0.25.")
     finds: Literal["list", "redact", "replace"] = Field(
@@ -234,7 +252,7 @@ class AnonymizeRecipe(Strict):
     task: Literal["anonymize"] = "anonymize"
     name: str = Field("anonymized", pattern=r"^\w[\w.-]{0,99}$", description="Names the folder written.")
     out: str = Field("", description="Folder written; empty is outputs/NAME.")
-    source: Dataset = Dataset()
+    source: DatasetSource = DatasetSource()
     key_file: str = Field("", description="Key from which new texts are computed: the same plate, the same text.")
     track_consistent: bool = Field(False, description="The same plate, the same text, within this run alone.")
     list_file: str = Field("", description="CSV of the plates given up, for the owner alone: it names real plates.")

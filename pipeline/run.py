@@ -105,7 +105,7 @@ def _work(plan: Plan, stages: Stages, processes: int, reporter: Progress) -> Ite
         yield partial(run, stages=for_workers, rules=rules)
 
 
-def estimate(plan: Plan, stages: Stages) -> dict[str, float]:
+def estimate_run(plan: Plan, stages: Stages) -> dict[str, float]:
     """Bytes on disk and seconds the run will take, from really making its first few plates (0: none accepted)."""
     recipe = stages.recipe
     _ = stages.edit, stages.filter  # loaded before the clock starts
@@ -127,7 +127,7 @@ def _open_folder(folder: Path, recipe: GenerateRecipe, facts: dict, set_aside: l
     if not (folder / "plan.json").exists():
         storage.write(folder / "plan.json", _json(facts))  # first: it makes the folder a run's
     storage.write(folder / "recipe.yaml", dump(recipe))
-    storage.write(folder / "set_aside.csv", write.table(set_aside, ("path", "row", "reason")))
+    storage.write(folder / "set_aside.csv", write.rows_as_csv(set_aside, ("path", "row", "reason")))
 
 
 def _refuse_another_run(folder: Path, facts: dict) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from platemint.pipeline import storage
 from platemint.pipeline.balance.grammar import letters_in_use, of_layout, positions_like, read_grammar
-from platemint.pipeline.balance.rounding import spread
+from platemint.pipeline.balance.rounding import spread_evenly
 from platemint.pipeline.corpora import Corpus, Label, read_corpus
 from platemint.pipeline.corpora.labels import standard_split
 from platemint.pipeline.corpora.pixels import read_plate, read_plates
@@ -195,7 +195,9 @@ def _refuse_many_aside(items: list[dict[str, str]], found: int, recipe: Generate
     for item in items:
         kinds.setdefault(re.sub(r"(?<=picture as ).*|\d+", "", item["reason"]), []).append(item)
     commonest = sorted(kinds.values(), key=len, reverse=True)[:REASONS]
-    shown = "; ".join(f"{len(some):,} times: {some[0]['reason']} (the first: {_place(some[0])})" for some in commonest)
+    shown = "; ".join(
+        f"{len(alike):,} times: {alike[0]['reason']} (the first: {_place(alike[0])})" for alike in commonest
+    )
     raise PlatemintError(
         f"{recipe.source.path}: {len(items):,} of {found:,} records cannot be used, more than {100 * most:g} % "
         f"(source.max_set_aside); {shown}; mend them, say which --format it is, or raise source.max_set_aside"
@@ -240,7 +242,9 @@ def tried(sources: CorpusSources, recipe: GenerateRecipe, judge: Callable[[list[
     return replace(sources, groups=tuple(groups), set_aside=aside)
 
 
-def _takes_texts(sources: CorpusSources, group: int, recipe: GenerateRecipe, judge) -> bool:
+def _takes_texts(
+    sources: CorpusSources, group: int, recipe: GenerateRecipe, judge: Callable[[list[Plate]], list[Plate]]
+) -> bool:
     positions, tries = sources.groups[group].positions, recipe.source.tries
     rng = np.random.default_rng([recipe.seed, Stream.SAMPLE, group, 1])
     for turn in range(len(sources.photos[group])):
@@ -263,7 +267,7 @@ def _varied(styles: list[tuple[float, float, float]], rng: np.random.Generator) 
     """
     ranks = np.argsort(np.argsort(np.array(styles), axis=0, kind="stable"), axis=0)
     _, kind = np.unique(3 * ranks // len(styles) @ (9, 3, 1), return_inverse=True)
-    turns, order = spread(np.bincount(kind), rng), np.empty(len(styles), dtype=np.int64)
+    turns, order = spread_evenly(np.bincount(kind), rng), np.empty(len(styles), dtype=np.int64)
     for k in range(kind.max() + 1):
         order[turns == k] = rng.permutation(np.flatnonzero(kind == k))
     return order
@@ -311,8 +315,8 @@ def usable_photos(corpus: Corpus, labels: list[Label]) -> list[tuple[Label, Sour
         on_picture.setdefault(label.place, []).append(number)
     with warnings.catch_warnings(), ThreadPool() as pool:
         warnings.simplefilter("ignore")  # a picture's oddities matter only where it cannot be decoded
-        checked = pool.map(lambda some: _check([labels[i] for i in some], root), on_picture.values())
-    found = {i: result for some, results in zip(on_picture.values(), checked) for i, result in zip(some, results)}
+        checked = pool.map(lambda numbers: _check([labels[i] for i in numbers], root), on_picture.values())
+    found = {i: result for numbers, results in zip(on_picture.values(), checked) for i, result in zip(numbers, results)}
     kept, first = [], {}
     for number, label in enumerate(labels):
         source, style, reason = found[number]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from platemint.pipeline import storage
 from platemint.pipeline.balance.quotas import Demand, had
@@ -30,7 +31,7 @@ class Stages:
         return other
 
     @cached_property
-    def sources(self):
+    def sources(self) -> Any:
         """CorpusSources or RenderedSources. Raises PlatemintError for a corpus without any usable plate."""
         from platemint.pipeline.sample import CorpusSources, open_sources, tried
 
@@ -53,13 +54,13 @@ class Stages:
     @cached_property
     def checkpoints(self) -> dict[str, str]:
         """sha256 of each network's file. Raises PlatemintError where there is none."""
-        from platemint.models.checkpoint import CheckpointError, find
+        from platemint.models.checkpoint import CheckpointError, find_checkpoint
 
         found = {}
         for field in ("checkpoint", "reader"):
             name = getattr(self.recipe.edit, field)
             try:
-                found[name] = storage.sha256(find(name).read_bytes())
+                found[name] = storage.sha256(find_checkpoint(name).read_bytes())
             except CheckpointError as error:
                 raise PlatemintError(f"edit.{field}: {error}") from error
         return found

@@ -122,7 +122,7 @@ def parquet(rows: Sequence[dict], schema: pa.Schema) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def table(rows: Sequence[dict], columns: Iterable[str]) -> str:
+def rows_as_csv(rows: Sequence[dict], columns: Iterable[str]) -> str:
     """Rows as CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(columns))

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from platemint.pipeline.anonymize.anonymizer import Anonymizer
-from platemint.pipeline.anonymize.plan import Plan
+from platemint.pipeline.anonymize.plan import AnonymizePlan
 from platemint.pipeline.anonymize.run import anonymize
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.plate import DIGITS, LETTERS, Group, Plate, same_reading
@@ -201,4 +201,4 @@ def frames(root: Path, plates: dict[str, list[str]], size: tuple[int, int] = (24
 def anonymized(corpus: Path, out: Path, stages: type[Stamps] = Stamps, progress=None, **fields) -> dict:
     """The audit of a run with stand-in networks."""
     made = AnonymizeRecipe(source={"path": str(corpus)}, out=str(out), **fields)
-    return anonymize(made, progress, Plan(made, stages(made)))
+    return anonymize(made, progress, AnonymizePlan(made, stages(made)))

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from test_edit import plates
 
 from platemint.pipeline.edit import Editor
 from platemint.pipeline.filter import Filter, fold, likelihood, slot_agreement, stability
 from platemint.pipeline.plate import READABLE
 from platemint.pipeline.recipe import Limits
-from tests.test_edit import plates
 
 OPEN = Limits(min_stability=0, min_slots=0, min_mask_reader=0, min_reader=0, max_residue=1)
 SLOTS = np.float32([[[0.25, 0.5], [0.1, 0], [0, 0.3]], [[0.75, 0.5], [0.1, 0], [0, 0.3]]])

@@ -400,7 +400,7 @@ def test_what_cannot_be_filled_is_reported_by_position_and_character(tmp_path):
 def test_an_estimate_comes_near_what_the_run_takes(finished, tmp_path):
     made = recipe(tmp_path / "plates")
     stages = Lucky(made)
-    guess = run.estimate(make_plan(stages), stages)
+    guess = run.estimate_run(make_plan(stages), stages)
     real = sum(file["bytes"] for file in json.loads((finished / "manifest.json").read_text())["files"])
     assert 0.5 < guess["bytes"] / real < 2 and guess["seconds"] > 0
     assert not (tmp_path / "plates").exists()

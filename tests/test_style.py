@@ -3,6 +3,7 @@
 Rules and their exceptions stand in ruff.toml and mypy.ini.
 """
 
+import ast
 import re
 import subprocess
 import sys
@@ -42,6 +43,28 @@ def test_files_and_tests_that_contributing_names_are_there():
     places = ["", "pipeline", "pipeline/corpora"]
     missing = {name for name in files if not any((ROOT / place / name).is_file() for place in places)}
     assert len(files) > 15 and not missing
-    tests = "".join(path.read_text(encoding="utf8") for path in (ROOT / "tests").glob("test_*.py"))
+    tests = "".join(path.read_text(encoding="utf8") for path in (ROOT / "tests").rglob("test_*.py"))
     named = set(re.findall(r"`(test_\w+)`", said))
     assert named and all(f"def {name}(" in tests for name in named)
+
+
+# What every dataset format offers (corpora/datasets.py, corpora/containers.py) has one name in all of them.
+FORMAT_FUNCTIONS = {"add", "chosen", "find", "fits", "picture", "read", "read_names", "rename", "rewrite", "room"}
+
+
+def public_names(path):
+    """Top-level classes and functions of a file, but for commands, which are named after what they run."""
+    for node in ast.parse(path.read_text(encoding="utf8")).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+            decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
+            if not any(".command(" in decorator or ".group(" in decorator for decorator in decorators):
+                yield node.name
+
+
+def test_no_public_name_has_two_meanings():
+    places = {}
+    for path in [ROOT / "run_pipeline.py", *(ROOT / "pipeline").rglob("*.py"), *(ROOT / "models").rglob("*.py")]:
+        for name in public_names(path):
+            if path.parent.name != "formats" or name not in FORMAT_FUNCTIONS:
+                places.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    assert len(places) > 400 and {name: found for name, found in places.items() if len(found) > 1} == {}

@@ -1,4 +1,4 @@
-"""anonymizer: the rules by which plates leave. What cannot be proven to be gone does not leave as it was.
+"""anonymizer: which plates are replaced, redacted or withheld. A plate that is not proven gone is not published as it was.
 
 A picture is written only when each of its plates has a new text that reads right and an old one that nobody reads any
 more, or has been redacted. Where encoding loses, that is proven of what the file shows.
@@ -14,7 +14,7 @@ import numpy as np
 
 from platemint.pipeline.anonymize.picture import Picture, shown
 from platemint.pipeline.anonymize.pseudonyms import ATTEMPTS
-from platemint.pipeline.anonymize.replacement import ENHANCED, Replacement, compose, redacted, writable
+from platemint.pipeline.anonymize.replacement import ENHANCED, Replacement, compose_frame, redacted, writable
 from platemint.pipeline.corpora.datasets import Frame
 from platemint.pipeline.corpora.rectify import Box, overlapping, views_of
 from platemint.pipeline.edit import Editor
@@ -62,7 +62,7 @@ class Anonymizer:
             if not writable(annotation.text):
                 none = "found, no text" if annotation.found else "no text"
                 self.give_up(item, "a text that cannot be written" if annotation.text else none)
-            elif shared:  # whatever is proven of one would be undone by the other
+            elif shared:  # an edit of the one may change pixels of the other
                 self.give_up(item, "overlaps another plate")
             items.append(item)
         return items
@@ -88,7 +88,7 @@ class Anonymizer:
         self._alike(items)
 
     def _read(self, items: list[Replacement]) -> None:
-        """Takes note of what plates say before they are edited, and gives up those where something else stands."""
+        """Reads plates before they are edited, and gives up those whose reading is another than their label."""
         for item, plate in zip(items, self.filter.scored([item.as_is() for item in items])):
             item.reading, item.legible = plate.reading, plate.scores["reader"] >= LEGIBLE
             if not item.legible and not item.resembles(item.reading):
@@ -112,7 +112,7 @@ class Anonymizer:
                 item.region = (plate.source_mask > 0) | (plate.target_mask > 0)
 
     def encoded(self, pictures: list[tuple[Picture, list[Replacement]]]) -> list[tuple[bytes, Counter] | None]:
-        """The file of each picture with its plates settled, and its pixels counted as `compose` does; None: withheld.
+        """The file of each picture with its plates settled, and its pixels counted as `compose_frame` does; None: withheld.
 
         Where encoding loses, plates are cut out of what the file shows and, unless that is what was foreseen, have to
         hold there too. One that does not is given up, and its picture encoded and looked at again: a JPEG's blocks may
@@ -123,7 +123,7 @@ class Anonymizer:
             again: list[tuple[int, Replacement, Plate]] = []
             for n in open_:
                 picture, items = pictures[n]
-                pixels, counted = compose(picture.pixels, items)
+                pixels, counted = compose_frame(picture.pixels, items)
                 files[n] = picture.encode(pixels), counted
                 replaced = [item for item in items if item.outcome == "replaced" and not picture.exact]
                 seen = shown(files[n][0]) if replaced else pixels
@@ -167,13 +167,13 @@ class Anonymizer:
         return "" if same_reading(text, item.annotation.text) else text
 
     def _faults(self, items: list[Replacement], plates: list[Plate]) -> list[str]:
-        """Why each edit cannot leave, "" where it can: it reads right, and its source's text is read in no light."""
+        """Why each edit cannot be published, "" where it can: it reads right, and no enhancement shows its source's text."""
         seen = [replace(p, image=enhance(p.image)) for p in plates for enhance in ENHANCED.values()]
         scored = list(batched(self.filter.scored(seen), len(ENHANCED)))
         return [self._fault(item, seen) for item, seen in zip(items, scored)]
 
     def _fault(self, item: Replacement, seen: list[Plate]) -> str:
-        """seen: the edit in each light, plain first."""
+        """seen: the edit as it is, then with each enhancement."""
         if reason := self._unreadable(item, seen[0]):
             return reason
         if any(self._leaks(item, plate) for plate in seen):

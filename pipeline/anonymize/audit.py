@@ -1,4 +1,4 @@
-"""audit: what became of a dataset's plates, in figures that name none of them."""
+"""audit: how many plates of a dataset were replaced, redacted or withheld, without naming any."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from platemint.pipeline.anonymize.not_replaced import GivenUp
-from platemint.pipeline.anonymize.plan import Plan
+from platemint.pipeline.anonymize.plan import AnonymizePlan
 from platemint.pipeline.anonymize.read_texts import Unknown
 from platemint.pipeline.anonymize.search import Scan
 from platemint.pipeline.corpora.datasets import Dataset, Frame
 from platemint.pipeline.recipe import AnonymizeRecipe, GenerateRecipe
-from platemint.pipeline.report.audit_page import not_covered, settings
+from platemint.pipeline.report.audit_page import audit_settings, not_covered
 from platemint.pipeline.stages import Stages
 from platemint.pipeline.versions import versions
 
@@ -36,7 +36,7 @@ class Audit:
     detector: dict = field(default_factory=dict)  # see `pipeline.anonymize.detector.look`; empty where nobody looked
 
     def count(self, frame: Frame, plates: list[dict]) -> None:
-        """Takes note of a picture's plates, as a commit has them."""
+        """Counts a picture's plates, as a commit has them."""
         withheld = any(plate["outcome"] == "withheld" for plate in plates)
         self.pictures["withheld" if withheld else "written"] += 1
         self.pictures["bare"] += not plates
@@ -62,7 +62,7 @@ def may_leave(audit: dict) -> bool:
     return not any(faults)
 
 
-def as_dict(audit: Audit, plan: Plan, dataset: Dataset, used: Mapping[str, str]) -> dict:
+def as_dict(audit: Audit, plan: AnonymizePlan, dataset: Dataset, used: Mapping[str, str]) -> dict:
     """The audit, ready for JSON. It names no picture of the dataset, since names may be plates.
 
     dataset: the plan's, with the pictures that cannot be opened set aside. used: versions.
@@ -89,7 +89,7 @@ def as_dict(audit: Audit, plan: Plan, dataset: Dataset, used: Mapping[str, str])
         "files_not_copied": len(dataset.unknown),
         "pixels": {name: audit.pixels[name] for name in ("pixels", "changed", "outside")},
         "source_characters": {name: audit.characters[name] for name in ("looked_for", "in_view", "not_placed")},
-        "source_texts": {  # how often they were found, not where: that is for `verify --against` to tell
+        "source_texts": {  # how often they were found, not where: `verify --against` lists the places
             "searched": len(plan.texts) - len(audit.scan.unsearched),
             "too_short_to_search": len(audit.scan.unsearched),
             "found": len(audit.scan.hits),
@@ -104,7 +104,7 @@ def as_dict(audit: Audit, plan: Plan, dataset: Dataset, used: Mapping[str, str])
         **({"detector": audit.detector} if audit.detector else {}),
         "identity": "keyed" if recipe.key_file else "within this run" if recipe.track_consistent else "none",
         "not_covered": not_covered(recipe, audit.detector),
-        "settings": settings(recipe),
+        "settings": audit_settings(recipe),
         "made_with": made_with(recipe, used),
         "given_up": audit.given_up.public(),
     }
@@ -127,5 +127,8 @@ def made_with(recipe: AnonymizeRecipe, used: Mapping[str, str] | None = None) ->
 def all_versions(commits: Iterable[dict]) -> dict[str, str]:
     """The versions that a run's commits were made with: "2.12.0", or "2.12.0, 2.13.0" where it went on with others."""
     made = [*(commit["versions"] for commit in commits), versions()]
-    names = dict.fromkeys(name for some in made for name in some)
-    return {name: ", ".join(dict.fromkeys(some[name] for some in made if name in some)) for name in names}
+    names = dict.fromkeys(name for versions_used in made for name in versions_used)
+    return {
+        name: ", ".join(dict.fromkeys(versions_used[name] for versions_used in made if name in versions_used))
+        for name in names
+    }

@@ -28,7 +28,7 @@ from platemint.pipeline.anonymize.unfinished import UNFINISHED
 from platemint.pipeline.corpora.checks import SAME_PLATE
 from platemint.pipeline.corpora.datasets import BARE, GONE_WITH_TEXT, Annotation, Dataset, Frame, open_dataset
 from platemint.pipeline.corpora.formats.pictures import numbered
-from platemint.pipeline.corpora.records import Corners, box, iou
+from platemint.pipeline.corpora.records import Corners, box, box_iou
 from platemint.pipeline.corpora.rectify import View, views_of
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.plate import Plate, PlatemintError, Readings, canonical, characters, same_reading
@@ -161,7 +161,8 @@ class _Check:
         """There is nothing but the dataset and its audit."""
         if (self.folder / UNFINISHED).exists():
             self.fault(
-                UNFINISHED, "the run has not ended, or not well; mend what is told here and anonymize again, same --out"
+                UNFINISHED,
+                "the run has not ended, or ended with faults; mend those listed here and anonymize again, same --out",
             )
         for path in copy.unknown:
             if path not in OWN:
@@ -177,18 +178,18 @@ class _Check:
         self.pixels += new.pixels.shape[0] * new.pixels.shape[1]
         if kinds := _metadata(self.folder / frame.path, new):
             self.fault(frame.path, f"holds metadata: {', '.join(kinds)}")
-        if twin := self.twin(frame):
+        if original := self.original(frame):
             try:
-                self.beside(frame, twin, open_picture(self.source.root / twin.path), new)
+                self.beside(frame, original, open_picture(self.source.root / original.path), new)
             except ValueError as fault:
-                self.fault(frame.path, f"the corpus's picture, {twin.path}, cannot be compared: {fault}")
+                self.fault(frame.path, f"the corpus's picture, {original.path}, cannot be compared: {fault}")
 
-    def twin(self, frame: Frame) -> Frame | None:
+    def original(self, frame: Frame) -> Frame | None:
         """The corpus's frame of the same path or, where names were plates, the one with its plates in these places."""
         annotations = [
             annotation
             for annotation in frame.annotations
-            if not any(iou(annotation.corners, found) > SAME_PLATE for found in self.found(frame))
+            if not any(box_iou(annotation.corners, found) > SAME_PLATE for found in self.found(frame))
         ]
         places = _places(replace(frame, annotations=tuple(annotations)))
         return self.pictures.get(frame.path) or (self.placed.get(places) if places else None)
@@ -197,13 +198,13 @@ class _Check:
         """Where a detector has found plates on a picture that the corpus does not annotate."""
         return [box(*find["box"]) for find in self.finds if find["picture"] == frame.path]
 
-    def beside(self, frame: Frame, twin: Frame, old: Picture, new: Picture) -> None:
+    def beside(self, frame: Frame, original: Frame, old: Picture, new: Picture) -> None:
         """Compares a picture with the corpus's, outside of the plates that are annotated or were found there."""
         if (old.format, old.pixels.shape) != (new.format, new.pixels.shape):
-            return self.fault(frame.path, f"is a file of another kind or size than the corpus's, {twin.path}")
+            return self.fault(frame.path, f"is a file of another kind or size than the corpus's, {original.path}")
         found = [Annotation("", corners) for corners in self.found(frame)]
-        views = views_of([*twin.annotations, *found], old.pixels)
-        self.in_view(frame, twin, [(view.cut(old.pixels), view.cut(new.pixels)) for view in views])
+        views = views_of([*original.annotations, *found], old.pixels)
+        self.in_view(frame, original, [(view.cut(old.pixels), view.cut(new.pixels)) for view in views])
         free = plates(views, old.pixels.shape[:2])
         wrong = differing(new.pixels, old.pixels)
         if new.format == "JPEG":
@@ -216,16 +217,16 @@ class _Check:
             y, x = np.argwhere(wrong)[0].tolist()
             self.fault(frame.path, f"differs outside of its plates, in {wrong.sum():,} pixels, the first at {x}, {y}")
 
-    def in_view(self, frame: Frame, twin: Frame, cuts: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    def in_view(self, frame: Frame, original: Frame, cuts: list[tuple[np.ndarray, np.ndarray]]) -> None:
         """No character stands where it stood on a plate that our reader reads in the corpus's picture.
 
-        cuts: of each plate, as it was and as it is. New strokes may have the old ones' colour, so that a character is held
-        against a plate only where more is read there than its new text.
+        cuts: of each plate, as it was and as it is. New strokes may have the old ones' colour, so that a character counts
+        only where more is read there than the new text.
         """
         labels = {annotation.corners: annotation.text for annotation in frame.annotations}
         asked = [
             (*cut, annotation.text, labels.get(annotation.corners, ""))
-            for annotation, cut in zip(twin.annotations, cuts)
+            for annotation, cut in zip(original.annotations, cuts)
             if annotation.text
         ]
         readings = self.reader.read([before for before, *_ in asked]) if asked else []
@@ -292,9 +293,9 @@ class _Check:
             self.fault(AUDIT, f"{GIVEN_UP}: lists an id twice")
 
     def counted(self, copy: Dataset, aside: int, unlabelled: int, read: int) -> dict[str, int]:
-        """The figures of audit.json that can be counted from outside; of plates withheld only what is left tells.
+        """The figures of audit.json that can be counted from outside; plates withheld can only be counted by what is left.
 
-        As audit.json has them: aside: pictures set aside, which only who decodes all of the corpus's can tell.
+        As audit.json has them: aside: pictures set aside, which only decoding all of the corpus's pictures would show.
         unlabelled: plates replaced whose annotations have no text; read: texts read that nobody annotated.
         """
         outcomes = Counter(find["outcome"] for find in self.finds)

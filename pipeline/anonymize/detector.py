@@ -27,7 +27,7 @@ from platemint.pipeline.recipe import Detect
 INSTALL = "pip install -c constraints.txt -e '.[detector]'"
 FORMS = "(n, 7), (1, n, 6) with n up to 1000, and (1, 4 + classes, n) with more places n than classes"
 GRAY = 114  # of 255, beside a letterboxed picture: what these models are trained with
-SIDE = 640  # pixels of an input whose size the file leaves open and its metadata does not tell
+SIDE = 640  # pixels of an input whose size the file leaves open and its metadata does not give
 MOST_ROWS = 1000  # of finished detections; Ultralytics writes 300. A YOLOv5 has the shape (1, 25200, 6) before NMS
 REPEATED = 0.5  # IoU from which on two detections are one plate
 COVERED = 0.5  # of the larger of two boxes that they share where they show one plate; of two plates in one it is less
@@ -36,7 +36,7 @@ COVERED = 0.5  # of the larger of two boxes that they share where they show one 
 class Detector:
     """A model that finds plates, by what is documented of the public ones' exports.
 
-    Input: float32 (1, 3, H, W), RGB of 0..1, letterboxed: scaled to fit, in the middle of gray. Output, told apart by
+    Input: float32 (1, 3, H, W), RGB of 0..1, letterboxed: scaled to fit, in the middle of gray. Output, recognised by
     its shape, with coordinates in pixels of the input:
       (n, 7): batch, x1, y1, x2, y2, class, score. The YOLOv9 plate detectors ("end2end") of
         github.com/ankandrew/open-image-models: open_image_models/detection/core/yolo_v9, preprocess and postprocess.
@@ -89,7 +89,7 @@ class Detector:
         values = np.ascontiguousarray(canvas.transpose(2, 0, 1)[None], dtype=np.float32) / 255
         try:
             outputs = self.session.run(None, {self.name: values})
-        except Exception as fault:  # onnxruntime's have no kind in common
+        except Exception as fault:  # onnxruntime's exceptions have no common class
             raise ValueError(f"the model cannot be run ({_first_line(fault)})") from None
         if len(outputs) != 1:
             raise ValueError(f"has {len(outputs)} outputs; known is one, {FORMS}: export it for detection alone")
@@ -104,7 +104,7 @@ class Detector:
         except ImportError as fault:
             raise self._fault(f"needs onnxruntime, which cannot be imported ({fault}): {INSTALL}") from None
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what is wrong is told here
+        options.log_severity_level = 4  # faults are reported here, as PlatemintError
         there = onnxruntime.get_available_providers()
         providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in there]
         try:
@@ -149,7 +149,7 @@ class Detector:
         """A value of the metadata, which Ultralytics writes as Python does."""
         try:
             return ast.literal_eval(self.metadata[key]) if key in self.metadata else otherwise
-        except Exception:  # of many kinds, for a text of any kind
+        except Exception:  # literal_eval raises exceptions of many classes
             raise self._fault(f"its metadata's {key} cannot be read; export it again") from None
 
     def _fault(self, what: str) -> PlatemintError:

@@ -60,7 +60,7 @@ _FOUR = re.compile(rb"\s*(-?\d+\.\d+\s+){3}-?\d+\.\d+\s*")  # AOLP: a box and no
 
 
 def literals(path: str, data: Bytes) -> list[Span]:
-    """Where a file's literals stand: start and end in bytes. path: its name tells what it is read as."""
+    """Where a file's literals stand: start and end in bytes. path: its suffix decides how it is parsed."""
     suffix = path.lower().rpartition(".")[2]
     data = bytes(data)
     try:

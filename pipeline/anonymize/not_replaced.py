@@ -1,4 +1,4 @@
-"""given_up: what of a dataset was not replaced, under ids that tell nothing, and the owner's list of what they stand for.
+"""not_replaced: what of a dataset was not replaced, under ids that reveal nothing, and the owner's list of what they stand for.
 
 An id is a keyed hash of a picture's path and the number of the plate in it. Names and plates are few enough to be tried
 one by one against a hash, so its key is a salt that is thrown away with the run: only the owner's list says which is
@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from platemint.pipeline import storage
-from platemint.pipeline.anonymize.pseudonyms import apart
+from platemint.pipeline.anonymize.pseudonyms import outside_of
 from platemint.pipeline.plate import PlatemintError
 
 COLUMNS = ("id", "picture", "plate", "text", "outcome", "reason")
@@ -47,8 +47,8 @@ class GivenUp:
         for item in items:
             row = f"row {item['row']}: " if item["row"] else ""
             reasons.setdefault(item["path"], []).append(row + item["reason"])
-        for path, some in reasons.items():
-            self._add(path, "", "", ASIDE, "; ".join(some))
+        for path, path_reasons in reasons.items():
+            self._add(path, "", "", ASIDE, "; ".join(path_reasons))
 
     def public(self) -> list[dict[str, str]]:
         """Id, outcome and reason of all, in the order of their ids, which is not the dataset's."""
@@ -83,7 +83,7 @@ def place_of(path: str | Path, apart_from: Iterable[str | Path]) -> Path:
     Raises PlatemintError for a place inside a folder that may be given away, one that cannot be written, and where
     anything else is already.
     """
-    place = apart(path, apart_from, "list")
+    place = outside_of(path, apart_from, "list")
     if not os.access(place.parent, os.W_OK | os.X_OK):
         raise PlatemintError(f"{path}: list: cannot be written there; make the folder, or make it writable")
     if os.path.lexists(place) and not _is_list(place):

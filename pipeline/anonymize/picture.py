@@ -19,7 +19,7 @@ ALIKE = 4  # of 255: what smoothing chroma changes of a picture is a fraction of
 SPACED = 3  # every so many pixels are looked at for that; odd, since chroma stands for two
 MOST_SIDE = 32_000  # pixels: OpenCV turns no longer ones
 MODES = ("RGB", "L", "P", "RGBA", "LA", "CMYK", "1")  # of 8 bits a channel or fewer; others lose in what follows
-_DEEP = re.compile(";16[BLNS]")  # of a coding with 16 bits a channel, which Pillow cuts to 8 without a word
+_DEEP = re.compile(";16[BLNS]")  # of a coding with 16 bits a channel, which Pillow cuts to 8 silently
 MCU = 16  # pixels: no JPEG's units of blocks are wider or higher
 _444, _420 = 0, 2  # chroma samplings, as Pillow counts them
 
@@ -177,7 +177,9 @@ def _planes(data: bytes, sampling: int, pixels: np.ndarray) -> np.ndarray | None
     if chroma.shape[:2] != (-(-height // step), -(-width // step)):
         return None
     planes[..., 1:] = chroma.repeat(step, 0).repeat(step, 1)[:height, :width, 1:]
-    some = np.s_[::SPACED, ::SPACED]
-    shown = np.asarray(Image.fromarray(np.ascontiguousarray(planes[some]), "YCbCr").convert("RGB"))
-    alike = np.abs(shown.astype(np.int16) - pixels[some]).mean() < ALIKE  # some files' colours are not what they claim
+    sampled = np.s_[::SPACED, ::SPACED]
+    shown = np.asarray(Image.fromarray(np.ascontiguousarray(planes[sampled]), "YCbCr").convert("RGB"))
+    alike = (
+        np.abs(shown.astype(np.int16) - pixels[sampled]).mean() < ALIKE
+    )  # some files' colours are not what they claim
     return planes if alike else None

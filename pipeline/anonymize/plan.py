@@ -1,6 +1,6 @@
 """plan: what a run of anonymize will do: its dataset, the new text of every plate, and its shards.
 
-Texts are drawn once, for the whole run, so that a shard is a function of the plan and its number. A shard is handed its
+Texts are drawn once, for the whole run, so that a shard is a function of the plan and its number. A shard gets its
 own pictures and texts, never those of the run.
 """
 
@@ -23,7 +23,7 @@ from platemint.pipeline.anonymize.not_replaced import place_of
 from platemint.pipeline.anonymize.pseudonyms import ATTEMPTS, Drawn, Forbidden, Keyed, read_key
 from platemint.pipeline.anonymize.read_texts import completed, is_wanted
 from platemint.pipeline.anonymize.replacement import writable
-from platemint.pipeline.corpora.datasets import BARE, Dataset, Frame, open_dataset, rewrite
+from platemint.pipeline.corpora.datasets import BARE, Dataset, Frame, open_dataset, rewrite_dataset
 from platemint.pipeline.corpora.records import Refused
 from platemint.pipeline.networks import batched
 from platemint.pipeline.plate import PlatemintError, Readings, characters
@@ -33,11 +33,11 @@ from platemint.pipeline.versions import versions
 
 AUDIT, PAGE = "audit.json", "audit.html"  # what a run writes beside the dataset's own files
 PICTURES = 64  # of a shard, at most: what a kill costs
-NOT_IN_PLAN = NOT_IN_HASH | {"list_file": True}  # where it says what became of plates changes nothing of that
+NOT_IN_PLAN = NOT_IN_HASH | {"list_file": True}  # the place of the list does not change the output
 
 
 @dataclass(frozen=True)
-class Shard:
+class AnonymizeShard:
     """What one transaction anonymizes. numbers: of its frames among the dataset's.
 
     texts: of each frame, {old text: new one of each attempt, "" where it has none}.
@@ -49,7 +49,7 @@ class Shard:
     texts: tuple[dict[str, tuple[str, ...]], ...]
 
 
-class Plan:
+class AnonymizePlan:
     """Dataset, networks, rules, and once they are drawn new texts and shards. Writes nothing but the key, if there is none.
 
     Raises PlatemintError where the folder written lies in the dataset or around it, for a dataset, key, list, network or
@@ -77,7 +77,7 @@ class Plan:
         self.pseudonym: Drawn | Keyed | None = None  # once texts are drawn
         self.single: frozenset[str] = frozenset()  # texts, without separators, that have one attempt alone
 
-    def draw(self, secret: bytes) -> list[Shard]:
+    def draw(self, secret: bytes) -> list[AnonymizeShard]:
         """Draws new texts for all plates, and cuts the dataset into shards. secret: what is not computed from a key.
 
         Raises PlatemintError where the dataset's format cannot write what it has to.
@@ -95,9 +95,9 @@ class Plan:
         plates = [plate for plate in plates if writable(plate[0])]
         return Drawn(secret, plates, self.forbidden, self.recipe.track_consistent)
 
-    def _shard(self, number: int, numbers: list[int]) -> Shard:
+    def _shard(self, number: int, numbers: list[int]) -> AnonymizeShard:
         frames = tuple(self.dataset.frames[n] for n in numbers)
-        return Shard(number, tuple(numbers), frames, tuple(self.new_texts(frame) for frame in frames))
+        return AnonymizeShard(number, tuple(numbers), frames, tuple(self.new_texts(frame) for frame in frames))
 
     def new_texts(self, frame: Frame) -> dict[str, tuple[str, ...]]:
         """{old text: new one of each attempt} of a frame's plates; "" for one that reads like a text of the dataset."""
@@ -110,7 +110,7 @@ class Plan:
         return tuple("" if text in self.real else text for text in new)
 
     def facts(self, secret: bytes) -> dict:
-        """What a run that goes on has to find unchanged: versions, and digests that tell nothing without the secret."""
+        """What a run that goes on has to find unchanged: versions, and digests that reveal nothing without the secret."""
         recipe = self.recipe.model_dump(mode="json", exclude=NOT_IN_PLAN)
         found = self.detector.sha256 if self.detector else ""
         return {
@@ -189,7 +189,7 @@ def _spelled(frame: Frame) -> set[str]:
 def rewritten(dataset: Dataset, new_text: Callable[[Frame, str], str]) -> dict[str, tuple[str, bytes | None]]:
     """As `rewrite`, with faults that quote neither plates nor names of pictures, which may be plates."""
     try:
-        return rewrite(dataset, new_text)
+        return rewrite_dataset(dataset, new_text)
     except Refused:  # of the format, which quotes none
         raise
     except PlatemintError:

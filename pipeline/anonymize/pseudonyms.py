@@ -34,7 +34,7 @@ from platemint.pipeline.plate import (
 )
 
 ATTEMPTS = 6  # texts an occurrence has: one, and more for a plate that could not be edited
-SAMPLED = 2000  # texts of a pattern looked at, or all it has, to tell how many are free
+SAMPLED = 2000  # texts of a pattern looked at, or all it has, to estimate how many are free
 TRIES = 1000  # random texts until a pattern counts as used up
 FREE = 0.99  # of a pattern's texts, for exact balance: whatever the others are, most of each character's are left
 ROUNDS = 24  # FF1 has 10; small domains are safe from message recovery with more (Bellare, Hoang, Tessaro, CCS 2016)
@@ -63,7 +63,7 @@ class Forbidden:
 
 
 class _Stream:
-    """Random choices that a secret makes, and that nobody can tell without it: HMAC-SHA-256 of a counter."""
+    """Random choices that a secret makes, and that nobody can predict without it: HMAC-SHA-256 of a counter."""
 
     def __init__(self, secret: bytes):
         self._secret, self._count = secret, 0
@@ -157,7 +157,7 @@ def read_key(path: str | Path, apart_from: Iterable[str | Path]) -> bytes:
     PlatemintError, which never quotes what the file holds, for a file there, a link, one that others can read, and
     one that holds no key. File modes are POSIX's.
     """
-    place = apart(path, apart_from, "key-file")
+    place = outside_of(path, apart_from, "key-file")
     try:
         return _make_key(place)
     except FileExistsError:
@@ -173,7 +173,7 @@ def read_key(path: str | Path, apart_from: Iterable[str | Path]) -> bytes:
     return bytes.fromhex(digits.decode())
 
 
-def apart(path: str | Path, folders: Iterable[str | Path], field: str) -> Path:
+def outside_of(path: str | Path, folders: Iterable[str | Path], field: str) -> Path:
     """The place of a secret file. Raises PlatemintError where it is inside a folder that may be given away."""
     path = Path(path)
     place = path.parent.resolve() / path.name

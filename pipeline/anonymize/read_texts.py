@@ -1,6 +1,6 @@
-"""read_plates: what is to be known before new texts are drawn: texts that annotations lack, and a detector's finds.
+"""read_texts: what new texts are drawn for besides labels: plates without a text, and plates that a detector found.
 
-A reading counts where a few looks at the plate agree and the first is sure. A wrong one would leave strokes of
+A reading counts where readings at all scales agree and the first has a high score. A wrong one would leave strokes of
 characters that nobody knows of.
 """
 
@@ -59,7 +59,7 @@ def completed(
 
 
 def sure(readings: list[tuple[str, float]], least: float) -> str:
-    """The text that all looks at a plate agree on, "" where one differs, the first scores less, or it is too short."""
+    """The text that all readings of a plate agree on, "" where one differs, the first scores less, or it is too short."""
     text, score = readings[0]
     agreed = all(same_reading(text, other) for other, _ in readings)
     return text if agreed and score >= least and _fits(text) else ""

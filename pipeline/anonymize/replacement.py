@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from rapidfuzz.distance import Indel
 
-from platemint.pipeline.alignment import Standing, spread
+from platemint.pipeline.alignment import Standing, spread_over_text
 from platemint.pipeline.anonymize import residue
 from platemint.pipeline.anonymize.picture import differing
 from platemint.pipeline.anonymize.residue import in_view
@@ -44,7 +44,7 @@ class Replacement:
     erased: bool = False  # whether the last edit has changed the old strokes, before encoding changes pixels anywhere
     reading: str = ""  # what our reader reads of it, whatever its label says
     legible: bool = True
-    standing: Standing | None = None  # where its characters stand, None where nobody can tell
+    standing: Standing | None = None  # where its characters stand, None where the reader cannot place them
     outcome: str = ""
     attempt: int = -1
     reason: str = ""
@@ -61,7 +61,7 @@ class Replacement:
 
     def to_edit(self, text: str) -> Plate:
         """The plate with a new text, to be edited."""
-        places = None if self.standing is None else spread(self.standing.known, self.annotation.text)
+        places = None if self.standing is None else spread_over_text(self.standing.known, self.annotation.text)
         return Plate(self.source, self.annotation.text, target=text, places=places)
 
     def mended(self, plate: Plate) -> Plate:
@@ -107,7 +107,7 @@ def _erased(plate: Plate) -> bool:
     return strokes.any() and (plate.image != plate.original).any(2)[strokes].mean() >= ERASED
 
 
-def compose(pixels: np.ndarray, items: list[Replacement]) -> tuple[np.ndarray, Counter]:
+def compose_frame(pixels: np.ndarray, items: list[Replacement]) -> tuple[np.ndarray, Counter]:
     """The frame with its plates' results; and how many pixels changed, and how many of these outside every region."""
     new, allowed = pixels.copy(), np.zeros(pixels.shape[:2], bool)
     for item in items:
@@ -116,7 +116,7 @@ def compose(pixels: np.ndarray, items: list[Replacement]) -> tuple[np.ndarray, C
     return new, Counter(changed=int(changed.sum()), outside=int((changed & ~allowed).sum()), pixels=changed.size)
 
 
-# ------------------------------------------------------------------------------------------------ looks, and redaction
+# ------------------------------------------------------------------------------------------------ enhancements, and redaction
 
 
 def _stretched(image: np.ndarray) -> np.ndarray:
@@ -135,7 +135,7 @@ def _enlarged(image: np.ndarray) -> np.ndarray:
     return cv2.resize(part, (2 * w, 2 * h), interpolation=cv2.INTER_CUBIC)
 
 
-# How somebody who wants the old text back would look first.
+# What somebody who wants the old text back would try first.
 ENHANCED = {"plain": lambda image: image, "stretched": _stretched, "sharpened": _sharpened, "enlarged": _enlarged}
 
 

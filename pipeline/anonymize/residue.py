@@ -58,7 +58,7 @@ def in_view(source: np.ndarray, result: np.ndarray, new: np.ndarray, standing: S
 
     source, result: uint8 (h, w, 3). new: uint8 (h, w), the mask of the new characters, whose strokes are not counted.
     """
-    return np.array([some.share for some in _remains(source, result, new, standing)])
+    return np.array([remains.share for remains in _remains(source, result, new, standing)])
 
 
 def erased(
@@ -71,8 +71,8 @@ def erased(
     source, result, new, standing: as `in_view` takes them.
     """
     where = np.zeros((HEIGHT, WIDTH), np.uint8)
-    for some in _remains(source, result, new, standing):
-        where[some.around] |= some.strokes & (some.share > FAINT)
+    for remains in _remains(source, result, new, standing):
+        where[remains.around] |= remains.strokes & (remains.share > FAINT)
     if not where.any():
         return result, np.zeros(result.shape[:2], bool)
     height, width = result.shape[:2]
@@ -87,7 +87,7 @@ def erased(
 def untouched(source: np.ndarray, result: np.ndarray, standing: Standing) -> np.ndarray:
     """Which part of each source character's strokes has kept its very colour in the result, float (n,) in 0..1.
 
-    source, result: uint8 (h, w, 3). For who does not know where new characters were drawn: these may cover old ones, but
+    source, result: uint8 (h, w, 3). For a caller that does not know where new characters were drawn: these may cover old ones, but
     seldom in their colour.
     """
     shares = np.zeros(len(standing.places))
@@ -95,7 +95,7 @@ def untouched(source: np.ndarray, result: np.ndarray, standing: Standing) -> np.
     for row in {*standing.lower.tolist()}:
         at, band = standing.lower == row, _band(standing, row)
         changed = np.abs(after - before) > SAME * _contrast(before, standing.places[at], band)
-        shares[at] = [some.share for some in _row_in_view(before, before, changed, standing.places[at], band)]
+        shares[at] = [remains.share for remains in _row_in_view(before, before, changed, standing.places[at], band)]
     return shares
 
 

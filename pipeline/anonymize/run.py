@@ -20,7 +20,7 @@ from platemint.pipeline import engines, lock, storage
 from platemint.pipeline.anonymize.audit import Audit, all_versions, as_dict, may_leave
 from platemint.pipeline.anonymize.detector import look
 from platemint.pipeline.anonymize.not_replaced import PICTURE, place_of
-from platemint.pipeline.anonymize.plan import AUDIT, PAGE, Plan, Shard, rewritten
+from platemint.pipeline.anonymize.plan import AUDIT, PAGE, AnonymizePlan, AnonymizeShard, rewritten
 from platemint.pipeline.anonymize.pseudonyms import KEY_BYTES
 from platemint.pipeline.anonymize.read_texts import is_wanted
 from platemint.pipeline.anonymize.replacement import ENHANCED
@@ -57,26 +57,29 @@ class Settled:
         return _without(self.dataset, self.written)
 
     def rewritten(self) -> dict[str, tuple[str, bytes | None]]:
-        """New path and bytes of every file; see `rewrite`."""
+        """New path and bytes of every file; see `rewrite_dataset`."""
         return rewritten(self.kept, lambda frame, text: self.texts[frame.path][text])
 
 
 def anonymize(
-    recipe: AnonymizeRecipe, progress: TextIO | None = None, plan: Plan | None = None, accept_versions: bool = False
+    recipe: AnonymizeRecipe,
+    progress: TextIO | None = None,
+    plan: AnonymizePlan | None = None,
+    accept_versions: bool = False,
 ) -> dict:
     """Writes the dataset of recipe.source anew, with other plates, into the recipe's folder; returns its audit.
 
     Goes on where an earlier start of the same recipe was interrupted. progress: a stream to report on. plan: of the
     recipe, where there is one already. accept_versions: go on with other versions of what decides bytes than the run was
-    begun with. Raises PlatemintError as `Plan` does, where the folder cannot be written, and where it holds anything or
+    begun with. Raises PlatemintError as `AnonymizePlan` does, where the folder cannot be written, and where it holds anything or
     another run that was interrupted; Failure where another process is writing it.
     """
-    plan = plan or Plan(recipe, progress=progress)
+    plan = plan or AnonymizePlan(recipe, progress=progress)
     with lock.held(recipe.folder):
         return _carried_out(plan, progress, accept_versions)
 
 
-def _carried_out(plan: Plan, progress: TextIO | None, accept_versions: bool) -> dict:
+def _carried_out(plan: AnonymizePlan, progress: TextIO | None, accept_versions: bool) -> dict:
     recipe, record = plan.recipe, Unfinished(plan.recipe.folder)
     record.refuse_others()
     secret = _secret(plan, record)
@@ -97,7 +100,7 @@ def _carried_out(plan: Plan, progress: TextIO | None, accept_versions: bool) -> 
     return _finished(plan, record, [commits[shard.number] for shard in shards], progress)
 
 
-def _secret(plan: Plan, record: Unfinished) -> bytes:
+def _secret(plan: AnonymizePlan, record: Unfinished) -> bytes:
     """What a run's texts are drawn from: that of the run that was interrupted, else a new one. A key gives one itself."""
     if plan.key:
         return hmac.digest(plan.key, b"platemint anonymize run", "sha256")
@@ -127,19 +130,19 @@ def _refuse_other_versions(record: Unfinished, made: Iterable[dict]) -> None:
         )
 
 
-def _commits(record: Unfinished, shards: Sequence[Shard]) -> dict[int, dict]:
+def _commits(record: Unfinished, shards: Sequence[AnonymizeShard]) -> dict[int, dict]:
     """The commits there are, by their shard's number."""
     found = {}
     for shard in shards:
         try:
             found[shard.number] = read_json(record.commit(shard.number))
-        except PlatemintError:  # it has to be made, or made again
+        except PlatemintError:  # the shard has to be computed, or computed again
             continue
     return found
 
 
 def _whole(
-    plan: Plan, record: Unfinished, shards: Sequence[Shard], commits: dict[int, dict]
+    plan: AnonymizePlan, record: Unfinished, shards: Sequence[AnonymizeShard], commits: dict[int, dict]
 ) -> tuple[dict[int, dict], list[Path]]:
     """The commits whose files are all there, and these files and theirs.
 
@@ -165,7 +168,9 @@ def _there(record: Unfinished, published: dict[int, Path], frame: dict) -> Path:
     return path if path.is_file() else published.get(frame["frame"], path)
 
 
-def _anonymized(plan: Plan, work: Work, todo: list[Shard], progress: TextIO | None) -> dict[int, dict]:
+def _anonymized(
+    plan: AnonymizePlan, work: Work, todo: list[AnonymizeShard], progress: TextIO | None
+) -> dict[int, dict]:
     """Has shards anonymized; their commits, by number."""
     pictures, commits = sum(len(shard.numbers) for shard in todo), {}
     reporter = Count(len(plan.dataset.frames), progress, "pictures")
@@ -193,7 +198,7 @@ def _ticking(reporter: Count) -> Callable[[], None]:
     return tick
 
 
-def _settled(plan: Plan, commits: Iterable[dict]) -> Settled:
+def _settled(plan: AnonymizePlan, commits: Iterable[dict]) -> Settled:
     """What commits say became of every picture of the dataset."""
     dataset = replace(plan.dataset, set_aside=[*plan.dataset.set_aside], lost=[*plan.dataset.lost])
     audit, texts, written = Audit(), {}, {}
@@ -223,7 +228,7 @@ def _without(dataset: Dataset, written: Container[str]) -> Dataset:
     )
 
 
-def _finished(plan: Plan, record: Unfinished, commits: list[dict], progress: TextIO | None) -> dict:
+def _finished(plan: AnonymizePlan, record: Unfinished, commits: list[dict], progress: TextIO | None) -> dict:
     """Publishes what all shards have made, searches it, and ends the run; returns the audit."""
     recipe, folder = plan.recipe, record.folder
     settled = _settled(plan, commits)
@@ -244,7 +249,7 @@ def _finished(plan: Plan, record: Unfinished, commits: list[dict], progress: Tex
     facts = as_dict(audit, plan, settled.dataset, all_versions(commits))
     storage.write(folder / AUDIT, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     storage.write(folder / PAGE, page(facts, recipe, ENHANCED))
-    record.end(may_leave(facts))  # else the mark stays: nobody shall take the folder for finished
+    record.end(may_leave(facts))  # else the mark stays: the folder must not look finished
     return facts
 
 

@@ -2,8 +2,8 @@
 
 Every byte of every file is searched, and every name. A text is found as part of something longer, in any case, with any
 separators or without, in UTF-8 and UTF-16, with %XX and \\uXXXX for characters, in compressed chunks of PNG files, and
-a Chinese plate also without its province. Where a text is a number or a word of an annotation file's format, it is told
-apart by the field that it stands in. It is not found in archives and the like, which are listed as unread, nor
+a Chinese plate also without its province. Where a text is a number or a word of an annotation file's format, it is
+recognised by the field that it stands in. It is not found in archives and the like, which are listed as unread, nor
 in base64, as HTML entities or as pixels that show it, nor where it is broken over lines or folders.
 """
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from platemint.pipeline import storage
 from platemint.pipeline.anonymize.anonymizer import Anonymizer
 from platemint.pipeline.anonymize.picture import Picture, open_picture
-from platemint.pipeline.anonymize.plan import Shard, connected, packed
+from platemint.pipeline.anonymize.plan import AnonymizeShard, connected, packed
 from platemint.pipeline.anonymize.replacement import Replacement
 from platemint.pipeline.anonymize.unfinished import Unfinished
 from platemint.pipeline.plate import Failure
@@ -24,7 +24,7 @@ PIXELS = 32_000_000  # of these together, from which on no other one is opened; 
 
 @dataclass(frozen=True)
 class Work:
-    """Anonymizes shards: what a worker process is handed once.
+    """Anonymizes shards: what a worker process is given once.
 
     root: the dataset's. run: as the plan's facts have it under "secret". threads: groups of pictures in work at a time,
     each with at most `FRAMES` in memory. tick: is called for every picture, by all threads.
@@ -37,7 +37,7 @@ class Work:
     threads: int = 1
     tick: Callable[[], None] | None = None
 
-    def __call__(self, shard: Shard) -> dict:
+    def __call__(self, shard: AnonymizeShard) -> dict:
         """Writes a shard's pictures and then its commit, which it returns.
 
         The commit holds for each frame, by number: why it could not be opened ("aside"), or what became of its plates,
@@ -55,13 +55,13 @@ class Work:
         if self.record.facts().get("secret") != self.run:
             raise Failure(f"{self.record.folder}: is no longer this run's: run the same command again")
 
-    def _groups(self, shard: Shard) -> list[list[int]]:
+    def _groups(self, shard: AnonymizeShard) -> list[list[int]]:
         """Places of a shard's frames in groups that have nothing to do with each other, whoever works on them when."""
         frames = list(shard.frames)
         consistent = self.anonymizer.recipe.track_consistent
         return packed(connected(frames) if consistent else ([n] for n in range(len(frames))), FRAMES)
 
-    def _settled(self, shard: Shard, places: list[int]) -> list[dict]:
+    def _settled(self, shard: AnonymizeShard, places: list[int]) -> list[dict]:
         """Writes the pictures of a group; what the commit has of each."""
         done: list[dict] = []
         tried: dict[tuple[str, str], int] = {}
@@ -78,11 +78,11 @@ class Work:
                     done[-1] |= {"bytes": len(data), "pixels": counted}
         return done
 
-    def _items(self, shard: Shard, place: int, picture: Picture) -> list[Replacement]:
+    def _items(self, shard: AnonymizeShard, place: int, picture: Picture) -> list[Replacement]:
         coded = None if picture.exact else picture.coded
         return self.anonymizer.items(shard.frames[place], picture.pixels, shard.texts[place], coded)
 
-    def _opened(self, shard: Shard, places: list[int], done: list[dict]) -> Iterator[tuple[int, Picture]]:
+    def _opened(self, shard: AnonymizeShard, places: list[int], done: list[dict]) -> Iterator[tuple[int, Picture]]:
         """Frames, by place, with their pictures; those that cannot be opened are put down as set aside."""
         for place in places:
             if self.tick:
@@ -102,12 +102,12 @@ def _plate(item: Replacement) -> dict:
 
 def _together(opened: Iterator[tuple[int, Picture]]) -> Iterator[list[tuple[int, Picture]]]:
     """As many at once as may be in memory."""
-    some, pixels = [], 0
+    batch, pixels = [], 0
     for item in opened:
-        some.append(item)
+        batch.append(item)
         pixels += item[-1].pixels.size // 3
-        if len(some) == FRAMES or pixels >= PIXELS:
-            yield some
-            some, pixels = [], 0
-    if some:
-        yield some
+        if len(batch) == FRAMES or pixels >= PIXELS:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch

@@ -31,7 +31,7 @@ def forbidden_texts(path: str) -> frozenset[str]:
 
 def _texts(place: Path) -> list[str]:
     suffix = place.suffix.lower()
-    if place.is_file() and suffix in table_rows.SUFFIXES and not table_rows.fits(place):
+    if place.is_file() and suffix in table_rows.SUFFIXES and not table_rows.is_crop_table(place):
         rows = table_rows.sound_rows(place)
         return [str(row.fields.get(table_rows.columns_of(tuple(row.fields)).text) or "") for row in rows]
     if place.is_file() and suffix not in OF_CORPORA and place.name not in text_lines.NAMES:

@@ -131,7 +131,7 @@ def of_labels(texts: Iterable[str], name: str = "labels") -> Grammar:
         raise PlatemintError(f"{name}: not one label that can be used, so no grammar; `inspect` says why")
     letters = letters_in_use(count)
     templates: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
-    for text, n in sorted(count.items()):  # so that ties fall the same way, whatever order the texts come in
+    for text, n in sorted(count.items()):  # so that ties are broken alike, whatever order the texts come in
         templates[positions_like(characters(text), letters)][_template(text)] += n
     forms = [
         Form(positions, spelled.most_common(1)[0][0], (len(positions),), spelled.total() / count.total())
@@ -163,7 +163,7 @@ def of_faker(locale: str) -> Grammar:
     return Grammar(f"{FAKER}{locale}", tuple(forms))
 
 
-def table(grammar: Grammar) -> str:
+def grammar_as_text(grammar: Grammar) -> str:
     """For people, a line per form: share, pattern, strings, and what places leave out of their kind of characters."""
     patterns = [spell_like(pattern(form.positions), form.template) for form in grammar.forms]
     wide, long = max(map(len, patterns)), max(len(f"{form.strings:,}") for form in grammar.forms)
@@ -218,7 +218,7 @@ def _open_faker(locale: str) -> tuple[Faker, str]:
         raise PlatemintError(f"{FAKER}{locale}: Faker has no such locale{hint}; they are written like de_DE")
     fake = Faker(locale, providers=["faker.providers.automotive"])
     home = fake.license_plate.__self__.__module__.rpartition(".")[2]  # type: ignore[attr-defined]
-    if not home.startswith(locale):  # Faker falls back to another country without a word
+    if not home.startswith(locale):  # Faker falls back to another country silently
         raise PlatemintError(
             f"{FAKER}{locale}: Faker has no plates for {locale} and would give US ones; take another locale, or a "
             f"layout or labels of that country ({FAKER}{home} where US plates are meant)"

@@ -108,7 +108,7 @@ class Demand:
         """Whether counts are the wanted ones, or raise a corpus to the same level with others of its characters."""
         if pool.name not in self.have or self.target.by_character:
             return counts == wanted
-        levels = (sorted(self._levels(pool, some).values()) for some in (counts, wanted))
+        levels = (sorted(self._levels(pool, counted).values()) for counted in (counts, wanted))
         return min(counts.values()) >= 0 and next(levels) == next(levels)
 
     def _together(self, sizes: dict[Pool, int]) -> dict[Pool, dict[str, int]]:
@@ -148,8 +148,8 @@ def had(groups: Sequence[Group], texts: Sequence[Iterable[str]], balance: Balanc
     """How often each character stands in the texts of each group's plates: {pool's name: {character: count}}."""
     found: dict[str, dict[str, int]] = {}
     scope = Demand(balance).scope
-    for group, some in zip(groups, texts):
-        for position, column in enumerate(zip(*some)):
+    for group, group_texts in zip(groups, texts):
+        for position, column in enumerate(zip(*group_texts)):
             alphabet = group.positions[position]
             counts = found.setdefault(Pool(position, alphabet, scope(group)).name, dict.fromkeys(alphabet, 0))
             for character, n in Counter(column).items():

@@ -66,7 +66,7 @@ def rake(start: np.ndarray, rows: np.ndarray, columns: np.ndarray, rounds: int =
     return table
 
 
-def whole(table: np.ndarray) -> np.ndarray:
+def round_table(table: np.ndarray) -> np.ndarray:
     """A table of whole numbers, int64 (R, C), with the row and column sums of the float one, which are whole.
 
     Every entry is rounded up or down, mostly to the nearer (controlled rounding; Cox, 1987). That is a transportation
@@ -93,7 +93,7 @@ def apportion(sizes: np.ndarray, allowed: np.ndarray, wanted: np.ndarray) -> np.
     _refuse(wanted, np.bincount(entries[:, 1], filled, len(wanted)))
     start = np.zeros(allowed.shape)
     start[tuple(entries[_may_be(entries, filled > 0)].T)] = 1
-    return whole(rake(start, sizes, wanted))
+    return round_table(rake(start, sizes, wanted))
 
 
 def reweigh(weights: np.ndarray, shares: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
@@ -176,7 +176,7 @@ def _solve(cost: np.ndarray, sums, wanted: np.ndarray, most: float | None = None
     return found.x
 
 
-def spread(counts: Sequence[int] | np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def spread_evenly(counts: Sequence[int] | np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """So many of each class, shuffled so that any stretch holds about each one's share: int64 (sum of counts,)."""
     counts = np.asarray(counts, dtype=np.int64)
     of = np.repeat(np.arange(len(counts)), counts)

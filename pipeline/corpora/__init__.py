@@ -63,7 +63,7 @@ def _read(path: Path, wanted: str, unreadable: Collection[str], classes: Collect
         labels = path if path.is_file() else _table_in(path, wanted)
         if labels and (corpus := _of_crops(labels, wanted, unreadable)):
             return corpus
-    found = containers.find(path) if wanted in (AUTO, *CONTAINERS) else {}
+    found = containers.find_containers(path) if wanted in (AUTO, *CONTAINERS) else {}
     fits = {name: files for name, files in found.items() if wanted in (AUTO, name)}
     if wanted in CONTAINERS and not fits:
         raise PlatemintError(f"{path}: format: no {CONTAINERS[wanted].SUFFIX} file here; a corpus is {FORMS}")
@@ -75,7 +75,7 @@ def _read(path: Path, wanted: str, unreadable: Collection[str], classes: Collect
     if not fits:
         shown = "not a file of labels" if path.is_file() else f"no labelled plates found here{_told(path)}"
         raise PlatemintError(f"{path}: {shown}; a corpus is {FORMS}")
-    return containers.read(*next(iter(fits.items())), path, unreadable)
+    return containers.read_container(*next(iter(fits.items())), path, unreadable)
 
 
 def _refuse_several(path: Path, dataset: Dataset | None, fits: dict[str, list[Path]]) -> None:
@@ -92,7 +92,7 @@ def _refuse_several(path: Path, dataset: Dataset | None, fits: dict[str, list[Pa
 
 def _table_in(path: Path, wanted: str) -> Path | None:
     """The file of labels of crops in a folder, None where there is none."""
-    tables = [p for p in _files(path) if table_rows.fits(p)] if wanted != "gt" else []
+    tables = [p for p in _files(path) if table_rows.is_crop_table(p)] if wanted != "gt" else []
     if len(tables) > 1:
         names = ", ".join(p.name for p in tables)
         raise PlatemintError(f"{path}: several tables of labels ({names}); give the path of the one that counts")
@@ -105,11 +105,11 @@ def _files(path: Path) -> list[Path]:
 
 def _of_crops(path: Path, wanted: str, unreadable: Collection[str]) -> Corpus | None:
     """The corpus of a file of labels whose pictures are crops, None where it is another file."""
-    if wanted in (AUTO, "table") and (table_rows.is_table(path) or table_rows.fits(path)):
-        corpus = table_rows.read(path, unreadable)
+    if wanted in (AUTO, "table") and (table_rows.is_table(path) or table_rows.is_crop_table(path)):
+        corpus = table_rows.read_table(path, unreadable)
         return corpus and replace(corpus, format="table", evidence=path.name)
-    if wanted in (AUTO, "gt") and path.suffix.lower() == ".txt" and text_lines.fits(path):
-        return replace(text_lines.read(path, unreadable), format="gt", evidence=path.name)
+    if wanted in (AUTO, "gt") and path.suffix.lower() == ".txt" and text_lines.has_name_text_lines(path):
+        return replace(text_lines.read_gt(path, unreadable), format="gt", evidence=path.name)
     return None
 
 
@@ -125,7 +125,7 @@ def _annotated(path: Path, wanted: str, unreadable: Collection[str], classes: Co
 def _labels_of(dataset: Dataset, unreadable: Collection[str]) -> Corpus:
     """A label for each plate of a dataset."""
     if dataset.format == LAST:
-        return replace(filenames.read(dataset.root, unreadable), format=LAST, evidence=dataset.evidence)
+        return replace(filenames.read_named_pictures(dataset.root, unreadable), format=LAST, evidence=dataset.evidence)
     corpus = Corpus(dataset.root, unreadable, lost=[*filter(None, dataset.lost)], format=dataset.format)
     corpus.evidence = dataset.evidence + (f" such as {min(dataset.notes)}" if dataset.notes else "")
     in_lists = Counter(item["path"] for item in dataset.set_aside if item["path"] in dataset.lists)

@@ -17,7 +17,7 @@ from platemint.pipeline.corpora.records import (
     Record,
     area,
     bounds,
-    iou,
+    box_iou,
     split_named,
 )
 from platemint.pipeline.plate import normalise, says_unreadable
@@ -58,7 +58,7 @@ def collect(dataset: Dataset, records: Iterable[Record], listed: dict[str, str])
                 raise ValueError("one annotation file means this picture by several names")
             for record in found:
                 row = record.row
-                annotations += [] if record.empty else [_spot(dataset.folder, record, stored)]
+                annotations += [] if record.empty else [_checked_corners(dataset.folder, record, stored)]
             _refuse_rivals(annotations)
         except ValueError as fault:
             dataset.put_aside(path, row, str(fault))
@@ -87,7 +87,7 @@ def _contested(dataset: Dataset) -> set[str]:
     return {picture for (note, picture), names in claims if len(names) > 1 and note in dataset.notes}
 
 
-def _spot(folder: Folder, record: Record, stored: bool) -> Annotation:
+def _checked_corners(folder: Folder, record: Record, stored: bool) -> Annotation:
     """Raises ValueError with the reason where the annotation cannot be used. stored: see `_upright`."""
     if record.fault:
         raise ValueError(record.fault)
@@ -134,7 +134,7 @@ def _upright(folder: Folder, record: Record, stored: bool) -> Corners:
     """A plate's corners in pixels of the upright picture, from those of the picture that its annotation declares.
 
     stored: whether annotations of the dataset are about pictures as they are stored. Raises ValueError where the
-    declared picture is no scaled or turned copy of the file's, and where nothing tells whether it is turned.
+    declared picture is no scaled or turned copy of the file's, and where nothing shows whether it is turned.
     """
     *raw, orientation = folder.shape(record.picture)
     size = folder.size(record.picture)
@@ -143,7 +143,9 @@ def _upright(folder: Folder, record: Record, stored: bool) -> Corners:
     if not as_shown and not as_stored:
         raise ValueError(f"declared as {declared[0]:g} x {declared[1]:g} pixels, the picture has {size[0]} x {size[1]}")
     if stored and as_shown and as_stored:
-        raise ValueError("EXIF turns the picture, and nothing tells whether the annotation is of it as shown or stored")
+        raise ValueError(
+            "EXIF turns the picture, and nothing shows whether the annotation is of the picture as shown or as stored"
+        )
     corners = record.corners
     if turn := turn_of(folder, record.picture, record.declared):
         corners, declared = tuple(turn(*point) for point in corners), declared[::-1]
@@ -197,5 +199,5 @@ def _area(corners: Corners) -> float:
 def _refuse_rivals(annotations: list[Annotation]) -> None:
     """Raises ValueError where two annotations of one plate read differently (the texts stay out of the message)."""
     for a, b in combinations(annotations, 2):
-        if a.text != b.text and (a.corners == b.corners or iou(a.corners, b.corners) > SAME_PLATE):
+        if a.text != b.text and (a.corners == b.corners or box_iou(a.corners, b.corners) > SAME_PLATE):
             raise ValueError("two annotations of one plate have different texts")

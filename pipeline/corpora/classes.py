@@ -1,4 +1,4 @@
-"""Which classes of a dataset are plates: whose names speak of plates, else which have texts, else the only one in use.
+"""Which classes of a dataset are plates: whose names contain words for plates, else which have texts, else the only one in use.
 
 Or those that somebody names.
 """

@@ -21,7 +21,7 @@ CONTAINERS = {"parquet": parquet, "lmdb": lmdb, "webdataset": webdataset}
 _OF_SUFFIX = {module.SUFFIX: module for module in CONTAINERS.values()}
 
 
-def find(path: Path) -> dict[str, list[Path]]:
+def find_containers(path: Path) -> dict[str, list[Path]]:
     """The files of each format below a folder, or the file itself; formats of which there is none are left out."""
     root, files = (path.parent, [path]) if path.is_file() else (path, sorted(path.rglob("*.*")))
     files = [file for file in files if file.suffix in _OF_SUFFIX and not file.name.startswith(".") and file.is_file()]
@@ -37,7 +37,7 @@ def evidence(files: list[Path]) -> str:
     return f"{counted(len(files), 'file')} such as {files[0].name}"
 
 
-def read(format: str, files: list[Path], path: Path, unreadable: Collection[str]) -> Corpus:
+def read_container(format: str, files: list[Path], path: Path, unreadable: Collection[str]) -> Corpus:
     """The labels of files of one format."""
     root = path.parent if path.is_file() else path
     corpus = Corpus(root, unreadable, format=format, evidence=evidence(files))

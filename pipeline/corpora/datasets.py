@@ -1,6 +1,6 @@
 """Annotated datasets: pictures with plates as boxes, corners or crops. Read, and written again with other texts.
 
-`open_dataset` reads one, `rewrite` says what becomes of each of its files. One module of `formats` per format; each has
+`open_dataset` reads one, `rewrite_dataset` gives each of its files anew. One module of `formats` per format; each has
 
     find(folder) -> {annotation file: picture it alone belongs to, or ""}     {} where the folder is not of the format
     read(note, text, picture, folder) -> records, or ValueError                one annotation file
@@ -58,7 +58,17 @@ from platemint.pipeline.corpora.records import (
 from platemint.pipeline.corpora.rewording import Rewording
 from platemint.pipeline.plate import UNREADABLE, PlatemintError
 
-__all__ = ["AUTO", "FORMATS", "NAMED_BY", "Annotation", "Dataset", "Frame", "Unrecognised", "open_dataset", "rewrite"]
+__all__ = [
+    "AUTO",
+    "FORMATS",
+    "NAMED_BY",
+    "Annotation",
+    "Dataset",
+    "Frame",
+    "Unrecognised",
+    "open_dataset",
+    "rewrite_dataset",
+]
 
 FORMATS = {
     "table": table,
@@ -79,7 +89,7 @@ FORMATS = {
     "names": names,
     "pictures": pictures,
 }
-BARE = "pictures"  # without annotations, which only who has a detector takes
+BARE = "pictures"  # without annotations: only for runs with a detector
 WITHOUT_TEXT = ("yolo", "yolo_characters")  # formats in which a plate alone has no place for one
 _STEM = "the annotation file's name, which has to be its picture's but for the suffix"
 NAMED_BY = {  # what says which picture an annotation is about
@@ -118,11 +128,11 @@ def open_dataset(
     format = "" if format == AUTO else format
     folder = Folder(root, classes, unreadable, note)
     found, notes = _recognised(folder, format, sure, bare)
-    dataset = Dataset(folder, found, notes, lists.find(folder, notes))
+    dataset = Dataset(folder, found, notes, lists.find_lists(folder, notes))
     dataset.unknown = sorted({*folder.files} - folder.pictures - {*notes} - {*dataset.lists})
     for link in folder.links:
         dataset.put_aside(link, "", folder.absence(link))
-    records = [*_marks(dataset)]
+    records = [*_annotations(dataset)]
     dataset.classes = of_plates(folder, records, sure)
     plates = (m for m in records if not m.kind or m.kind in dataset.classes or m.text is not None)
     checks.collect(dataset, plates, _listed(dataset))
@@ -131,11 +141,11 @@ def open_dataset(
         if format:
             _refuse_others(dataset)
     checks.withhold(dataset)
-    dataset.named = name_texts.find(dataset)
+    dataset.named = name_texts.texts_in_names(dataset)
     return dataset
 
 
-def rewrite(dataset: Dataset, new_text: Callable[[Frame, str], str]) -> dict[str, tuple[str, bytes | None]]:
+def rewrite_dataset(dataset: Dataset, new_text: Callable[[Frame, str], str]) -> dict[str, tuple[str, bytes | None]]:
     """What becomes of a dataset's files with new texts on its plates: {old path: (new path, new bytes)}, as relative.
 
     new_text: what the plates of a frame that read so shall read; asked once for each text of a frame, never for "".
@@ -158,7 +168,7 @@ def rewrite(dataset: Dataset, new_text: Callable[[Frame, str], str]) -> dict[str
             text = module.rewrite(note, text, picture, new)
             becomes[note] = (new.note(note, picture), _encoded(dataset, note, text))
     for path in dataset.lists:
-        text = lists.rewrite(path, dataset.folder.text(path), new)
+        text = lists.rewrite_list(path, dataset.folder.text(path), new)
         becomes[path] = (new.note(path, ""), _encoded(dataset, path, text))
     _refuse_collisions(becomes)
     return becomes
@@ -170,7 +180,7 @@ def _recognised(folder: Folder, format: str, sure: bool, bare: bool) -> tuple[st
         raise PlatemintError(f"format: there is no {format}; choose one of {', '.join(FORMATS)}")
     wanted = [format] if format else [name for name in FORMATS if name != BARE]
     fits = {name: found for name in wanted if (found := _found(FORMATS[name], folder)) is not None}
-    if len(fits) > 1 or (bare and not format):  # who has a detector's finds dealt with has no crops
+    if len(fits) > 1 or (bare and not format):  # a run that replaces a detector's finds has no crops
         fits.pop(LAST, None)
     for name in [*fits]:
         for other in getattr(FORMATS[name], "INCLUDES", ()):
@@ -180,8 +190,8 @@ def _recognised(folder: Folder, format: str, sure: bool, bare: bool) -> tuple[st
     if not fits and bare and folder.pictures:
         return BARE, {}
     if not fits:
-        reason = table.not_understood(folder)
-        if held := containers.find(folder.root):
+        reason = table.missing_columns(folder)
+        if held := containers.find_containers(folder.root):
             reason += f"; there are files of {', '.join(held)}, which are read and never rewritten"
         raise Unrecognised(f"{folder.root}: no annotations found; looked for the formats {', '.join(wanted)}{reason}")
     if len(fits) > 1:
@@ -199,7 +209,7 @@ def _refuse_others(dataset: Dataset) -> None:
     others = {name: module for name, module in FORMATS.items() if name not in (dataset.format, LAST)}
     for name, module in others.items() if bare else ():
         other = Dataset(dataset.folder, name, _found(module, dataset.folder) or {})
-        plates = (record for record in _marks(other) if not record.kind or PLATE.search(record.kind))
+        plates = (record for record in _annotations(other) if not record.kind or PLATE.search(record.kind))
         if {*other.notes} - {*dataset.notes} and any(record.picture in bare and not record.empty for record in plates):
             raise Refused(
                 f"{dataset.root}: there are annotations of {name} too, and of pictures that {dataset.format} says "
@@ -214,7 +224,7 @@ def _found(module, folder: Folder) -> dict[str, str] | None:
     return module.find(folder) or None
 
 
-def _marks(dataset: Dataset) -> Iterator[Record]:
+def _annotations(dataset: Dataset) -> Iterator[Record]:
     """Every annotation of a dataset, with the split that its file's own name speaks of where it is given none."""
     module, folder = FORMATS[dataset.format], dataset.folder
     if hasattr(module, "read_names"):

@@ -22,7 +22,7 @@ NEAR = 0.3  # of the plate's height: as near stands the next character of a row
 ALIKE = 0.2  # of their height: as much do characters of a row differ in height
 
 
-def whole(corners: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+def extend_to_strokes(corners: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """The corners of the plate, float64 (4, 2), clockwise from the upper left, moved out to where its strokes end.
 
     corners: as annotated, in a frame, uint8 (H, W, 3). They stay where no stroke crosses the border.

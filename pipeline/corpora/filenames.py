@@ -23,15 +23,15 @@ _CAMERAS = re.compile(r"(IMG|DSC|DSCN|DSCF|PICT|MVI|VID|PIC|CAM|CROP)\d+")
 _STEM = re.compile(r"(.*?)((?:_| ?\().*)?", re.DOTALL)
 
 
-def read(folder: Path, unreadable: Collection[str] = UNREADABLE) -> Corpus:
+def read_named_pictures(folder: Path, unreadable: Collection[str] = UNREADABLE) -> Corpus:
     """A corpus from the names of a folder's pictures, at any depth; without labels where they are no texts."""
     corpus = Corpus(folder, unreadable)
     names, faults = [], []
     for place, _, files in os.walk(folder, onerror=faults.append):
         names += [Path(place, file).relative_to(folder).as_posix() for file in files if is_picture(file)]
     for name in sorted(names) if are_texts(names, unreadable) else ():
-        text = parts(name)[0]
-        if is_text(text) or says_unreadable(normalise(text), unreadable):
+        text = split_stem(name)[0]
+        if may_be_text(text) or says_unreadable(normalise(text), unreadable):
             corpus.add(name, text)
         else:
             corpus.put_aside(name, "", NOT_A_TEXT)
@@ -40,7 +40,7 @@ def read(folder: Path, unreadable: Collection[str] = UNREADABLE) -> Corpus:
     return corpus
 
 
-def parts(path: str) -> tuple[str, str]:
+def split_stem(path: str) -> tuple[str, str]:
     """Where the text of a picture stands in its name, and what is behind it: ABC1234_2.jpg and ABC1234 (2).jpg."""
     text, rest = _STEM.fullmatch(splitext(basename(path))[0]).groups()
     return text, rest or ""
@@ -48,13 +48,17 @@ def parts(path: str) -> tuple[str, str]:
 
 def are_texts(paths: Collection[str], unreadable: Collection[str]) -> bool:
     """Whether pictures are named after their plates: at least half of them, and no great number after one."""
-    found = [parts(path)[0] for path in paths]
-    texts = {characters(normalise(text)) for text in found if is_text(text)}
-    named = sum(is_text(text) or says_unreadable(normalise(text), unreadable) for text in found)
-    return vary(texts) and 2 * named >= len(found) and 2 * len(texts) >= sqrt(sum(map(is_text, found)))
+    found = [split_stem(path)[0] for path in paths]
+    texts = {characters(normalise(text)) for text in found if may_be_text(text)}
+    named = sum(may_be_text(text) or says_unreadable(normalise(text), unreadable) for text in found)
+    return (
+        differ_beyond_numbers(texts)
+        and 2 * named >= len(found)
+        and 2 * len(texts) >= sqrt(sum(map(may_be_text, found)))
+    )
 
 
-def is_text(text: str) -> bool:
+def may_be_text(text: str) -> bool:
     """Whether a word may be a plate's text."""
     plain = characters(normalise(text))
     letters = re.findall(r"[^\W\d_]+", plain)
@@ -63,7 +67,7 @@ def is_text(text: str) -> bool:
     return mixed and fits and max(map(len, letters)) <= MOST_LETTERS
 
 
-def vary(texts: Collection[str]) -> bool:
+def differ_beyond_numbers(texts: Collection[str]) -> bool:
     """Whether texts differ in more than numbers, as plates do; and are no hash values."""
     kinds = {text if set(text) & set(PROVINCES) else re.sub(r"\d+", "0", text) for text in texts}
     hashes = all(re.fullmatch("[0-9A-F]{8,}", text) for text in texts)

@@ -11,7 +11,7 @@ Plates = dict[str, list[Corners]]  # {picture: where its plates are}
 
 
 def homes(dataset: Dataset, module: ModuleType) -> dict[str, Plates]:
-    """The plates that go into each annotation file. Those of pictures that no file has a place for are left out.
+    """The plates to write into each annotation file. Plates of pictures that no file takes are left out.
 
     module: of the dataset's format.
     """

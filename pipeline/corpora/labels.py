@@ -28,7 +28,7 @@ _SPLITS = {
     "val": re.compile(r"(val(id(ation)?)?|dev(elopment)?)(set)?"),
     "test": re.compile(r"(test(ing)?|eval(uation)?)(set)?"),
 }
-_MARKS = {  # at a file's beginning; that of UTF-32 begins with that of UTF-16
+_MARKS = {  # byte order marks; that of UTF-32 begins with that of UTF-16
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
@@ -163,13 +163,13 @@ def standard_split(name: str) -> str:
 
 
 def decoded(data: bytes, errors: str = "strict") -> str:
-    """The text of a file, in UTF-8 unless a mark at its beginning says UTF-16 or 32. Raises UnicodeDecodeError."""
+    """The text of a file, in UTF-8 unless a byte order mark says UTF-16 or 32. Raises UnicodeDecodeError."""
     record, encoding = marked(data)
     return data[len(record) :].decode(encoding, errors)
 
 
 def marked(data: bytes) -> tuple[bytes, str]:
-    """The mark at the beginning of a file, b"" for none, and its encoding."""
+    """The byte order mark of a file, b"" for none, and its encoding."""
     return next((item for item in _MARKS.items() if data.startswith(item[0])), (b"", "utf-8"))
 
 

@@ -24,7 +24,7 @@ class Entry(NamedTuple):
     split: str
 
 
-def find(folder: Folder, notes: dict[str, str]) -> list[str]:
+def find_lists(folder: Folder, notes: dict[str, str]) -> list[str]:
     """The text files of which at least half the lines name a picture."""
     return [path for path in folder.of_kind(".txt", ".lst") if path not in notes and _is_list(path, folder)]
 
@@ -40,7 +40,7 @@ def entries(path: str, text: str, folder: Folder) -> Iterator[Entry]:
         yield Entry(row, name, rest, picture, split_named(rest) or split_named(stem(path)))
 
 
-def rewrite(path: str, text: str, new: Rewording) -> str:
+def rewrite_list(path: str, text: str, new: Rewording) -> str:
     return "".join(
         (new.reference(entry.name, entry.picture) if entry.name else "") + entry.rest
         for entry in entries(path, text, new.folder)

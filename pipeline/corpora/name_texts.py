@@ -20,7 +20,7 @@ _PIECE = re.compile(r"[^\W_]+(?:[-· .][^\W_]+)*")  # a text may stand with sepa
 _LETTERS = re.compile(r"[^\W\d_]+")
 
 
-def find(dataset: Dataset) -> list[str]:
+def texts_in_names(dataset: Dataset) -> list[str]:
     """The texts in names of pictures that have plates and no text of one, where names hold texts."""
     with_text = {frame.path for frame in dataset.frames if any(annotation.text for annotation in frame.annotations)}
     if not any(frame.annotations and frame.path not in with_text for frame in dataset.frames):
@@ -35,10 +35,12 @@ def find(dataset: Dataset) -> list[str]:
 def _runs(path: str) -> Iterator[str]:
     """The parts of a name that look like a plate's text: whole runs of letters and digits, else joined ones."""
     for piece in _PIECE.findall(path):
-        yield from filter(is_text, [run for run in re.split(r"[-· .]", piece) if is_text(run)] or [piece])
+        yield from filter(
+            is_text_in_name, [run for run in re.split(r"[-· .]", piece) if is_text_in_name(run)] or [piece]
+        )
 
 
-def is_text(run: str) -> bool:
+def is_text_in_name(run: str) -> bool:
     """Whether a string looks like a plate's text: letters and digits, as many as plates have, in one case."""
     plain = characters(normalise(run))
     letters = _LETTERS.findall(plain)

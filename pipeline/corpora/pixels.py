@@ -52,7 +52,7 @@ def _decoded(data: bytes) -> Read:
     return decode(data, MOST_PIXELS), sha256(data)
 
 
-@lru_cache(maxsize=1)  # whose plates are read one after the other
+@lru_cache(maxsize=1)  # plates of one picture are read one after the other
 def _frame(path, member: str, stamp: int) -> Read:
     return _decoded(data_of(Label(path, "", "", "", "", member=member)))
 

@@ -372,23 +372,23 @@ def area(corners: Corners) -> float:
     return (x2 - x1) * (y2 - y1)
 
 
-def overlap(a: Corners, b: Corners) -> float:
+def shared_area(a: Corners, b: Corners) -> float:
     """The area that the upright boxes around both share."""
     (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = bounds(a), bounds(b)
     return max(0, min(ax2, bx2) - max(ax1, bx1)) * max(0, min(ay2, by2) - max(ay1, by1))
 
 
-def iou(a: Corners, b: Corners) -> float:
+def box_iou(a: Corners, b: Corners) -> float:
     """Of the upright boxes around both; 0 where one is the whole picture, or both are nothing."""
     if not a or not b:
         return 0.0
-    both = overlap(a, b)
+    both = shared_area(a, b)
     return both / ((area(a) + area(b) - both) or 1)
 
 
 def agreeing(corners: Corners, box: Corners) -> Corners:
     """The corners. Raises ValueError where they say another place than the box does."""
-    if iou(corners, box) < AGREED:
+    if box_iou(corners, box) < AGREED:
         raise ValueError("the plate's box and its corners lie apart")
     return corners
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from platemint.pipeline.corpora.datasets import Annotation
-from platemint.pipeline.corpora.extent import whole
+from platemint.pipeline.corpora.extent import extend_to_strokes
 from platemint.pipeline.corpora.labels import Label
 
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of a frame
@@ -116,7 +116,7 @@ def _view(corners: np.ndarray, pixels: np.ndarray) -> View:
     low, high = corners.min(0), corners.max(0)
     if _flattest(corners) < FLAT:  # there is no seeing it level
         corners = np.array([low, (high[0], low[1]), high, (low[0], high[1])])
-    corners = whole(corners, pixels)
+    corners = extend_to_strokes(corners, pixels)
     low, high = corners.min(0), corners.max(0)
     upright = np.ptp(corners[[0, 3], 0]) < 1 and np.ptp(corners[[1, 2], 0]) < 1
     upright &= np.ptp(corners[[0, 1], 1]) < 1 and np.ptp(corners[[2, 3], 1]) < 1

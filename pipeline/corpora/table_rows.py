@@ -84,10 +84,10 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """One row. number: of the line it begins in. raw: its characters, with its line end. fault: why it cannot be used.
 
-    fields: by column, of a CSV all text: a plate may read NULL, 00123 or 1E5; what can be told of them where there is a
+    fields: by column, of a CSV all text: a plate may read NULL, 00123 or 1E5; what can be known of them where there is a
     fault; None for a header and for blank lines.
     """
 
@@ -111,29 +111,29 @@ class Table:
         else:
             self.columns = _distinct(self._first) if self.headed else _unnamed(self._first)
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[TableRow]:
         """Every row, the header and blank lines too, in order: their `raw` together is the text."""
         return self._objects() if self.jsonl else self._cells()
 
-    def _objects(self) -> Iterator[Row]:
+    def _objects(self) -> Iterator[TableRow]:
         for number, line in enumerate(self._lines, 1):
             fields = _object(line)
             fault = "" if fields is not None else "not a JSON object in one line"
-            yield Row(number, line, fields or {}, fault) if line.strip() else Row(number, line)
+            yield TableRow(number, line, fields or {}, fault) if line.strip() else TableRow(number, line)
 
-    def _cells(self) -> Iterator[Row]:
+    def _cells(self) -> Iterator[TableRow]:
         headed, width, columns = self.headed, len(self.columns), columns_of(self.columns)
         needed = {columns.path, columns.text, *columns.places, *columns.size} if columns.path else {*self.columns}
         for number, raw, cells, fault in self._records(width):
             if headed or not raw.strip():
                 headed = headed and not raw.strip()
-                yield Row(number, raw)
+                yield TableRow(number, raw)
                 continue
             if len(cells) > width and not any(cells[width:]):
                 cells = cells[:width]
             if len(cells) > width or needed.intersection(self.columns[len(cells) :]):
                 fault = fault or f"the row has not as many fields as the header: {len(cells)}, not {width}"
-            yield Row(number, raw, dict(zip(self.columns, cells)), fault)
+            yield TableRow(number, raw, dict(zip(self.columns, cells)), fault)
 
     def _records(self, width: int) -> Iterator[tuple[int, str, list[str], str]]:
         """Line number, characters, cells and fault of each record, which is a line unless a quoted cell has several."""
@@ -197,7 +197,7 @@ def _one_of(words: tuple[str, ...], folded: dict[str, str]) -> str:
     return next((folded[word] for word in words if word in folded), "")
 
 
-def obscure_fields(row: Row) -> list[str]:
+def obscure_fields(row: TableRow) -> list[str]:
     """The columns of a row that look like a plate's place by name or value, and are not understood."""
     columns = columns_of(tuple(row.fields))
     known = {columns.path, columns.text, *columns.places}
@@ -226,7 +226,7 @@ def parse(name: str, text: str) -> Table:
     return Table(text, name.lower().endswith(".jsonl"))
 
 
-def sound_rows(path: Path) -> list[Row]:
+def sound_rows(path: Path) -> list[TableRow]:
     """The rows of a table. Raises PlatemintError, naming the line, for one that cannot be used."""
     rows = [row for row in parse(path.name, read_text(path)).rows() if row.fields is not None]
     if fault := next((row for row in rows if row.fault), None):
@@ -244,7 +244,7 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def fits(path: Path) -> bool:
+def is_crop_table(path: Path) -> bool:
     """Whether a file is a table with the columns of a corpus; a text file is one where its first line says so."""
     if is_table(path):
         return not misfit(parse(path.name, head(path)))
@@ -260,7 +260,7 @@ def head(path: Path) -> str:
         return ""
 
 
-def read(path: Path, unreadable: Collection[str] = UNREADABLE) -> Corpus | None:
+def read_table(path: Path, unreadable: Collection[str] = UNREADABLE) -> Corpus | None:
     """A corpus of crops from a table, None where its rows say where in their pictures plates are.
 
     Paths count from the table's own folder. unreadable: as `Corpus` has it. Raises PlatemintError where it has not the
@@ -293,10 +293,10 @@ def has_places(table: Table) -> bool:
     return any(columns_of(names).places for names in columns)
 
 
-def _add(corpus: Corpus, row: Row, path: Path) -> None:
+def _add(corpus: Corpus, row: TableRow, path: Path) -> None:
     columns = columns_of(tuple(row.fields))
     if obscure := obscure_fields(row):
-        raise PlatemintError(not_understood(path, row, obscure))
+        raise PlatemintError(obscure_place(path, row, obscure))
     name, text, split = (row.fields.get(column) for column in (columns.path, columns.text, columns.split))
     if row.fault:
         corpus.put_aside(str(name or ""), str(row.number), row.fault)
@@ -304,7 +304,7 @@ def _add(corpus: Corpus, row: Row, path: Path) -> None:
         corpus.add(str(name or ""), text, str(split or ""), row.number)
 
 
-def not_understood(path: Path, row: Row, obscure: Collection[str]) -> str:
+def obscure_place(path: Path, row: TableRow, obscure: Collection[str]) -> str:
     """What is said of columns that look like a plate's place."""
     return (
         f"{path}, line {row.number}: {', '.join(obscure)}: looks like a plate's place, and is not understood; "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from platemint.pipeline.corpora.name_texts import is_text
+from platemint.pipeline.corpora.name_texts import is_text_in_name
 from platemint.pipeline.corpora.records import TEXT_KEYS
 from platemint.pipeline.plate import normalise
 
@@ -26,7 +26,7 @@ def holds_text(name: str, of_plate: bool) -> bool:
 
 def hidden_text(fields: dict[str, str]) -> str:
     """What is wrong where a field, {name: value}, looks like the text of a plate and is none's; "" where none does."""
-    hidden = [name for name, value in fields.items() if is_text(normalise(value))]
+    hidden = [name for name, value in fields.items() if is_text_in_name(normalise(value))]
     return (
         f"{', '.join(hidden)}: looks like a plate's text; call the field of a plate text, or take it out"
         if hidden

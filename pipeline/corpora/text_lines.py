@@ -15,7 +15,7 @@ NAMES = ("gt2.txt", "gt.txt")
 PICTURES = "i_s"  # where that form keeps its pictures
 
 
-def parts(line: str, is_there: Callable[[str], bool]) -> tuple[str, str, str]:
+def split_line(line: str, is_there: Callable[[str], bool]) -> tuple[str, str, str]:
     """The name in a line, what separates, and the text. Both may hold blanks.
 
     Without a tab the longest name counts that is a picture's which is there; else the longest with a picture's suffix,
@@ -29,7 +29,7 @@ def parts(line: str, is_there: Callable[[str], bool]) -> tuple[str, str, str]:
     return next((cut for cut in named if is_there(cut[0])), (named or cuts)[0])
 
 
-def fits(path: Path) -> bool:
+def has_name_text_lines(path: Path) -> bool:
     """Whether a text file has such lines, and not tables or JSON behind its names."""
     line = next((line for line in lines(path) if line.strip()), "")
     return not line.partition("\t")[2].lstrip().startswith("[")
@@ -37,11 +37,11 @@ def fits(path: Path) -> bool:
 
 def pairs(path: Path, folder: Path) -> list[tuple[int, str, str]]:
     """(line number, name, text) of every line that names a picture. folder: of the pictures."""
-    split = [parts(line, lambda name: os.path.isfile(folder / name)) for line in lines(path)]
+    split = [split_line(line, lambda name: os.path.isfile(folder / name)) for line in lines(path)]
     return [(number, name, text) for number, (name, _, text) in enumerate(split, 1) if name]
 
 
-def read(path: Path, unreadable: Collection[str] = UNREADABLE) -> Corpus:
+def read_gt(path: Path, unreadable: Collection[str] = UNREADABLE) -> Corpus:
     """A corpus from a gt.txt; names count from its folder, or from i_s in it. unreadable: as `Corpus` has it."""
     corpus = Corpus(path.parent, unreadable)
     folder = path.parent / PICTURES if (path.parent / PICTURES).is_dir() else path.parent

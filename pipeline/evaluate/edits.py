@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from platemint.models.reader import decode
+from platemint.models.reader import greedy_decode
 from platemint.models.spg import region
 from platemint.pipeline import storage
 from platemint.pipeline.corpora import Corpus, Label, read_corpus, table_rows
@@ -33,10 +33,10 @@ from platemint.pipeline.evaluate.metrics import (
     edited_region,
     ink_colour,
     likeness,
+    mask_overlap,
     outside_change,
-    overlap,
     stroke_width,
-    unit,
+    unit_mask,
 )
 from platemint.pipeline.filter import likelihood
 from platemint.pipeline.networks import autocast, batched, choose_device, load_network, network_input
@@ -168,8 +168,8 @@ def summarise(measured: Sequence[Measured], section: Section) -> dict:
     return summary(measured, section) | {"groups": groups}
 
 
-def as_text(report: dict) -> str:
-    """A report of `evaluate` for people: a table a section, then its groups."""
+def edits_as_text(report: dict) -> str:
+    """A report of `evaluate_edits` for people: one table per section, then its groups."""
     lines = [f"{report['checkpoint']} measured by {report['reader']}, seed {report['seed']}, {report['device']}"]
     for kind, section in SECTIONS.items():
         if kind in report:
@@ -256,7 +256,7 @@ def measure_pairs(pairs: list[tuple[Photo, Photo]], edit: Callable, reader: Feat
     true_features, _ = seen_truth = reader(truths)
     seen = {"edit": reader([p.image for p in edited]), "copy": reader([s.image for s, _ in pairs]), "truth": seen_truth}
     apart = {column: distance(seen[column][0], true_features) for column in ("edit", "copy")}
-    readings = {column: decode(read, reader.alphabet) for column, (_, read) in seen.items()}
+    readings = {column: greedy_decode(read, reader.alphabet) for column, (_, read) in seen.items()}
     likely = {column: likelihood(read, texts, reader.alphabet) for column, (_, read) in seen.items()}
     return [
         Measured(
@@ -285,8 +285,11 @@ def _pair_figures(plate: Plate, source: Photo, target: Photo) -> dict[str, dict[
     edited = edited_region(source.mask, target.mask)
     edit, copy = (likeness(picture, target.image, edited) for picture in (plate.image, source.image))
     return {name: {"edit": edit[name], "copy": copy[name]} for name in edit} | {
-        "iou_source": {"edit": overlap(plate.source_mask, source.mask)},
-        "iou_target": {"edit": overlap(plate.target_mask, target.mask), "copy": overlap(source.mask, target.mask)},
+        "iou_source": {"edit": mask_overlap(plate.source_mask, source.mask)},
+        "iou_target": {
+            "edit": mask_overlap(plate.target_mask, target.mask),
+            "copy": mask_overlap(source.mask, target.mask),
+        },
     }
 
 
@@ -308,7 +311,7 @@ def measure_plates(
     seen["untouched"] = seen["copy"]
     wanted = {"edit": [p.target for p in plates], "copy": [p.target for p in plates]}
     wanted["untouched"] = [p.text for p in plates]
-    readings = {column: decode(read, reader.alphabet) for column, read in seen.items()}
+    readings = {column: greedy_decode(read, reader.alphabet) for column, read in seen.items()}
     likely = {column: likelihood(seen[column], wanted[column], reader.alphabet) for column in seen}
     return [
         Measured(
@@ -340,7 +343,9 @@ def _plate_figures(plate: Plate) -> dict[str, dict[str, float]]:
     return {
         "outside_mean": {"edit": mean, "copy": 0.0},
         "outside_max": {"edit": most, "copy": 0.0},
-        "area": {"edit": float((region(unit(plate.source_mask), unit(plate.target_mask)) > 0).float().mean())},
+        "area": {
+            "edit": float((region(unit_mask(plate.source_mask), unit_mask(plate.target_mask)) > 0).float().mean())
+        },
         "ink": {c: colour_difference(ink_colour(ink[c], plate.target_mask), was) for c in ink},
         "stroke": {"edit": widths[0] / widths[1]},
     }
@@ -349,7 +354,7 @@ def _plate_figures(plate: Plate) -> dict[str, dict[str, float]]:
 def kinds_of(source: Path) -> dict[Plated, str]:
     """{plate: its kind} as a corpus's table of labels says in a column of KINDS; {} where it does not."""
     files = [source] if source.is_file() else sorted(source.iterdir())
-    for file in filter(table_rows.fits, files):
+    for file in filter(table_rows.is_crop_table, files):
         rows = {
             str(row.number): row.fields for row in table_rows.parse(file.name, read_text(file)).rows() if row.fields
         }
@@ -408,7 +413,11 @@ class Edits:
         forbidden = Readings(sources.texts)
         self.targets = draw_targets(sources.groups, self.plates, recipe.seed, forbidden, recipe.draw.reserved)
         kinds = kinds_of(source)
-        self.kinds = {photo.source: kinds.get(plated(photo.label), "") for some in sources.photos for photo in some}
+        self.kinds = {
+            photo.source: kinds.get(plated(photo.label), "")
+            for group_photos in sources.photos
+            for photo in group_photos
+        }
 
     def pairs(self) -> Iterator[list[Measured]]:
         """The rendered pairs, measured, in batches."""
@@ -430,8 +439,8 @@ class Edits:
             yield measure_plates(plates, names, self.stages.edit, self.reader)
 
 
-def evaluate(edits: Edits, progress: TextIO | None = None, out: Path | None = None) -> dict:
-    """Measures everything; returns what `as_text` prints, and writes it to out with the worst of each score.
+def evaluate_edits(edits: Edits, progress: TextIO | None = None, out: Path | None = None) -> dict:
+    """Measures everything; returns what `edits_as_text` prints, and writes it to out with the worst of each score.
 
     out: folder for edits.json (all figures, with those of each plate), worst-SCORE.png (rows of source, B_s, B_t and
     edit, the worst first) and, with a corpus, set_aside.csv. The sheets show the corpus's plates. progress: a stream.

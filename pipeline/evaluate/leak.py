@@ -87,11 +87,11 @@ class Leak:
         reporter, found = Count(self.count, progress, "plates edited"), []
         for numbers in batched(range(self.count), self.stages.recipe.edit.batch):
             tried = [self._case(number) for number in numbers]
-            items = [item for _, some in tried for item in some]
+            items = [item for _, group_items in tried for item in group_items]
             self.anonymizer.settle(items, {})
             names = [f"{country[plate.source]} {self._pattern(n)}" for n, (plate, _) in zip(numbers, tried)]
-            for name, (_, some) in zip(names, tried):
-                found += [_specimen(item, name, size) for item in some if item.outcome == "replaced"]
+            for name, (_, group_items) in zip(names, tried):
+                found += [_specimen(item, name, size) for item in group_items if item.outcome == "replaced"]
             reporter.add(len(numbers), 0)
         reporter.close()
         return found
@@ -200,9 +200,9 @@ class Attack:
     def guessed(self, probe: Reader, specimens: Sequence[Specimen], kind: str) -> list[str]:
         """The text that a probe guesses of each picture of a kind; how many characters it has is to be seen."""
         texts = []
-        for some in batched(specimens, self.options.batch):
-            read = self._read(probe, [specimen.pictures[kind] for specimen in some]).cpu()
-            texts += guessed(read, [len(characters(specimen.text)) for specimen in some], probe.config.alphabet)
+        for batch in batched(specimens, self.options.batch):
+            read = self._read(probe, [specimen.pictures[kind] for specimen in batch]).cpu()
+            texts += guessed(read, [len(characters(specimen.text)) for specimen in batch], probe.config.alphabet)
         return texts
 
     @torch.inference_mode()
@@ -211,7 +211,7 @@ class Attack:
         device, _ = choose_device(self.options)
         texts = encode_texts([characters(specimen.text) for specimen in specimens], self.start.config.alphabet)
         pictures = batched([specimen.pictures["untouched"] for specimen in specimens], self.options.batch)
-        read = torch.cat([self._read(self.start, some) for some in pictures])
+        read = torch.cat([self._read(self.start, batch) for batch in pictures])
         texts = texts.to(device)
         return texts.clone(), align(read, texts).round().long()
 
@@ -264,7 +264,7 @@ def constants(specimens: Sequence[Specimen]) -> dict[str, str]:
     for specimen in specimens:
         texts[specimen.kind].add(canonical(specimen.text))
         texts[""].add(canonical(specimen.text))
-    return {kind: _constant(sorted(some)) for kind, some in texts.items()}
+    return {kind: _constant(sorted(kind_texts)) for kind, kind_texts in texts.items()}
 
 
 def _constant(texts: list[str]) -> str:
@@ -283,7 +283,7 @@ def shuffled(guesses: Sequence[str], tested: Sequence[Specimen], rng: np.random.
     return scores
 
 
-def estimate(values: Sequence[float], plates: Sequence[str], seed: int) -> dict[str, float]:
+def bootstrap_mean(values: Sequence[float], plates: Sequence[str], seed: int) -> dict[str, float]:
     """Mean and 95 % interval, {"mean", "low", "high"}, by bootstrap over plates: edits of one are no two tries."""
     _, number = np.unique(plates, return_inverse=True)
     sums, counts = np.bincount(number, values), np.bincount(number)
@@ -308,7 +308,7 @@ def compared(
     }
     for chance in CHANCES:
         values[f"over_{chance}"] = np.subtract(values["probe"], values[chance])
-    return {name: estimate(some, plates, seed) for name, some in values.items()}
+    return {name: bootstrap_mean(figures, plates, seed) for name, figures in values.items()}
 
 
 def verdict(kinds: dict[str, dict]) -> str:
@@ -321,8 +321,8 @@ def verdict(kinds: dict[str, dict]) -> str:
     return "above chance" if over["edited"]["constant"] else "traces"
 
 
-def evaluate(leak: Leak, steps: int, progress: TextIO | None = None) -> dict:
-    """Measures everything; `as_text` prints what it returns."""
+def evaluate_leak(leak: Leak, steps: int, progress: TextIO | None = None) -> dict:
+    """Measures everything; `leak_as_text` prints what it returns."""
     specimens = leak.specimens(progress)
     attack = Attack(leak.probe, leak.stages.recipe.edit, steps, leak.seed)
     facts = {"checkpoints": leak.stages.checkpoints, "tried": leak.count, "accepted": len(specimens)}
@@ -339,7 +339,7 @@ WORDS = {
 }
 
 
-def as_text(report: dict) -> str:
+def leak_as_text(report: dict) -> str:
     """A report for people."""
     learned, tested = report["learned"], report["tested"]
     columns = ("probe", *CHANCES, *(f"over_{chance}" for chance in CHANCES))

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from pyarrow import parquet
 from torch import Tensor
 
-from platemint.models.recogniser import Recogniser, RecogniserConfig, decode, encode, loss
+from platemint.models.recogniser import Recogniser, RecogniserConfig, loss, slot_codes, slot_texts
 from platemint.pipeline.alignment import Standing, pitch
 from platemint.pipeline.balance.grammar import positions_like
 from platemint.pipeline.corpora import read_corpus
@@ -81,7 +81,7 @@ class Arm:
 
 
 @dataclass
-class Result:
+class ArmResult:
     """What recognisers of one arm read. learned: samples. right: whether each plate was read, bool (plates,) of each seed.
 
     characters: {(character, whether it was read right): times}, over all seeds.
@@ -102,7 +102,7 @@ def sample(image: np.ndarray, text: str, source: str = "") -> Sample:
 # ----------------------------------------------------------------------------------------------------------- training
 
 
-def train(arm: Arm, config: RecogniserConfig, steps: int, seed: int, tick: Callable[[], None]) -> Recogniser:
+def train_recogniser(arm: Arm, config: RecogniserConfig, steps: int, seed: int, tick: Callable[[], None]) -> Recogniser:
     """A recogniser trained from scratch: a one-cycle learning rate, AdamW, bfloat16 where the machine has it.
 
     Equal seeds give equal weights on one machine.
@@ -113,7 +113,7 @@ def train(arm: Arm, config: RecogniserConfig, steps: int, seed: int, tick: Calla
     network = Recogniser(config).to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(network.parameters(), LR, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps, pct_start=WARM)
-    for images, codes in batches(arm, config, steps, rng):
+    for images, codes in arm_batches(arm, config, steps, rng):
         images = images.to(device, memory_format=torch.channels_last)
         with autocast(device, dtype):
             logits = network(images)
@@ -126,15 +126,15 @@ def train(arm: Arm, config: RecogniserConfig, steps: int, seed: int, tick: Calla
     return network.eval()
 
 
-def batches(
+def arm_batches(
     arm: Arm, config: RecogniserConfig, steps: int, rng: np.random.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Float (BATCH, 3, H, W) in 0..1 and codes, each of the arm's parts giving an equal share of every batch."""
     share = BATCH // len(arm.parts)
     for _ in range(steps):
-        some = [part[i] for part in arm.parts for i in rng.integers(len(part), size=share)]
-        images = torch.from_numpy(np.stack([s.image for s in some])).permute(0, 3, 1, 2).float() / 255
-        yield (augmented(images, rng) if arm.augmented else images), encode([s.text for s in some], config)
+        drawn = [part[i] for part in arm.parts for i in rng.integers(len(part), size=share)]
+        images = torch.from_numpy(np.stack([s.image for s in drawn])).permute(0, 3, 1, 2).float() / 255
+        yield (augmented(images, rng) if arm.augmented else images), slot_codes([s.text for s in drawn], config)
 
 
 def augmented(images: Tensor, rng: np.random.Generator) -> Tensor:
@@ -155,13 +155,13 @@ def augmented(images: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 @torch.inference_mode()
-def read(network: Recogniser, tested: Sequence[Sample]) -> list[str]:
+def read_samples(network: Recogniser, tested: Sequence[Sample]) -> list[str]:
     """What a recogniser reads of plates."""
     device = next(network.parameters()).device
     texts = []
     for start in range(0, len(tested), 256):
         images = torch.from_numpy(np.stack([s.image for s in tested[start : start + 256]]))
-        texts += decode(network(images.to(device).permute(0, 3, 1, 2).float() / 255), network.config)
+        texts += slot_texts(network(images.to(device).permute(0, 3, 1, 2).float() / 255), network.config)
     return texts
 
 
@@ -177,7 +177,7 @@ def permuted(
     row. Source: character permutation, Laroca et al. 2025, who cut at annotated boxes.
     """
     rng, made = np.random.default_rng([seed, Stream.EVALUATE_LPR, 1]), []
-    able = [(some, where) for some, where in zip(samples, standing) if where is not None]
+    able = [(plate, where) for plate, where in zip(samples, standing) if where is not None]
     while able and len(made) < count:
         (image, text, source), where = able[int(rng.integers(len(able)))]
         order = _within_kinds(characters(text), where.lower, rng)
@@ -216,16 +216,18 @@ def _pasted(image: np.ndarray, where: Standing, order: np.ndarray) -> np.ndarray
 
 def compare(
     arms: Mapping[float, Sequence[Arm]], tested: Sequence[Sample], steps: int, seeds: int, progress: TextIO | None
-) -> list[Result]:
+) -> list[ArmResult]:
     """Results of all arms at all fractions of the real plates, over several seeds. arms: of each fraction."""
-    every = [(fraction, arm) for fraction, some in arms.items() for arm in some if all(arm.parts)]
+    every = [
+        (fraction, arm) for fraction, arms_of_fraction in arms.items() for arm in arms_of_fraction if all(arm.parts)
+    ]
     config = shape([text for _, arm in every for text in arm.texts], [s.text for s in tested])
     reporter = Count(len(every) * seeds * steps, progress, "steps")
     results = []
     for fraction, arm in every:
-        result = Result(arm.name, fraction, sum(map(len, arm.parts)))
+        result = ArmResult(arm.name, fraction, sum(map(len, arm.parts)))
         for seed in range(seeds):
-            readings = read(train(arm, config, steps, seed, lambda: reporter.add(1, 0)), tested)
+            readings = read_samples(train_recogniser(arm, config, steps, seed, lambda: reporter.add(1, 0)), tested)
             result.right.append(np.array([r == s.text for r, s in zip(readings, tested)]))
             result.characters.update(hit for r, s in zip(readings, tested) for hit in _hits(r, s.text))
         results.append(result)
@@ -273,10 +275,10 @@ class Lpr:
     def __init__(self, options: Edit, train: Sequence[Path], test: Path, split: str = "", seed: int = 0):
         self.options, self.seed = options, seed
         self.filter = Filter(Limits(), options)
-        learned, tested = apart(plates_of(test), split, seed)
-        for name, some in (("to learn from", learned), ("to test on", tested)):
-            if len(some) < FEWEST:
-                raise PlatemintError(f"{test}: only {len(some)} plates {name}; at least {FEWEST} are needed")
+        learned, tested = learned_and_tested(plates_of(test), split, seed)
+        for name, plates_given in (("to learn from", learned), ("to test on", tested)):
+            if len(plates_given) < FEWEST:
+                raise PlatemintError(f"{test}: only {len(plates_given)} plates {name}; at least {FEWEST} are needed")
         names = [path.name for path in train]
         if twice := next((name for name in names if names.count(name) > 1), ""):
             raise PlatemintError(f"--train: two folders are called {twice}, which names them in the table; rename one")
@@ -289,14 +291,14 @@ class Lpr:
 
     def arms(self, part: float, rendered: Sequence[Sample]) -> list[Arm]:
         """Ways to train on a part of the real plates. rendered: as many are permuted, too."""
-        some = self.fraction(part)
-        real = [sample(*plate) for plate in some]
-        own, every = {source for *_, source in some}, {source for *_, source in self.plates.learned}
+        share = self.fraction(part)
+        real = [sample(*plate) for plate in share]
+        own, every = {source for *_, source in share}, {source for *_, source in self.plates.learned}
         made = {
             name: [s for s in samples if s.source in own or s.source not in every]
             for name, samples in self.plates.made.items()
         }
-        shuffled = permuted(some, self.standing(some), self.seed, len(rendered))
+        shuffled = permuted(share, self.standing(share), self.seed, len(rendered))
         return [
             Arm("real", (real,), augmented=False),
             Arm("real, augmented", (real,)),
@@ -314,10 +316,10 @@ class Lpr:
         """Plates drawn from layouts whose texts have a pattern of the real ones; from all layouts where none has."""
         layouts = list(load_layouts().values())
         seen = {pattern(positions_like(characters(text))) for _, text, _ in self.plates.learned}
-        alike = [some for some in layouts if pattern(p for p in some.positions if len(p) > 1) in seen] or layouts
+        alike = [layout for layout in layouts if pattern(p for p in layout.positions if len(p) > 1) in seen] or layouts
         rng = np.random.default_rng([self.seed, Stream.EVALUATE_LPR, 4])
         chosen = (alike[int(i)] for i in rng.integers(len(alike), size=count))
-        plates = (render_plate(some, random_text(some.positions, rng), rng) for some in chosen)
+        plates = (render_plate(layout, random_text(layout.positions, rng), rng) for layout in chosen)
         return [sample(plate.image, plate.text) for plate in plates]
 
     def own_texts(self) -> list[Arm]:
@@ -362,7 +364,7 @@ def _rows_of(run: Path) -> Iterator[tuple[np.ndarray, str, str, str]]:
             yield decode_picture(row["image"]["bytes"]), row["text"], row["source"], row["split"]
 
 
-def apart(plates: Sequence[tuple], split: str, seed: int) -> tuple[list[tuple], list[Sample]]:
+def learned_and_tested(plates: Sequence[tuple], split: str, seed: int) -> tuple[list[tuple], list[Sample]]:
     """Plates to learn from, and to test on: those of a split, else of val or test, else a share drawn by text."""
     splits = {plate[3] for plate in plates}
     chosen = {split} if split else {"val", "test"} & splits
@@ -381,14 +383,14 @@ def apart(plates: Sequence[tuple], split: str, seed: int) -> tuple[list[tuple], 
 def _without_tested(learned: list[tuple], tested: list[Sample], made: dict[str, list[tuple]]) -> Plates:
     texts, sources = {s.text for s in tested}, {s.source for s in tested} - {""}
     kept = {
-        name: [sample(*p[:3]) for p in some if canonical(p[1]) not in texts and p[2] not in sources]
-        for name, some in made.items()
+        name: [sample(*p[:3]) for p in part if canonical(p[1]) not in texts and p[2] not in sources]
+        for name, part in made.items()
     }
     left_out = sum(map(len, made.values())) - sum(map(len, kept.values()))
     return Plates(learned, tested, kept, left_out)
 
 
-def evaluate(
+def evaluate_lpr(
     lpr: Lpr, fractions: Sequence[float], steps: int, seeds: int, count: int, own: bool, progress: TextIO | None = None
 ) -> dict:
     """The report: accuracies of all arms at all fractions, and of edits with the real texts where `own` is asked."""
@@ -411,7 +413,7 @@ def evaluate(
     return report
 
 
-def _figures(result: Result, seed: int) -> dict:
+def _figures(result: ArmResult, seed: int) -> dict:
     mean, low, high = interval(result.right, seed)
     right = sum(n for (_, hit), n in result.characters.items() if hit)
     return {
@@ -423,7 +425,7 @@ def _figures(result: Result, seed: int) -> dict:
     }
 
 
-def rare(results: Sequence[Result], seen: Counter) -> list[dict]:
+def rare(results: Sequence[ArmResult], seen: Counter) -> list[dict]:
     """Of the characters that are rarest among the real plates learned from: how often each arm reads them right."""
     tested = {c for result in results for c, _ in result.characters}
     rows = []
@@ -440,7 +442,7 @@ def _share(right: int, wrong: int) -> float:
     return right / max(1, right + wrong)
 
 
-def as_text(report: dict) -> str:
+def lpr_as_text(report: dict) -> str:
     """A report for people."""
     lines = [
         f"learned from {report['learned']:,} real plates and what is made of them, {report['steps']:,} steps, "

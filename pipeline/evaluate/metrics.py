@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from platemint.models.losses import iou
+from platemint.models.losses import mask_iou
 from platemint.models.spg import region
 from platemint.pipeline.networks import resize
 from platemint.pipeline.plate import Plate
@@ -107,15 +107,15 @@ def likeness(picture: np.ndarray, truth: np.ndarray, edited: np.ndarray) -> dict
 
 def edited_region(source_mask: np.ndarray, target_mask: np.ndarray) -> np.ndarray:
     """The pixels a true edit changes by more than half: bool (H, W). Masks uint8 (H, W), 0..255."""
-    return (region(unit(source_mask), unit(target_mask)) > 0.5)[0, 0].numpy()
+    return (region(unit_mask(source_mask), unit_mask(target_mask)) > 0.5)[0, 0].numpy()
 
 
-def overlap(mask: np.ndarray, truth: np.ndarray) -> float:
-    """Intersection over union of uint8 masks (H, W) cut at a half: 0..1 (`models.losses.iou`)."""
-    return float(iou(unit(mask), unit(truth)))
+def mask_overlap(mask: np.ndarray, truth: np.ndarray) -> float:
+    """Intersection over union of uint8 masks (H, W) cut at a half: 0..1 (`models.losses.mask_iou`)."""
+    return float(mask_iou(unit_mask(mask), unit_mask(truth)))
 
 
-def unit(mask: np.ndarray) -> Tensor:
+def unit_mask(mask: np.ndarray) -> Tensor:
     """uint8 (H, W) -> float32 (1, 1, H, W) in 0..1."""
     return torch.from_numpy(mask.astype(np.float32) / 255)[None, None]
 
@@ -128,7 +128,7 @@ def outside_change(plate: Plate) -> tuple[float, float]:
 
     The plate's masks are rounded to 8 bits: a step more is taken for the region. 0, 0 where it covers everything.
     """
-    masks = (unit(mask) + 1 / 255 for mask in (plate.source_mask, plate.target_mask))
+    masks = (unit_mask(mask) + 1 / 255 for mask in (plate.source_mask, plate.target_mask))
     outside = (region(*masks) == 0)[0, 0].numpy()
     change = np.abs(plate.image.astype(np.int16) - plate.original)[outside]
     return (float(change.mean()), float(change.max())) if change.size else (0.0, 0.0)

@@ -7,7 +7,7 @@ import numpy as np
 from platemint.pipeline.plate import Plate, spell_like
 from platemint.pipeline.render.layout import Layout, load_layouts
 from platemint.pipeline.render.photo import Photo, photograph
-from platemint.pipeline.render.wild import longer_or_shorter, random_text, vary, wild_layout
+from platemint.pipeline.render.wild import longer_or_shorter, random_text, vary_layout, wild_layout
 
 __all__ = ["Layout", "Photo", "load_layouts", "photograph", "random_text", "render_pair", "render_plate"]
 
@@ -24,7 +24,7 @@ def render_pair(layouts: list[Layout], rng: np.random.Generator, wild: float = 0
     Three pairs in ten spell separators out, as some corpora do. In one pair of six the second text is longer or
     shorter, where the plate allows it.
     """
-    layout = wild_layout(rng) if rng.random() < wild else vary(layouts[int(rng.integers(len(layouts)))], rng)
+    layout = wild_layout(rng) if rng.random() < wild else vary_layout(layouts[int(rng.integers(len(layouts)))], rng)
     kinds = [layout, layout]
     if rng.random() < 0.3 and (rows := longer_or_shorter(layout, rng)):
         kinds[1] = layout.model_copy(update={"rows": rows})

@@ -45,7 +45,7 @@ class Cell:
     printed: bool  # part of the text, and so of the mask; False: a separator the text leaves out
 
 
-def cells(layout: Layout, text: str) -> list[Cell]:
+def character_boxes(layout: Layout, text: str) -> list[Cell]:
     """Where each character stands, in millimetres. Separators that the text leaves out stay on the plate."""
     found, rest, n = [], list(text), 0
     spelled = any(c in SEPARATORS for c in text)
@@ -108,7 +108,7 @@ class Lettering:
         return glyph(character, self.family, self.weight, self.swell, self.waist, self.rounding)
 
 
-def stamp_cell(canvas, cell: Cell, lettering: Lettering, scale: float) -> None:
+def stamp_cell(canvas: np.ndarray, cell: Cell, lettering: Lettering, scale: float) -> None:
     """Prints a cell's character on a coverage canvas, uint8 (H, W), at scale pixels per millimetre."""
     if cell.character == " ":
         return
@@ -442,7 +442,7 @@ def _photo(layout, text, blank, ink, lettering, scale, depth, angle, exposure) -
     plate = blank.copy()
     mask, owner = (np.zeros(plate.shape[:2], np.uint8) for _ in range(2))
     fixed = np.zeros(plate.shape[:2], np.uint8)
-    placed = cells(layout, text)
+    placed = character_boxes(layout, text)
     number = 0
     for cell in placed:
         if not cell.printed:

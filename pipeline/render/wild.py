@@ -192,7 +192,7 @@ def wild_layout(rng: np.random.Generator) -> Layout:
     )
 
 
-def vary(layout: Layout, rng: np.random.Generator) -> Layout:
+def vary_layout(layout: Layout, rng: np.random.Generator) -> Layout:
     """A real layout with every measure loosened a little: other font, other cell, shifted rows and colours."""
 
     def shade(color):

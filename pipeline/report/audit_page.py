@@ -128,7 +128,7 @@ def page(audit: dict, recipe: AnonymizeRecipe, looks: Iterable[str]) -> str:
     )
 
 
-def settings(recipe: AnonymizeRecipe) -> dict[str, object]:
+def audit_settings(recipe: AnonymizeRecipe) -> dict[str, object]:
     """The fields of a recipe that decided which plates left; others are paths, words and names."""
     return {"on_doubt": recipe.on_doubt} | {f"filter.{name}": limit for name, limit in recipe.filter}
 
@@ -141,20 +141,20 @@ def own_words() -> str:
 
 def not_covered(recipe: AnonymizeRecipe, detector: dict) -> list[str]:
     """What nobody has to expect of an output. detector: that section of its audit, {} for none."""
-    told = "plates that nobody annotated stay as they are"
+    unannotated = "plates that nobody annotated stay as they are"
     if recipe.detector.finds != "list":
-        told = "plates that nobody annotated and the detector did not find stay as they are"
+        unannotated = "plates that nobody annotated and the detector did not find stay as they are"
     if detector:
-        told = (
-            f"{told}; a detector looked for them in the result and found {detector['plates_uncovered']:,}, listed in audit.json; what "
+        unannotated = (
+            f"{unannotated}; a detector looked for them in the result and found {detector['plates_uncovered']:,}, listed in audit.json; what "
             "it does not find, such as plates small in a large picture, nobody knows of"
         )
     keyed = ["keyed texts are pseudonyms: who has the key has the plates"] if recipe.key_file else []
     traces = (
-        "traces of old characters that nobody can read may be left; `evaluate leak` measures what a reader tells that was "
+        "traces of old characters that nobody can read may be left; `evaluate leak` measures what a reader can recover that was "
         "trained on such plates and their true texts"
     )
-    return ["vehicles, places, faces, stickers and times may still identify", told, traces, *keyed]
+    return ["vehicles, places, faces, stickers and times may still identify", unannotated, traces, *keyed]
 
 
 def _tables(audit: dict) -> Iterator[tuple[str, list[tuple[str, object]]]]:
@@ -162,8 +162,8 @@ def _tables(audit: dict) -> Iterator[tuple[str, list[tuple[str, object]]]]:
     for name, part in audit.items():
         if isinstance(part, dict) and any(part.values()) and name != "made_with":
             figures = {key: value for key, value in part.items() if not isinstance(value, list) and key != "sha256"}
-            told = {key: value for key, value in figures.items() if value or name != "reasons"}
-            yield TITLES.get(name, name), [(FIGURES.get(f"{name}.{key}", key), value) for key, value in told.items()]
+            shown = {key: value for key, value in figures.items() if value or name != "reasons"}
+            yield TITLES.get(name, name), [(FIGURES.get(f"{name}.{key}", key), value) for key, value in shown.items()]
         elif isinstance(part, int | float):
             yield "", [(FIGURES.get(name, name), part)]
 

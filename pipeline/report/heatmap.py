@@ -1,6 +1,6 @@
 """The balance of a corpus as a picture: a row per position, a column per character, colour for how often it is there.
 
-Colour tells a count as a multiple of the wanted one, on the same fixed scale in every picture: a doubling is the same
+Colour shows a count as a multiple of the wanted one, on the same fixed scale in every picture: a doubling is the same
 step anywhere. Viridis keeps its order for colour-blind eyes and in print without colour. Drawn by matplotlib; what its
 font does not have, such as provinces, is drawn by OpenCV's, which needs no font to be installed.
 """

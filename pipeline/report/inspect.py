@@ -141,7 +141,7 @@ def _finite(figure: float) -> float | None:
     return figure if math.isfinite(figure) else None
 
 
-def table(report: dict) -> str:
+def counts_as_text(report: dict) -> str:
     """A report of `inspect` for people: under each character a bar, full for the most frequent one of its row."""
     lines = _headlines(report)
     for overall in report["overall"]:
@@ -247,7 +247,9 @@ def _read_run(path: Path) -> tuple[dict[str, list[str]], list[str], str]:
             for name, values in columns.items():
                 values += rows[name]
         except (OSError, pa.ArrowException, KeyError) as fault:
-            raise PlatemintError(f"{shard}: not a whole shard of a run ({fault}); `verify` tells more") from None
+            raise PlatemintError(
+                f"{shard}: not a complete shard of a run ({fault}); `verify` lists what is wrong"
+            ) from None
     return columns, [], ""
 
 

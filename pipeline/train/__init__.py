@@ -11,6 +11,7 @@ import csv
 import os
 import pickle
 import time
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,11 +28,12 @@ from platemint.pipeline.networks import choose_device
 from platemint.pipeline.plate import Failure, PlatemintError
 from platemint.pipeline.recipe import TrainRecipe, dump
 from platemint.pipeline.train.generator import SPGTask
-from platemint.pipeline.train.pairs import Batch, batches, validation
+from platemint.pipeline.train.pairs import Batch, pair_batches, validation
 from platemint.pipeline.train.reading import ReaderTask
 
 TASKS = {"spg": SPGTask, "reader": ReaderTask}
 VALIDATION_PAIRS = 64
+Say = Callable[[str], object]  # where progress is reported, a line at a time
 
 
 # ------------------------------------------------------------------------------------------------------- the processes
@@ -96,7 +98,7 @@ def _identity(recipe: TrainRecipe) -> dict:
 class Run:
     """A training run: networks, optimisers, averages, and the folder they are kept in."""
 
-    def __init__(self, recipe: TrainRecipe, folder: Path, say=print):
+    def __init__(self, recipe: TrainRecipe, folder: Path, say: Say = print):
         torch.manual_seed(recipe.seed)
         self.recipe, self.folder, self.step, self.best, self.stale = recipe, folder, 0, -1e9, 0
         self.peers = Peers.join(recipe)
@@ -114,9 +116,9 @@ class Run:
         self.critic_optimizer = torch.optim.Adam(critic.parameters(), 2e-4, betas=(0.5, 0.99)) if critic else None
         self.held_out = None
 
-    def batches(self):
+    def batches(self) -> Iterable[Batch]:
         """The share of the batches that this process has, from the present step on."""
-        return batches(self.recipe, self.task.size, self.step, self.peers.rank, self.peers.world)
+        return pair_batches(self.recipe, self.task.size, self.step, self.peers.rank, self.peers.world)
 
     def _parts(self) -> dict:
         parts = {"network": self.task.network, "average": self.average, "optimizer": self.optimizer}
@@ -197,7 +199,7 @@ class Run:
         return score
 
 
-def _crops(recipe: TrainRecipe, say) -> list[tuple[np.ndarray, str]]:
+def _crops(recipe: TrainRecipe, say: Say) -> list[tuple[np.ndarray, str]]:
     from platemint.pipeline.train.crops import learnable_crops
 
     reader = checkpoint.load(recipe.reader, "reader") if recipe.reader else None
@@ -205,7 +207,7 @@ def _crops(recipe: TrainRecipe, say) -> list[tuple[np.ndarray, str]]:
     return [(crop.image, crop.text) for crop in crops]
 
 
-def train(recipe: TrainRecipe, resume: bool = False, say=print) -> Path:
+def train(recipe: TrainRecipe, resume: bool = False, say: Say = print) -> Path:
     """Trains to recipe.steps, or until the validation score stops rising, and returns the checkpoint's path.
 
     resume: continue the run in the recipe's folder. Raises PlatemintError where the folder holds another run (without
@@ -216,7 +218,7 @@ def train(recipe: TrainRecipe, resume: bool = False, say=print) -> Path:
         return _trained(recipe, resume, say)
 
 
-def _trained(recipe: TrainRecipe, resume: bool, say) -> Path:
+def _trained(recipe: TrainRecipe, resume: bool, say: Say) -> Path:
     folder = recipe.folder
     state = folder / "state.pt"
     if state.exists() and not resume:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from rapidfuzz.distance import Levenshtein
 
-from platemint.models.reader import Reader, decode
+from platemint.models.reader import Reader, greedy_decode
 from platemint.pipeline.balance.grammar import positions_like
 from platemint.pipeline.corpora import Corpus, Label, read_corpus
 from platemint.pipeline.corpora.datasets import AUTO
@@ -74,7 +74,7 @@ def learnable_crops(
     format: str = AUTO,
     most_aside: float = MOST_ASIDE,
 ) -> list[Crop]:
-    """The crops of a corpus's split to learn from, in the corpus's order. What is left out or doubtful, `say` is told.
+    """The crops of a corpus's split to learn from, in the corpus's order. `say` is called with what is left out or doubtful.
 
     reader: reads every crop to find labels that stand on the wrong picture. format: of the corpus. most_aside: share of
     its labels, and of the split's pictures, that may be unusable. Raises PlatemintError, with the figure and
@@ -287,10 +287,10 @@ def _read(crops: list[Crop], reader: Reader) -> list[tuple[str, float]]:
     device = next(reader.parameters()).device
     dtype = choose_device(options.model_copy(update={"device": device.type}))[1]
     readings = []
-    for some in batched(crops, options.batch):
+    for batch in batched(crops, options.batch):
         with autocast(device, dtype):
-            seen = reader(network_input([crop.image for crop in some], config.height, config.width, device)).cpu()
-        texts = decode(seen, config.alphabet)
+            seen = reader(network_input([crop.image for crop in batch], config.height, config.width, device)).cpu()
+        texts = greedy_decode(seen, config.alphabet)
         readings += zip(texts, likelihood(seen, texts, config.alphabet))
     return readings
 

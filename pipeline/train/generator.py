@@ -13,21 +13,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from platemint.models import checkpoint, losses
-from platemint.models.reader import align, ctc, decode
+from platemint.models.reader import align, ctc, greedy_decode
 from platemint.models.spg import SIZES, SPG, D_t, SPGConfig, encode_texts, region, token_places
 from platemint.pipeline.networks import autocast
 from platemint.pipeline.plate import ALPHABET, DIGITS, LETTERS, PROVINCES, READABLE, characters, same_reading
 from platemint.pipeline.recipe import TrainRecipe
-from platemint.pipeline.train.pairs import Batch, shrink, unit
+from platemint.pipeline.train.pairs import Batch, shrink, unit_pictures
 from platemint.pipeline.train.reading import disturb, rare_first
 
-HELD_BACK = 64  # real crops at most that tell how phase 2 is doing, and are not learned
+HELD_BACK = 64  # real crops at most that phase 2 is validated on, never trained on
 
 
 class SPGTask:
     """Masks and slots first; from `generator_from` on also the picture, judged by reader and discriminator."""
 
-    def __init__(self, recipe: TrainRecipe, device, dtype, crops: list[tuple[np.ndarray, str]]):
+    def __init__(
+        self, recipe: TrainRecipe, device: torch.device, dtype: torch.dtype, crops: list[tuple[np.ndarray, str]]
+    ):
         self.recipe, self.device, self.dtype = recipe, device, dtype
         if recipe.start:
             self.network = checkpoint.load(recipe.start, "spg").train()
@@ -48,7 +50,7 @@ class SPGTask:
         self._seen = None
 
     def _texts(self, *texts: list[str]) -> list[Tensor]:
-        return [encode_texts(some, ALPHABET).to(self.device) for some in texts]
+        return [encode_texts(side, ALPHABET).to(self.device) for side in texts]
 
     def loss(self, batch: Batch, step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         with autocast(self.device, self.dtype):
@@ -58,9 +60,9 @@ class SPGTask:
         return sum(parts.values()), {k: float(v.detach()) for k, v in (parts | overlaps).items()}
 
     def _rendered(self, batch: Batch, painting: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        source = unit(batch.source, self.device)
+        source = unit_pictures(batch.source, self.device)
         texts = self._texts(batch.source_text, batch.target_text)
-        truth = [unit(m, self.device) for m in (batch.source_mask, batch.target_mask)]
+        truth = [unit_pictures(m, self.device) for m in (batch.source_mask, batch.target_mask)]
         if painting:
             edit = self.network(source, *texts, attached=bool(self.crops))
             logits, slots, pointer = (
@@ -80,11 +82,11 @@ class SPGTask:
             "pointer": losses.pointer_loss(pointer, true_slots[0], texts[0], height // 8, width // 8),
         }
         if painting:
-            target = unit(batch.target, self.device)
+            target = unit_pictures(batch.target, self.device)
             parts["l1"] = 30 * losses.region_l1(edit.O_t, target, region(*truth))
             parts |= self._judged(edit.O_t, target, batch.target_text, source)
         overlaps = {
-            name: losses.iou(logit.detach().sigmoid(), mask).mean()
+            name: losses.mask_iou(logit.detach().sigmoid(), mask).mean()
             for name, logit, mask in zip(("iou_s", "iou_t"), logits, truth)
         }
         return parts, overlaps
@@ -120,7 +122,9 @@ class SPGTask:
     def _real(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """Real crops to a drawn text and back. An edit need not be easier to read than its photograph is."""
         chosen = [self.crops[i] for i in rng.choice(len(self.crops), self.recipe.real, p=self.chances)]
-        source = unit(torch.stack([shrink(disturb(image, rng), self.size) for image, _ in chosen]), self.device)
+        source = unit_pictures(
+            torch.stack([shrink(disturb(image, rng), self.size) for image, _ in chosen]), self.device
+        )
         texts = [text for _, text in chosen]
         targets = [another_text(text, rng) for text in texts]
         x, y = self._texts(texts, targets)
@@ -178,31 +182,31 @@ class SPGTask:
 
         With a corpus, plus the share of its held back crops whose edits are read.
         """
-        source, target = unit(batch.source, self.device), unit(batch.target, self.device)
-        truth = [unit(m, self.device) for m in (batch.source_mask, batch.target_mask)]
+        source, target = unit_pictures(batch.source, self.device), unit_pictures(batch.target, self.device)
+        truth = [unit_pictures(m, self.device) for m in (batch.source_mask, batch.target_mask)]
         with autocast(self.device, self.dtype):
             edit = network(source, *self._texts(batch.source_text, batch.target_text))
-        score = float(losses.iou(edit.B_t, truth[1]).mean() - losses.region_l1(edit.O_t, target, region(*truth)))
+        score = float(losses.mask_iou(edit.B_t, truth[1]).mean() - losses.region_l1(edit.O_t, target, region(*truth)))
         return score + (self._reading_rate(network) if self.held_back else 0.0)
 
     def _reading_rate(self, network: nn.Module) -> float:
         rng = np.random.default_rng(0)
-        source = unit(torch.stack([shrink(image, self.size) for image, _ in self.held_back]), self.device)
+        source = unit_pictures(torch.stack([shrink(image, self.size) for image, _ in self.held_back]), self.device)
         texts = [text for _, text in self.held_back]
         targets = [another_text(text, rng) for text in texts]
         with autocast(self.device, self.dtype):
             edit = network(source, *self._texts(texts, targets))
-            read = decode(self.reader(self._to_reader(edit.O_t)), READABLE)
+            read = greedy_decode(self.reader(self._to_reader(edit.O_t)), READABLE)
         return float(np.mean([same_reading(a, b) for a, b in zip(read, targets)]))
 
     @torch.no_grad()
     def sheet(self, network: nn.Module, batch: Batch) -> list[Tensor]:
         """Source, B_s, B_t, edit and truth: pictures (B, 3, H, W) in 0..1, a column each."""
-        source = unit(batch.source, self.device)
+        source = unit_pictures(batch.source, self.device)
         with autocast(self.device, self.dtype):
             edit = network(source, *self._texts(batch.source_text, batch.target_text))
         masks = (mask.expand(-1, 3, -1, -1) for mask in (edit.B_s, edit.B_t))
-        return [source, *masks, edit.O_t.float(), unit(batch.target, self.device)]
+        return [source, *masks, edit.O_t.float(), unit_pictures(batch.target, self.device)]
 
 
 def _bare(mask: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -34,7 +35,7 @@ def shrink(picture: np.ndarray, size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1)))
 
 
-def unit(pictures: Tensor, device) -> Tensor:
+def unit_pictures(pictures: Tensor, device: torch.device) -> Tensor:
     """uint8 pictures -> float 0..1 on a device, channels_last."""
     return pictures.to(device).float().div_(255).contiguous(memory_format=torch.channels_last)
 
@@ -80,7 +81,9 @@ class Stack:
         return Batch(*pictures, *masks, *texts, *slots)
 
 
-def batches(recipe: TrainRecipe, size: tuple[int, int], first_step: int, rank: int = 0, world: int = 1):
+def pair_batches(
+    recipe: TrainRecipe, size: tuple[int, int], first_step: int, rank: int = 0, world: int = 1
+) -> Iterable[Batch]:
     """The share that this process has of every batch from a step on, rendered ahead by recipe.workers processes."""
     numbers = range(first_step * recipe.batch + rank, recipe.steps * recipe.batch, world)
     # spawned, since a forked child inherits OpenCV's and torch's thread pools without their threads, and hangs

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from platemint.models import checkpoint
-from platemint.models.reader import Reader, ReaderConfig, ctc, decode
+from platemint.models.reader import Reader, ReaderConfig, ctc, greedy_decode
 from platemint.models.spg import encode_texts
 from platemint.pipeline.networks import autocast
 from platemint.pipeline.plate import READABLE, characters, same_reading
 from platemint.pipeline.recipe import TrainRecipe
-from platemint.pipeline.train.pairs import Batch, shrink, unit
+from platemint.pipeline.train.pairs import Batch, shrink, unit_pictures
 
 UNKNOWN = -100  # frames nobody knows the class of
 
@@ -25,7 +25,9 @@ class ReaderTask:
 
     critic = None
 
-    def __init__(self, recipe: TrainRecipe, device, dtype, crops: list[tuple[np.ndarray, str]]):
+    def __init__(
+        self, recipe: TrainRecipe, device: torch.device, dtype: torch.dtype, crops: list[tuple[np.ndarray, str]]
+    ):
         self.recipe, self.device, self.dtype = recipe, device, dtype
         self.network = (
             checkpoint.load(recipe.start, "reader").train() if recipe.start else Reader(ReaderConfig(READABLE))
@@ -52,7 +54,7 @@ class ReaderTask:
             elif self.crops and draw < 0.12 + self.recipe.real_share:
                 image, texts[i] = self.crops[rng.choice(len(self.crops), p=self.chances)]
                 pictures[i], frames[i] = shrink(disturb(image, rng), self.size), UNKNOWN
-        return unit(pictures, self.device), [characters(t) for t in texts], frames.to(self.device)
+        return unit_pictures(pictures, self.device), [characters(t) for t in texts], frames.to(self.device)
 
     def loss(self, batch: Batch, step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         pictures, texts, frames = self.examples(batch, rng)
@@ -76,7 +78,7 @@ class ReaderTask:
     def score(self, network: nn.Module, batch: Batch) -> float:
         """Share of rendered plates read without a fault."""
         with autocast(self.device, self.dtype):
-            read = network(unit(torch.cat([batch.source, batch.target]), self.device))
+            read = network(unit_pictures(torch.cat([batch.source, batch.target]), self.device))
         return _right(read, [characters(t) for t in batch.source_text + batch.target_text])
 
     def sheet(self, network: nn.Module, batch: Batch) -> list[Tensor]:
@@ -85,7 +87,7 @@ class ReaderTask:
 
 
 def _right(read: Tensor, texts: list[str]) -> float:
-    return float(np.mean([same_reading(text, truth) for text, truth in zip(decode(read, READABLE), texts)]))
+    return float(np.mean([same_reading(text, truth) for text, truth in zip(greedy_decode(read, READABLE), texts)]))
 
 
 def frames_of(text: str, slots: Tensor, steps: int) -> Tensor:

@@ -21,7 +21,7 @@ import torch
 
 from platemint.models.spg import encode_texts
 from platemint.pipeline.anonymize.anonymizer import Anonymizer
-from platemint.pipeline.anonymize.plan import Plan
+from platemint.pipeline.anonymize.plan import AnonymizePlan
 from platemint.pipeline.anonymize.run import anonymize
 from platemint.pipeline.corpora.datasets import FORMATS, open_dataset
 from platemint.pipeline.evaluate.leak import blurred
@@ -54,7 +54,7 @@ def bench(corpus: Path, format: str, turns: int, scratch: Path) -> None:
 
     def run(out: Path) -> None:
         made = recipe.model_copy(update={"out": str(out)})
-        anonymize(made, None, Plan(made, Warm(made)))
+        anonymize(made, None, AnonymizePlan(made, Warm(made)))
 
     frames = open_dataset(corpus, format).frames
     run(scratch / "first")

@@ -45,12 +45,12 @@ def rename(name: str, picture: str, new: Rewording) -> str:
     match = NAME.fullmatch(name)
     if not match:
         return new.swap(name, picture)
-    old = decoded(match["text"])
+    old = text_of_indices(match["text"])
     text = new.text(picture, old)
     return name if text == old else f"{match['head']}-{encoded(text, picture)}{match['tail']}"
 
 
-def decoded(indices: str) -> str:
+def text_of_indices(indices: str) -> str:
     """The text of a name's indices. Raises ValueError for an index out of its alphabet."""
     values = [int(index) for index in indices.split("_")]
     if any(value >= len(alphabet) for value, alphabet in zip(values, _alphabets())):
@@ -76,7 +76,7 @@ def _mark(picture: str) -> Record:
     if not match:
         raise ValueError("not a name of CCPD's form")
     corners, sides = (numbers(re.split("[&_]", match[part])) for part in ("corners", "box"))
-    return Record(picture, decoded(match["text"]) or None, agreeing(points(corners), box(*sides)))
+    return Record(picture, text_of_indices(match["text"]) or None, agreeing(points(corners), box(*sides)))
 
 
 def _alphabets() -> list[str]:

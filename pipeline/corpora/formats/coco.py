@@ -70,7 +70,7 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
     renewed["annotations"] = [
         _annotated(entry, path, new, turns.get(path)) for entry, path in entries if path in new.paths
     ]
-    return text if renewed == data else dumped(renewed, data, text)
+    return text if renewed == data else json_as_before(renewed, data, text)
 
 
 def room(note: str, text: str, picture: str, folder: Folder) -> set[str]:
@@ -93,7 +93,7 @@ def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -
             place = {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "segmentation": []}
             entry = {"id": new_id + len(added), "image_id": image["id"], "category_id": _plate_category(data, folder)}
             added.append(entry | place | {"iscrowd": 0} | holder)
-    return dumped(data | {"annotations": data["annotations"] + added}, data, text) if added else text
+    return json_as_before(data | {"annotations": data["annotations"] + added}, data, text) if added else text
 
 
 def _is_as_shown(image: dict, path: str, folder: Folder) -> bool:
@@ -230,7 +230,7 @@ def _swapped(value: object, picture: str, new: Rewording) -> object:
     return new.swap(value, picture) if isinstance(value, str) else value
 
 
-def dumped(renewed: dict, data: dict, text: str) -> str:
+def json_as_before(renewed: dict, data: dict, text: str) -> str:
     """Written as the file was, if one of the usual styles gives it, else with Python's defaults."""
     style = next((style for style in _STYLES if json.dumps(data, **style) == text.strip()), {"ensure_ascii": False})
     return json.dumps(renewed, **style) + text[len(text.rstrip()) :]

@@ -19,7 +19,7 @@ from math import cos, radians, sin
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from platemint.pipeline.corpora.checks import turn_of
-from platemint.pipeline.corpora.formats.voc import dumped, parsed
+from platemint.pipeline.corpora.formats.voc import parsed, xml_as_before
 from platemint.pipeline.corpora.outlines import four_corners
 from platemint.pipeline.corpora.records import Corners, Folder, Record, bounds, box, numbers, points, split_named
 from platemint.pipeline.corpora.rewording import Rewording
@@ -66,7 +66,7 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
     for part in root:
         for element in part.iter() if part.tag != "image" else ():
             element.text = element.text if element in labels else _swapped(element.text, "", new)
-    return dumped(root, before, text)
+    return xml_as_before(root, before, text)
 
 
 def room(note: str, text: str, picture: str, folder: Folder) -> set[str]:
@@ -88,7 +88,7 @@ def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -
             sides = zip(SIDES, map("{:g}".format, bounds(corners)))
             shape = SubElement(image, "box", {"label": label, "source": "auto", "occluded": "0", **dict(sides)})
             SubElement(shape, "attribute", name=name)
-    return dumped(root, before, text)
+    return xml_as_before(root, before, text)
 
 
 def _is_cvat(note: str, folder: Folder) -> bool:

@@ -47,7 +47,7 @@ def _renewed(line: str, note: str, new: Rewording) -> str:
 
 
 def _parts(line: str, note: str, folder: Folder) -> tuple[str, str, str]:
-    return text_lines.parts(line, lambda name: _picture(name, note, folder) in folder.pictures)
+    return text_lines.split_line(line, lambda name: _picture(name, note, folder) in folder.pictures)
 
 
 def _picture(name: str, note: str, folder: Folder) -> str:

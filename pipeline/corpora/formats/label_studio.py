@@ -23,9 +23,9 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from platemint.pipeline.corpora.checks import turn_of
-from platemint.pipeline.corpora.formats.coco import dumped
+from platemint.pipeline.corpora.formats.coco import json_as_before
 from platemint.pipeline.corpora.labels import is_picture
-from platemint.pipeline.corpora.name_texts import is_text
+from platemint.pipeline.corpora.name_texts import is_text_in_name
 from platemint.pipeline.corpora.outlines import four_corners
 from platemint.pipeline.corpora.records import Corners, Folder, Record, box, numbers
 from platemint.pipeline.corpora.rewording import Rewording
@@ -93,7 +93,7 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
     renewed = [
         _renewed(task, path, note, new) for task in data if (path := _picture(task, note, new.folder)) in new.paths
     ]
-    return text if renewed == data else dumped(renewed, data, text)
+    return text if renewed == data else json_as_before(renewed, data, text)
 
 
 def _is_export(note: str, folder: Folder) -> bool:
@@ -216,7 +216,7 @@ def _text_place(results: list[dict], of_plate: bool) -> dict:
     if found:
         return {"holder": found[0]["value"], "field": str(found[0].get("from_name", ""))}
     notes = [result["meta"] for result in results if isinstance(result.get("meta"), dict) and "text" in result["meta"]]
-    notes = [note for note in notes if is_text(normalise(Region(holder=note).text or ""))] if of_plate else []
+    notes = [note for note in notes if is_text_in_name(normalise(Region(holder=note).text or ""))] if of_plate else []
     return {"holder": notes[0], "field": "meta"} if notes else {}
 
 
@@ -231,7 +231,7 @@ def _has_place(value: dict) -> bool:
 
 
 def _place(shape: dict, path: str, folder: Folder) -> dict:
-    """The corners of a region, and the size that is declared with it. Raises ValueError where they cannot be told."""
+    """The corners of a region, and the size that is declared with it. Raises ValueError where they cannot be known."""
     if shape.get("image_rotation"):
         raise ValueError("the picture was turned in the tool")
     sides = shape.get("original_width"), shape.get("original_height")

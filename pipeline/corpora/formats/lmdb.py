@@ -20,7 +20,7 @@ _lock = Lock()
 
 
 def chosen(root: Path, files: list[Path]) -> list[Path]:
-    """All but what locks them."""
+    """All but lock.mdb."""
     return [file for file in files if file.name != "lock.mdb"]
 
 

@@ -76,7 +76,7 @@ def _corners(outline: list) -> Corners:
 
 
 def _crops(note: str, folder: Folder) -> set[str]:
-    """The crops beside a label file of which no list of texts tells."""
+    """The crops beside a label file that no list of texts names."""
     place = join(dirname(note), CROPS) + "/"
     crops = {path for path in folder.pictures if path.startswith(place)}
     listed = {record.picture for path in gt.find(folder) for record in gt.read(path, folder.text(path), "", folder)}

@@ -19,7 +19,7 @@ from platemint.pipeline.corpora import table_rows
 from platemint.pipeline.corpora.labels import SPLIT, standard_split
 from platemint.pipeline.corpora.records import Corners, Folder, Record, Refused, bounds, box, numbers, points
 from platemint.pipeline.corpora.rewording import Rewording
-from platemint.pipeline.corpora.table_rows import Columns, Row, columns_of
+from platemint.pipeline.corpora.table_rows import Columns, TableRow, columns_of
 
 _FIRST = 1 << 20  # bytes that hold a header or a first row
 
@@ -37,9 +37,9 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]
     rows = [row for row in table_rows.parse(note, text).rows() if row.fields is not None]
     for row in rows:
         if obscure := table_rows.obscure_fields(row):
-            raise Refused(table_rows.not_understood(folder.root / note, row, obscure))
+            raise Refused(table_rows.obscure_place(folder.root / note, row, obscure))
     placed = any(columns_of(tuple(row.fields)).places for row in rows)
-    records = [_mark(row, note, folder, placed) for row in rows]
+    records = [_record(row, note, folder, placed) for row in rows]
     _refuse_ends(records, rows, note, folder)
     yield from records
 
@@ -49,7 +49,7 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
     return "".join(row.raw if row.fields is None else _renewed(row, parsed, note, new) for row in parsed.rows())
 
 
-def not_understood(folder: Folder) -> str:
+def missing_columns(folder: Folder) -> str:
     """What tables lack that are none of this format's, for a message. It quotes nothing that may be a plate."""
     tables = {note: _first(note, folder).columns for note in folder.of_kind(*table_rows.SUFFIXES)}
     quoted = (
@@ -70,7 +70,7 @@ def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -
     """A row for each plate, with the name and the split that another row of its picture has."""
     parsed = table_rows.parse(note, text)
     rows = [*parsed.rows()]
-    first: dict[str, Row] = {}
+    first: dict[str, TableRow] = {}
     for row in rows:
         if row.fields and (picture := _picture_of(row, note, folder)) in found:
             first.setdefault(picture, row)
@@ -84,7 +84,7 @@ def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -
     return "".join(lines)
 
 
-def _added(row: Row, corners: Corners) -> dict:
+def _added(row: TableRow, corners: Corners) -> dict:
     """The fields of a row about another plate of a row's picture."""
     columns = columns_of(tuple(row.fields))
     (x1, y1), (x2, y2) = bounds(corners)[:2], bounds(corners)[2:]
@@ -99,7 +99,7 @@ def _added(row: Row, corners: Corners) -> dict:
     return dict.fromkeys(row.fields, "") | kept | place
 
 
-def _picture_of(row: Row, note: str, folder: Folder) -> str:
+def _picture_of(row: TableRow, note: str, folder: Folder) -> str:
     return folder.find(str(row.fields.get(columns_of(tuple(row.fields)).path) or ""), note)
 
 
@@ -116,7 +116,7 @@ def _is_ours(parsed: table_rows.Table) -> bool:
     return bool(columns.path and (columns.text or columns.places or columns.obscure))
 
 
-def _mark(row: Row, note: str, folder: Folder, placed: bool) -> Record:
+def _record(row: TableRow, note: str, folder: Folder, placed: bool) -> Record:
     """placed: rows of the table say where a plate is."""
     columns = columns_of(tuple(row.fields))
     name, text, split, kind = (
@@ -136,8 +136,8 @@ def _mark(row: Row, note: str, folder: Folder, placed: bool) -> Record:
         return record._replace(fault=str(fault))
 
 
-def _placed(record: Record, row: Row, columns: Columns, kind: str) -> Record:
-    """A mark with its place. Raises ValueError where that is none."""
+def _placed(record: Record, row: TableRow, columns: Columns, kind: str) -> Record:
+    """A record with its place. Raises ValueError where that is none."""
     values = [row.fields[name] for name in columns.places]
     if all(value in (None, "", []) for value in values):
         if record.text:
@@ -153,7 +153,7 @@ def _placed(record: Record, row: Row, columns: Columns, kind: str) -> Record:
     return record._replace(corners=corners, declared=declared, kind=kind, text=record.text or (None if kind else ""))
 
 
-def _drawn(row: Row, columns: Columns) -> Corners:
+def _drawn(row: TableRow, columns: Columns) -> Corners:
     """The corners of a row's plate as the row has them, () where it says none."""
     try:
         return _corners(columns.form, numbers(_listed([row.fields[name] for name in columns.places])))
@@ -177,7 +177,7 @@ def _corners(form: str, values: list[float]) -> Corners:
     return box(x, y, right, bottom) if form == table_rows.ENDS else box(x, y, x + right, y + bottom)
 
 
-def _refuse_ends(records: list[Record], rows: list[Row], note: str, folder: Folder) -> None:
+def _refuse_ends(records: list[Record], rows: list[TableRow], note: str, folder: Folder) -> None:
     """Raises Refused where one column of four numbers is plainly not x, y, width, height but two corners."""
     sides = [
         (record, bounds(record.corners))
@@ -195,7 +195,7 @@ def _refuse_ends(records: list[Record], rows: list[Row], note: str, folder: Fold
         )
 
 
-def _is_bbox(row: Row) -> bool:
+def _is_bbox(row: TableRow) -> bool:
     columns = columns_of(tuple(row.fields))
     return columns.form == table_rows.SIDES and len(columns.places) == 1
 
@@ -207,7 +207,7 @@ def _size(picture: str, folder: Folder) -> tuple[float, float]:
         return float("inf"), float("inf")
 
 
-def _renewed(row: Row, parsed: table_rows.Table, note: str, new: Rewording) -> str:
+def _renewed(row: TableRow, parsed: table_rows.Table, note: str, new: Rewording) -> str:
     """A row about a frame with its new text and names, "" for any other row."""
     columns = columns_of(tuple(row.fields))
     name = str(row.fields.get(columns.path) or "")

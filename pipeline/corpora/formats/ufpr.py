@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from platemint.pipeline.corpora.records import Corners, Folder, Record, area, box, numbers, overlap, points
+from platemint.pipeline.corpora.records import Corners, Folder, Record, area, box, numbers, points, shared_area
 from platemint.pipeline.corpora.rewording import Rewording
 from platemint.pipeline.plate import characters
 
@@ -67,7 +67,7 @@ def _mark(plate: dict[str, list[str]], picture: str) -> Record:
         raise ValueError(f"line {row}: the plate has neither corners nor position_plate")
     corners = _corners(word, plate[word][0])
     characters = tuple(point for value in plate.get("char", ()) for point in _corners("char", value))
-    if characters and overlap(corners, characters) < WITHIN * area(characters):
+    if characters and shared_area(corners, characters) < WITHIN * area(characters):
         raise ValueError(f"line {row}: the plate and its characters lie apart")
     return Record(picture, plate["plate"][0], corners, row)
 

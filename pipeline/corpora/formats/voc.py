@@ -81,7 +81,7 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
         element.attrib.update({key: new.other(value, picture) for key, value in element.attrib.items()})
     if turn := turn_of(new.folder, picture, _declared(root)):
         _turn(root, turn)
-    return dumped(root, before, text)
+    return xml_as_before(root, before, text)
 
 
 def room(note: str, text: str, picture: str, folder: Folder) -> set[str]:
@@ -140,7 +140,7 @@ def parsed(text: str) -> ElementTree.Element:
         raise ValueError(f"not XML: {fault}") from None
 
 
-def dumped(root: ElementTree.Element, before: bytes, text: str) -> str:
+def xml_as_before(root: ElementTree.Element, before: bytes, text: str) -> str:
     """A changed file, with the declaration and the end that its text had. before: the tree as it was in bytes."""
     if ElementTree.tostring(root) == before and "<!--" not in text:
         return text

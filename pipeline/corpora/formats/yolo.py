@@ -27,7 +27,7 @@ from platemint.pipeline.corpora.records import (
     Refused,
     bounds,
     box,
-    iou,
+    box_iou,
     numbers,
     points,
 )
@@ -63,7 +63,7 @@ def find(folder: Folder) -> dict[str, str]:
 def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]:
     """Raises Refused for a class that has no name among named ones, PlatemintError for a broken data.yaml."""
     if not picture:
-        settings(folder)
+        data_yaml(folder)
         return
     _refuse_unnamed(folder)
     for thing in things(text, picture, folder):
@@ -88,7 +88,7 @@ def things(text: str, picture: str, folder: Folder) -> Iterator[Thing]:
         if not kind:
             continue
         try:
-            corners = _corners(kind, values, settings(folder).keypoints)
+            corners = _corners(kind, values, data_yaml(folder).keypoints)
         except ValueError as fault:
             raise ValueError(f"line {number} is not a class and the numbers of a box or an outline: {fault}") from None
         corners = tuple((x * width, y * height) for x, y in corners)
@@ -99,7 +99,7 @@ def alphabet(folder: Folder) -> dict[int, str]:
     """The characters that classes stand for, {} in a dataset of things. Numbers as names, up to 10 and more, are none."""
     names: dict[int, str] = {}
     with suppress(PlatemintError):  # `read` says what is wrong
-        names = {number: normalise(name) for number, name in settings(folder).names.items()}
+        names = {number: normalise(name) for number, name in data_yaml(folder).names.items()}
     found = {number: name for number, name in names.items() if len(name) == 1}
     numbered = any(name.isdecimal() and len(name) > 1 for name in names.values())
     return found if len({*found.values()}) >= FEWEST_CHARACTERS and not numbered else {}
@@ -108,7 +108,7 @@ def alphabet(folder: Folder) -> dict[int, str]:
 @lru_cache(maxsize=1)
 def _refuse_unnamed(folder: Folder) -> None:
     """Raises Refused where so many classes have no names that they may be characters, which would stay as they are."""
-    if settings(folder).names or folder.classes:
+    if data_yaml(folder).names or folder.classes:
         return
     files = (folder.peek(note, MOST) for note in notes(folder) if basename(note) not in SETTINGS)
     used = {line.split()[0] for text in files for line in text.splitlines() if line.strip()}
@@ -149,7 +149,7 @@ def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -
 @lru_cache(maxsize=1)
 def _plate_class(folder: Folder) -> str:
     """The number that plates have: of the class that is named or chosen as theirs, else the one that comes first."""
-    names = settings(folder).names.items()
+    names = data_yaml(folder).names.items()
     plates = [str(number) for number, name in names if str(number) in folder.classes or folder.speaks_of_plates(name)]
     in_use = (folder.peek(path).split() for path in find(folder) if basename(path) not in SETTINGS)
     return (plates or [words[0] for words in in_use if words] or [*sorted(folder.classes), "0"])[0]
@@ -177,7 +177,12 @@ def _corners(kind: str, texts: list[str], keypoints: tuple[int, ...]) -> Corners
     for each, more in product((2, 3), (0, 1, 2)):
         count, rest = divmod(len(values) - 4 - more, each)
         landmarks = _landmarks(values[4:], count, each)
-        if count >= 2 and not rest and _is_prediction(values[len(values) - more :]) and iou(landmarks, whole) >= AGREED:
+        if (
+            count >= 2
+            and not rest
+            and _is_prediction(values[len(values) - more :])
+            and box_iou(landmarks, whole) >= AGREED
+        ):
             return landmarks if len(landmarks) == count == 4 else whole
     return _outline(values)
 
@@ -194,9 +199,9 @@ def _with_keypoints(whole: Corners, values: list[float], count: int, each: int) 
     landmarks = _landmarks(values, count, each)
     if len(values) < count * each or not _is_prediction(values[count * each :]):
         raise ValueError(f"data.yaml promises {count} key points of {each} numbers")
-    if landmarks and iou((*landmarks, *whole), whole) < _WITHIN:
+    if landmarks and box_iou((*landmarks, *whole), whole) < _WITHIN:
         raise ValueError("the key points lie outside of their box")
-    return landmarks if len(landmarks) == count == 4 and iou(landmarks, whole) >= AGREED else whole
+    return landmarks if len(landmarks) == count == 4 and box_iou(landmarks, whole) >= AGREED else whole
 
 
 def _landmarks(values: list[float], count: int, each: int) -> Corners:
@@ -219,7 +224,7 @@ def _outline(values: list[float]) -> Corners:
 
 def class_name(number: int, folder: Folder) -> str:
     """The name of a class, or its number where somebody named it by that. Raises Refused where it has none."""
-    names = settings(folder).names
+    names = data_yaml(folder).names
     if str(number) in folder.classes or (folder.classes and not names):
         return str(number)
     if names and number not in names:
@@ -231,7 +236,7 @@ def class_name(number: int, folder: Folder) -> str:
 
 
 @lru_cache(maxsize=1)
-def settings(folder: Folder) -> Settings:
+def data_yaml(folder: Folder) -> Settings:
     """What a dataset's settings say. Raises PlatemintError for a file that cannot be parsed."""
     path = next((path for path in folder.files if basename(path) in SETTINGS), None)
     if path is None:

@@ -18,7 +18,7 @@ from statistics import median
 from typing import NamedTuple
 
 from platemint.pipeline.corpora.formats import yolo
-from platemint.pipeline.corpora.records import Corners, Folder, Record, Refused, area, bounds, iou
+from platemint.pipeline.corpora.records import Corners, Folder, Record, Refused, area, bounds, box_iou
 from platemint.pipeline.corpora.rewording import Rewording
 from platemint.pipeline.plate import SEPARATORS, characters
 
@@ -36,7 +36,7 @@ class Character(NamedTuple):
     corners: Corners
 
 
-class Group(NamedTuple):
+class SpelledPlate(NamedTuple):
     """A plate and its characters in reading order. kind: its class, "" for a crop; row: 0 for one. Corners () likewise."""
 
     row: int
@@ -96,7 +96,7 @@ def in_reading_order(found: Sequence[Character]) -> list[Character]:
     return [character for row in rows for character in sorted(row, key=along)]
 
 
-def _groups(text: str, picture: str, folder: Folder) -> list[Group]:
+def _groups(text: str, picture: str, folder: Folder) -> list[SpelledPlate]:
     """The plates of a picture. Raises ValueError where characters lie on each other or belong to no plate."""
     names, found, plates = yolo.alphabet(folder), [], []
     for thing in yolo.things(text, picture, folder):
@@ -104,8 +104,8 @@ def _groups(text: str, picture: str, folder: Folder) -> list[Group]:
         if thing.number in names and not _is_plate(thing.number, folder):
             found.append(Character(thing.row, names[thing.number], thing.corners))
         elif _is_plate(thing.number, folder):
-            plates.append(Group(thing.row, name, thing.corners, []))
-    if any(iou(a.corners, b.corners) > SAME_CHARACTER for a, b in combinations(found, 2)):
+            plates.append(SpelledPlate(thing.row, name, thing.corners, []))
+    if any(box_iou(a.corners, b.corners) > SAME_CHARACTER for a, b in combinations(found, 2)):
         raise ValueError("two characters have one place")
     if not plates and found:
         plates = [_crop(found, picture, folder)]
@@ -114,17 +114,17 @@ def _groups(text: str, picture: str, folder: Folder) -> list[Group]:
     return [plate._replace(characters=in_reading_order(plate.characters)) for plate in plates]
 
 
-def _crop(found: list[Character], picture: str, folder: Folder) -> Group:
+def _crop(found: list[Character], picture: str, folder: Folder) -> SpelledPlate:
     """The plate that a picture without a plate's box is."""
     if _has_plates(folder):
         raise ValueError("there are characters without a plate's box, which other pictures have")
     x1, _, x2, _ = bounds([point for character in found for point in character.corners])
     if picture in folder.pictures and x2 - x1 < LEAST_WIDTH * folder.size(picture)[0]:
         raise ValueError("the characters take too little of the picture for a crop, and no plate has a box")
-    return Group(0, "", (), found)
+    return SpelledPlate(0, "", (), found)
 
 
-def _share_out(found: list[Character], plates: list[Group]) -> None:
+def _share_out(found: list[Character], plates: list[SpelledPlate]) -> None:
     """Gives each character to the plate it lies in, the smallest of several."""
     for character in found:
         around = [plate for plate in plates if _holds(plate.corners, _middle(character.corners))]
@@ -142,11 +142,11 @@ def _has_plates(folder: Folder) -> bool:
 
 
 def _is_plate(number: int, folder: Folder) -> bool:
-    name = yolo.settings(folder).names.get(number, "")
+    name = yolo.data_yaml(folder).names.get(number, "")
     return str(number) in folder.classes or folder.speaks_of_plates(name)
 
 
-def _renumbered(group: Group, label: str, folder: Folder) -> dict[int, str]:
+def _renumbered(group: SpelledPlate, label: str, folder: Folder) -> dict[int, str]:
     """The class that each row of a plate's characters gets with a new text, "" for none."""
     old = [character for character in group.characters if character.text not in SEPARATORS]
     plain = characters(label)

@@ -18,7 +18,7 @@ from platemint.pipeline.balance.grammar import positions_like
 from platemint.pipeline.plate import DIGITS, LETTERS, PlatemintError, canonical, characters
 from platemint.pipeline.recipe import Draw
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KEY, OTHER = bytes(range(KEY_BYTES)), bytes(KEY_BYTES)
 NOTHING = Forbidden(())
 

@@ -12,10 +12,10 @@ from test_detector import finder, framed
 
 from platemint.pipeline.anonymize.compare import verify_against
 from platemint.pipeline.anonymize.picture import open_picture
-from platemint.pipeline.anonymize.plan import Plan
+from platemint.pipeline.anonymize.plan import AnonymizePlan
 from platemint.pipeline.anonymize.read_texts import SCALES, sure
 from platemint.pipeline.anonymize.search import scan
-from platemint.pipeline.corpora.datasets import open_dataset, rewrite
+from platemint.pipeline.corpora.datasets import open_dataset, rewrite_dataset
 from platemint.pipeline.corpora.rectify import views_of
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.plate import Readings, characters
@@ -310,7 +310,7 @@ def test_a_plate_keeps_its_new_text_where_that_is_wished(tmp_path):
 def test_no_new_text_may_read_like_one_that_was_read(tmp_path):
     corpus = dataset(tmp_path / "in", "yolo")
     recipes = (AnonymizeRecipe(source={"path": str(corpus)}, read_texts=demand) for demand in (False, True))
-    unread, read = (Plan(recipe, Stamps(recipe)) for recipe in recipes)
+    unread, read = (AnonymizePlan(recipe, Stamps(recipe)) for recipe in recipes)
     read.draw(bytes(32))
     assert all(text in read.forbidden and text in read.real and text in read.texts for text in OLD)
     assert "XYZ7777" not in unread.forbidden and len(read.pseudonym("XYZ7777", "images/train/one.png")) == 7
@@ -318,7 +318,8 @@ def test_no_new_text_may_read_like_one_that_was_read(tmp_path):
 
 def test_a_text_that_was_read_is_searched_for(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "platemint.pipeline.anonymize.plan.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
+        "platemint.pipeline.anonymize.plan.rewrite_dataset",
+        lambda dataset, new: rewrite_dataset(dataset, lambda frame, old: old),
     )
     corpus = dataset(tmp_path / "in", "coco")
     audit = anonymized(corpus, tmp_path / "out", read_texts=True)

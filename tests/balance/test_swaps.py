@@ -25,7 +25,7 @@ from platemint.pipeline.recipe import Balance
 from platemint.pipeline.shard import MOST_OFTEN, run_shard
 from platemint.pipeline.verify import verify
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 GROUPS = (
     Group("short", "train", (LETTERS, LETTERS, DIGITS, DIGITS), 0.5, 1, ("AB", "Z9")),
     Group("long", "train", (LETTERS, "-", LETTERS, DIGITS, DIGITS, DIGITS), 0.5, 1, ("AB",)),
@@ -250,7 +250,7 @@ def test_two_workers_give_the_same_bytes(finished, tmp_path):
 KILLED = """
 import os, signal, sys
 from platemint.pipeline import run
-from test_swaps import Stubborn, stubborn
+from balance.test_swaps import Stubborn, stubborn
 
 left, rename = iter(range(int(sys.argv[2]))), os.replace
 os.replace = lambda *a: os.kill(os.getpid(), signal.SIGKILL) if next(left, None) is None else rename(*a)

@@ -6,7 +6,7 @@ import pytest
 from platemint.pipeline.plate import ALPHABET, PROVINCES, SEPARATORS, PlatemintError, spell_like
 from platemint.pipeline.render import load_layouts, photograph, random_text, render_pair, render_plate
 from platemint.pipeline.render.glyphs import glyph
-from platemint.pipeline.render.photo import cells
+from platemint.pipeline.render.photo import character_boxes
 from platemint.pipeline.render.wild import longer_or_shorter, wild_layout
 
 LAYOUTS = load_layouts()
@@ -114,7 +114,7 @@ def test_a_separator_the_text_leaves_out_stays_on_the_plate_and_out_of_the_mask(
     spelled = photograph(layout, ["ABC-1234"], 96, CLEAN, rng(4))[0]
     assert np.abs(plain.image.astype(int) - spelled.image).mean() < 1
     assert spelled.mask.astype(int).sum() > plain.mask.astype(int).sum()
-    assert [c.printed for c in cells(layout, "ABC1234")].count(False) == 1
+    assert [c.printed for c in character_boxes(layout, "ABC1234")].count(False) == 1
 
 
 def test_same_seed_same_plate():

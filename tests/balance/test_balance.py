@@ -18,9 +18,9 @@ from platemint.pipeline.balance.rounding import (
     pool,
     rake,
     reweigh,
-    spread,
+    round_table,
+    spread_evenly,
     water_fill,
-    whole,
 )
 
 counts = st.lists(st.integers(0, 1000), min_size=1, max_size=30)
@@ -236,7 +236,7 @@ def test_whole_tables_round_each_entry_and_keep_the_sums(made, seed):
     if not (table.sum() and rows.all() and columns.all()):
         return
     raked = rake(table, rows, columns)
-    found = whole(raked)
+    found = round_table(raked)
     assert (found.sum(1) == rows).all() and (found.sum(0) == columns).all() and (abs(found - raked) < 1 + 1e-6).all()
 
 
@@ -287,7 +287,7 @@ def test_shares_that_contradict_each_other_are_refused():
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=12), st.integers(0, 99), st.data())
 def test_any_stretch_holds_about_each_ones_share(counts, seed, data):
     """Of each class at most two off, and what two off in every class can shift a stretch by."""
-    row = spread(counts, np.random.default_rng(seed))
+    row = spread_evenly(counts, np.random.default_rng(seed))
     assert np.bincount(row, minlength=len(counts)).tolist() == counts
     if not len(row):
         return
@@ -300,7 +300,7 @@ def test_any_stretch_holds_about_each_ones_share(counts, seed, data):
 
 
 def test_a_spread_is_shuffled_and_evener_than_chance():
-    first, same, other = (spread([50] * 8, np.random.default_rng(seed)).tolist() for seed in (1, 1, 2))
+    first, same, other = (spread_evenly([50] * 8, np.random.default_rng(seed)).tolist() for seed in (1, 1, 2))
     assert first == same != other
     blocks = [Counter(first[start : start + 40]) for start in range(0, 400, 40)]
     assert max(abs(block[c] - 5) for block in blocks for c in range(8)) <= 2

@@ -8,7 +8,7 @@ import pytest
 from platemint.pipeline.anonymize.audit import made_with
 from platemint.pipeline.anonymize.replacement import ENHANCED
 from platemint.pipeline.recipe import AnonymizeRecipe
-from platemint.pipeline.report.audit_page import page, settings
+from platemint.pipeline.report.audit_page import audit_settings, page
 
 AUDIT = {
     "plates": {"replaced": 1234, "redacted": 5, "withheld": 0},
@@ -44,7 +44,7 @@ class Elements(HTMLParser):
 
 def shown(audit=AUDIT, **fields):
     recipe = AnonymizeRecipe(source={"path": "/data/ABC1234"}, out="/data/XYZ9876", **fields)
-    return page(audit | {"settings": settings(recipe), "made_with": made_with(recipe)}, recipe, ENHANCED)
+    return page(audit | {"settings": audit_settings(recipe), "made_with": made_with(recipe)}, recipe, ENHANCED)
 
 
 def test_every_figure_is_there_in_words():

@@ -37,7 +37,7 @@ from test_frames import (
 from test_frames_geometry import turned
 
 from platemint.pipeline.anonymize.compare import verify_against
-from platemint.pipeline.corpora.datasets import FORMATS, LAST, open_dataset, rewrite
+from platemint.pipeline.corpora.datasets import FORMATS, LAST, open_dataset, rewrite_dataset
 from platemint.pipeline.corpora.formats.yolo_characters import Character, in_reading_order
 from platemint.pipeline.corpora.outlines import four_corners
 from platemint.pipeline.plate import PROVINCES, PlatemintError, characters
@@ -57,7 +57,7 @@ def only_fault(root) -> str:
     assert [frame.path for frame in dataset.frames] == ["2.jpg"]
     found = [reason for path, reason in reasons(dataset) if path == "1.jpg"]
     assert len(found) == 1 and "ABC" not in found[0]
-    for old, (_, data) in rewrite(dataset, other).items():
+    for old, (_, data) in rewrite_dataset(dataset, other).items():
         assert old != "1.jpg" and b"1.jpg" not in (data or b"")
     return found[0]
 
@@ -202,14 +202,16 @@ def test_a_broken_line_of_lp2024_sets_its_picture_aside(tmp_path, line):
 def test_a_plate_of_lp2024_without_a_new_text_is_marked_as_unreadable(tmp_path):
     lines = "ABC1234 20 30 120 35 121 66 19 60\r\n_ 220 130 320 130 320 160 220 160\r\n"
     dataset = open_dataset(make(tmp_path, {"1.jpg": None, "1.txt": lines}))
-    assert rewrite(dataset, lambda frame, text: "")["1.txt"][1].decode() == lines.replace("ABC1234", "_")
+    assert rewrite_dataset(dataset, lambda frame, text: "")["1.txt"][1].decode() == lines.replace("ABC1234", "_")
 
 
 def test_corner_lines_keep_all_but_the_text(tmp_path):
     lines = "4,0.05,0.3,0.3,0.05,0.1,0.1,0.2,0.2,ABC1234,\r\n\r\n4,0.5,0.8,0.8,0.5,0.1,0.1,0.2,0.2,,\r\n"
     dataset = open_dataset(make(tmp_path, {"1.jpg": None, "1.txt": lines}))
-    assert rewrite(dataset, lambda frame, text: "XYZ9876")["1.txt"][1].decode() == lines.replace("ABC1234", "XYZ9876")
-    assert rewrite(dataset, lambda frame, text: "")["1.txt"][1].decode() == lines.replace("ABC1234", "")
+    assert rewrite_dataset(dataset, lambda frame, text: "XYZ9876")["1.txt"][1].decode() == lines.replace(
+        "ABC1234", "XYZ9876"
+    )
+    assert rewrite_dataset(dataset, lambda frame, text: "")["1.txt"][1].decode() == lines.replace("ABC1234", "")
 
 
 # ---------------------------------------------------------------------------------------------------------------- CVAT
@@ -300,7 +302,7 @@ def test_images_of_cvat_without_a_picture_or_a_name_are_left_over(tmp_path):
     dataset = open_dataset(make(tmp_path, {"1.jpg": None, "2.jpg": None, "a.xml": text}))
     assert [*plates(dataset)] == ["2.jpg"] and dataset.withheld == ["1.jpg"]
     assert dataset.left_over == 3 and {path for path, _ in reasons(dataset)} == {"gone.jpg", "a.xml"}
-    assert b"gone" not in rewrite(dataset, other)["a.xml"][1]
+    assert b"gone" not in rewrite_dataset(dataset, other)["a.xml"][1]
 
 
 def test_names_of_labels_stay_even_where_a_plate_reads_like_one(tmp_path):
@@ -308,7 +310,7 @@ def test_names_of_labels_stay_even_where_a_plate_reads_like_one(tmp_path):
         "<annotations>", "<annotations><meta><name>plate5</name><label><name>plate5</name></label></meta>"
     )
     root = make(tmp_path, {"1.jpg": None, "2.jpg": None, "a.xml": text})
-    said = rewrite(open_dataset(root, classes=["plate"]), lambda frame, text: "QRS777")["a.xml"][1].decode()
+    said = rewrite_dataset(open_dataset(root, classes=["plate"]), lambda frame, text: "QRS777")["a.xml"][1].decode()
     assert said.count("plate5") == 2 and "<label><name>plate5</name></label>" in said and "<name>qrs777</name>" in said
 
 
@@ -397,7 +399,7 @@ def test_of_several_annotations_the_true_one_is_read_and_nothing_else_written(tm
     )
     dataset = open_dataset(make(tmp_path, files))
     assert plates(dataset)["1.jpg"] == [("ABC1234", BOX)]
-    (first, _) = json.loads(rewrite(dataset, other)["a.json"][1])
+    (first, _) = json.loads(rewrite_dataset(dataset, other)["a.json"][1])
     assert [a["id"] for a in first["annotations"]] == [2] and first["predictions"] == first["drafts"] == []
     assert first["annotations"][0]["prediction"] == {} and "1234" not in json.dumps(first)
 
@@ -514,7 +516,7 @@ def test_each_plate_has_the_characters_inside_it(tmp_path):
 def test_new_texts_change_classes_and_nothing_else(tmp_path):
     text = PLATE + spelled("京A", "B1234") + f"{NAMES.index('car')}  0.5 0.5 1 1\r\n"
     dataset = open_dataset(make(tmp_path, characterised(text)))
-    new = rewrite(dataset, lambda frame, text: "沪-CD9876" if "京" in text else text)
+    new = rewrite_dataset(dataset, lambda frame, text: "沪-CD9876" if "京" in text else text)
     after = new["1.txt"][1].decode()
     assert [line.split(maxsplit=1)[1] for line in after.splitlines(keepends=True)] == [
         line.split(maxsplit=1)[1] for line in text.splitlines(keepends=True)
@@ -527,12 +529,12 @@ def test_new_texts_change_classes_and_nothing_else(tmp_path):
 
 def test_a_plate_without_a_new_text_loses_its_characters(tmp_path):
     dataset = open_dataset(make(tmp_path, characterised(PLATE + spelled("ABC1234"))))
-    assert rewrite(dataset, lambda frame, text: "")["1.txt"][1].decode() == PLATE
+    assert rewrite_dataset(dataset, lambda frame, text: "")["1.txt"][1].decode() == PLATE
     names = "\n".join(NAMES)
     dataset = open_dataset(
         make(tmp_path / "crops", {"classes.txt": names, "1.jpg": None, "1.txt": spelled("ABC1234", step=50)})
     )
-    assert rewrite(dataset, lambda frame, text: "")["1.txt"][1] == b""
+    assert rewrite_dataset(dataset, lambda frame, text: "")["1.txt"][1] == b""
 
 
 @pytest.mark.parametrize(
@@ -541,14 +543,14 @@ def test_a_plate_without_a_new_text_loses_its_characters(tmp_path):
 def test_a_text_of_another_length_is_refused(tmp_path, text, said):
     dataset = open_dataset(make(tmp_path, characterised(PLATE + spelled("ABC1234"))))
     with pytest.raises(PlatemintError, match=said):
-        rewrite(dataset, lambda frame, old: text)
+        rewrite_dataset(dataset, lambda frame, old: text)
 
 
 def test_a_character_without_a_class_is_refused_by_name(tmp_path):
     settings = OF_CHARACTERS.replace("'Q'", "'qq'")
     dataset = open_dataset(make(tmp_path, characterised(PLATE + spelled("ABC1234"), settings)))
     with pytest.raises(PlatemintError, match="no class is called Q"):
-        rewrite(dataset, lambda frame, old: "QQQ9876")
+        rewrite_dataset(dataset, lambda frame, old: "QQQ9876")
 
 
 @pytest.mark.parametrize(
@@ -558,7 +560,7 @@ def test_names_of_classes_stay_though_plates_read_like_them(tmp_path, settings):
     files = characterised(PLATE + spelled("A"), settings) | {"2.txt": PLATE + spelled("CAR")}
     dataset = open_dataset(make(tmp_path, files))
     assert [text for found in plates(dataset).values() for text, _ in found] == ["A", "CAR"]
-    new = rewrite(dataset, lambda frame, text: other(frame, text))["data.yaml"][1].decode()
+    new = rewrite_dataset(dataset, lambda frame, text: other(frame, text))["data.yaml"][1].decode()
     assert new.partition("names")[2] == settings.partition("names")[2]
 
 
@@ -568,7 +570,7 @@ def test_names_of_classes_stay_though_plates_read_like_them(tmp_path, settings):
 def test_green_plates_of_ccpd_keep_eight_indices(tmp_path):
     dataset = open_dataset(make(tmp_path / "in", {f"{GREEN}.jpg": None, f"{CCPD}.jpg": None}))
     assert plates(dataset)[f"{GREEN}.jpg"] == [("苏DD01234", SKEWED)]
-    new = rewrite(dataset, lambda frame, text: "京AF98765" if len(text) == 8 else "京A98765")
+    new = rewrite_dataset(dataset, lambda frame, text: "京AF98765" if len(text) == 8 else "京A98765")
     green, blue = (new[f"{name}.jpg"][0].split("-")[4] for name in (GREEN, CCPD))
     assert len(green.split("_")) == 8 and len(blue.split("_")) == 7
     again = open_dataset(

@@ -22,7 +22,7 @@ from platemint.pipeline.balance.shares import Target, read_target
 from platemint.pipeline.plate import ALPHABET, DIGITS, LETTERS, PROVINCES, PlatemintError, canonical
 from platemint.pipeline.report import heatmap
 from platemint.pipeline.report.heatmap import CELL, DOUBLINGS, GAP, colour, columns, draw, figure_of
-from platemint.pipeline.report.inspect import inspect, table
+from platemint.pipeline.report.inspect import counts_as_text, inspect
 from platemint.pipeline.report.near_duplicates import SHOWN, near_duplicates
 
 texts_of_plates = st.lists(st.text("AB0189-·京沪", min_size=1, max_size=9), min_size=1, max_size=40)
@@ -85,20 +85,20 @@ def test_plates_that_look_like_missing_values_are_counted(tmp_path):
 
 def test_the_table_shows_what_is_uneven(tmp_path):
     report = inspect(corpus(tmp_path, ["京A1,train"] * 8 + ["沪B1,val"] * 4 + ["沪C1,val"]))
-    lines = table(report).splitlines()
+    lines = counts_as_text(report).splitlines()
     heading, letters = next((a, b) for a, b in pairwise(lines) if a.startswith("letters"))
     assert "8.00" in letters
     bars = dict(zip(heading[heading.index("A") :], letters[heading.index("A") :]))
     assert bars["A"] == "█" and bars["B"] == "▄" and bars["C"] == "▁" and bars["D"] == "·"
     provinces = lines[next(n for n, line in enumerate(lines) if line.startswith("provinces")) + 1]
     assert provinces.split()[-1].startswith("██▅▅··"), "as wide as the characters above"
-    assert "train 8, val 5" in table(report)
+    assert "train 8, val 5" in counts_as_text(report)
 
 
 def test_the_table_of_a_large_variety_stays_short(tmp_path, monkeypatch):
     patterns = [f"{n:06b}".replace("0", "A").replace("1", "7") for n in range(64)]
     monkeypatch.chdir(tmp_path)  # so that the corpus's own name is short
-    text = table(inspect(corpus(Path(), [f"{pattern},train" for pattern in patterns])))
+    text = counts_as_text(inspect(corpus(Path(), [f"{pattern},train" for pattern in patterns])))
     assert "and 56 more" in text and len(text.splitlines()) < 40 and max(map(len, text.splitlines())) <= 120
 
 
@@ -106,7 +106,7 @@ def test_the_table_of_a_large_variety_stays_short(tmp_path, monkeypatch):
 @given(texts=st.lists(st.text(ALPHABET + "?Ä", min_size=1, max_size=12), max_size=20))
 def test_any_run_has_a_table(tmp_path_factory, texts):
     report = inspect(run(tmp_path_factory.mktemp("run"), [texts]))
-    assert f"run of {len(texts)} plates" in table(report)
+    assert f"run of {len(texts)} plates" in counts_as_text(report)
 
 
 def test_faults_are_told(tmp_path):
@@ -290,10 +290,12 @@ def test_near_duplicates_by_hand(tmp_path):
         "plates": {"train": 1, "val": 2},
         "examples": [{"train": "ABO123", "val": "AB0124"}, {"train": "ABO123", "val": "AB0125"}],
     }
-    said = table(report)
+    said = counts_as_text(report)
     assert "train ABO123 = val AB-0123" in said and "train ABO123 ~ val AB0124" in said
     assert "one character apart: 2 (plates: train 1, val 2)" in said
-    assert "near " not in table(inspect(corpus(tmp_path, ["AB1,val", "AB1,val", "AB2,val"]))), "there is one split only"
+    assert "near " not in counts_as_text(inspect(corpus(tmp_path, ["AB1,val", "AB1,val", "AB2,val"]))), (
+        "there is one split only"
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- heat map
@@ -385,7 +387,7 @@ def test_before_and_after_have_one_scale(tmp_path):
                 if n:
                     assert fill(cell(report, image, row, character, panel)) == colour(n / wanted)
     assert report["balance"]["positions"][0]["counts"]["Q"] == 0, "in use at a later position, after"
-    said = table(report)
+    said = counts_as_text(report)
     beside = [line for line in said.splitlines() if line.startswith("position 1 ")][-1].split("|")
     assert beside[0].split()[2] == "8" and beside[1].split()[0] == "73"
     assert len(report["balance"]["positions"]) == 4 and len(report["against"]["balance"]["positions"]) == 2
@@ -413,7 +415,7 @@ def test_any_run_has_a_picture_with_its_margins_free(tmp_path_factory, texts, be
     image = draw(report)
     assert (image[:, -10:] == PAPER).all() and (image[-8:] == PAPER).all() and (image[:, :10] == PAPER).all()
     assert np.array_equal(draw(json.loads(json.dumps(report, allow_nan=False))), image), "JSON has every figure"
-    assert table(json.loads(json.dumps(report))) == table(report)
+    assert counts_as_text(json.loads(json.dumps(report))) == counts_as_text(report)
 
 
 # --------------------------------------------------------------------------------------------------------- command line

@@ -17,7 +17,7 @@ from stand_ins import Stamps, anonymized, frames, luck, stamped
 from platemint.pipeline import engines
 from platemint.pipeline.anonymize import plan as plans
 from platemint.pipeline.anonymize.compare import verify_against
-from platemint.pipeline.anonymize.plan import Plan, connected, cut
+from platemint.pipeline.anonymize.plan import AnonymizePlan, connected, cut
 from platemint.pipeline.anonymize.pseudonyms import KEY_BYTES
 from platemint.pipeline.anonymize.search import scan
 from platemint.pipeline.anonymize.shard import Work
@@ -26,7 +26,7 @@ from platemint.pipeline.corpora.datasets import Annotation, Frame
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.recipe import AnonymizeRecipe
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 PLATES = {f"{n:02d}": [f"ABC{1000 + n % 7}", f"XYZ-{200 + n}"][: 1 + n % 2] for n in range(24)}
 TEXTS = sorted({text for texts in PLATES.values() for text in texts})
 
@@ -139,7 +139,7 @@ def test_groups_share_no_text_and_do_not_fall_apart():
 def test_a_text_of_several_shards_has_one_attempt_and_one_new_text(tmp_path, small):
     corpus = frames(tmp_path / "in", {f"{n:02d}": ["ABC1234"] for n in range(12)} | {"x": ["XYZ777"], "y": ["XYZ777"]})
     recipe = AnonymizeRecipe(source={"path": str(corpus)}, track_consistent=True)
-    shards = Plan(recipe, Stamps(recipe)).draw(bytes(KEY_BYTES))
+    shards = AnonymizePlan(recipe, Stamps(recipe)).draw(bytes(KEY_BYTES))
     assert [len(shard.numbers) for shard in shards] == [5, 5, 4]
     new = [(old, texts) for shard in shards for some in shard.texts for old, texts in some.items()]
     assert len({texts for old, texts in new if old == "ABC1234"}) == 1
@@ -151,7 +151,7 @@ def test_what_a_worker_is_sent_does_not_grow_with_the_run(tmp_path, small):
     for count in (10, 100):
         corpus = frames(tmp_path / str(count), {f"{n:03d}": [f"ABC{1000 + n}"] for n in range(count)})
         recipe = AnonymizeRecipe(source={"path": str(corpus)})
-        plan = Plan(recipe, Stamps(recipe))
+        plan = AnonymizePlan(recipe, Stamps(recipe))
         shards = plan.draw(bytes(KEY_BYTES))
         sizes.append(len(pickle.dumps(Work(plan.anonymizer, plan.dataset.root, Unfinished(tmp_path / "out"), ""))))
         sizes.append(max(len(pickle.dumps(shard)) for shard in shards))
@@ -252,9 +252,9 @@ def test_what_is_kept_of_an_unfinished_run_tells_no_text_name_or_path(tmp_path, 
 
 
 def test_the_secret_dies_with_the_run(corpus, tmp_path, monkeypatch):
-    rewrite = plans.rewrite
+    rewrite = plans.rewrite_dataset
     with monkeypatch.context() as patch:  # a run that ends with what must not be passed on
-        patch.setattr(plans, "rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old))
+        patch.setattr(plans, "rewrite_dataset", lambda dataset, new: rewrite(dataset, lambda frame, old: old))
         assert anonymized(corpus, tmp_path / "out")["source_texts"]["found"]
     assert list((tmp_path / "out" / UNFINISHED).iterdir()) == []
     anonymized(corpus, tmp_path / "out")
@@ -319,7 +319,7 @@ def test_other_versions_are_refused_unless_accepted_and_told_in_the_audit(call, 
 SLOWLY = """
 import sys, time
 import stand_ins
-from test_anonymize_shards import plans
+from anonymize.test_anonymize_shards import plans
 stamp = stand_ins.Stamps.stamp
 def slow(self, plates):
     time.sleep(0.2)
@@ -352,7 +352,7 @@ def test_workers_and_all_are_killed_and_the_next_run_goes_on(corpus, tmp_path, c
 
 def test_a_worker_that_outlives_its_run_writes_nothing(corpus, tmp_path):
     recipe = AnonymizeRecipe(source={"path": str(corpus)}, out=str(tmp_path / "out"))
-    plan, record = Plan(recipe, Stamps(recipe)), Unfinished(tmp_path / "out")
+    plan, record = AnonymizePlan(recipe, Stamps(recipe)), Unfinished(tmp_path / "out")
     shards = plan.draw(bytes(KEY_BYTES))
     record.begin(bytes(KEY_BYTES), plan.facts(bytes(KEY_BYTES)))
     for run_ in ("of another run", ""):

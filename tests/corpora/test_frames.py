@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from platemint.pipeline.corpora import records
-from platemint.pipeline.corpora.datasets import BARE, FORMATS, Dataset, open_dataset, rewrite
+from platemint.pipeline.corpora.datasets import BARE, FORMATS, Dataset, open_dataset, rewrite_dataset
 from platemint.pipeline.corpora.filenames import NOT_A_TEXT
 from platemint.pipeline.plate import PROVINCES, SEPARATORS, PlatemintError, characters
 
-SHARED = Path(__file__).parents[2] / "shared" / "plates"
+SHARED = Path(__file__).parents[3] / "shared" / "plates"
 
 SIZE = (400, 300)
 BOX = ((20, 30), (120, 30), (120, 60), (20, 60))
@@ -382,7 +382,7 @@ def shorter(frame, text: str) -> str:
 
 def write_out(dataset: Dataset, new_text, root: Path) -> Path:
     """The reworded dataset, its pictures copied."""
-    for old, (name, data) in rewrite(dataset, new_text).items():
+    for old, (name, data) in rewrite_dataset(dataset, new_text).items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes((dataset.root / old).read_bytes() if data is None else data)
@@ -431,7 +431,7 @@ def test_texts_and_corners_are_read(case):
 
 def test_the_same_texts_give_the_same_files(case):
     dataset = case[0]
-    for old, (new, data) in rewrite(dataset, lambda frame, text: text).items():
+    for old, (new, data) in rewrite_dataset(dataset, lambda frame, text: text).items():
         assert new == old
         assert data == (None if old in dataset.folder.pictures else (dataset.root / old).read_bytes())
 
@@ -443,7 +443,7 @@ def test_other_texts_stand_wherever_the_old_ones_stood(case, tmp_path, new_text)
         return
     again = open_dataset(write_out(dataset, new_text, tmp_path / "out"))
     assert again.format == format and again.set_aside == [] and len(again.frames) == len(dataset.frames)
-    becomes = rewrite(dataset, new_text)
+    becomes = rewrite_dataset(dataset, new_text)
     expected = {
         becomes[frame.path][0]: [(new_text(frame, s.text) if s.text else "", s.corners) for s in frame.annotations]
         for frame in dataset.frames
@@ -510,7 +510,7 @@ def test_a_picture_with_an_unusable_annotation_is_set_aside_and_written_nowhere(
     assert [frame.path for frame in dataset.frames] == ["2.jpg"]
     ((path, reason),) = reasons(dataset)
     assert path == "1.jpg" and said in reason and "ABC" not in reason
-    for old, (_, data) in rewrite(dataset, other).items():
+    for old, (_, data) in rewrite_dataset(dataset, other).items():
         assert not old.startswith("1") and b"1.jpg" not in (data or b"")
 
 
@@ -528,8 +528,11 @@ def test_a_text_that_ccpd_cannot_hold_is_refused_by_name(tmp_path):
     dataset = open_dataset(make(tmp_path, {f"{CCPD}.jpg": None}))
     for text in ("ABC1234", "皖AY33", "皖AO1234", "皖I12345"):
         with pytest.raises(PlatemintError, match=f"{CCPD}.*{text}"):
-            rewrite(dataset, lambda frame, old, text=text: text)
-    assert rewrite(dataset, lambda frame, old: "皖A-D12345")[f"{CCPD}.jpg"][0].split("-")[4] == "0_0_3_25_26_27_28_29"
+            rewrite_dataset(dataset, lambda frame, old, text=text: text)
+    assert (
+        rewrite_dataset(dataset, lambda frame, old: "皖A-D12345")[f"{CCPD}.jpg"][0].split("-")[4]
+        == "0_0_3_25_26_27_28_29"
+    )
 
 
 def test_pictures_that_are_not_there_are_set_aside_and_their_rows_left_out(tmp_path):
@@ -543,7 +546,10 @@ def test_pictures_that_are_not_there_are_set_aside_and_their_rows_left_out(tmp_p
     assert sorted(said[:2]) == [("away", LINK), ("link.jpg", LINK)]
     assert [reason for _, reason in said[2:]] == [NONE, OUTSIDE, OUTSIDE, LINK, LINK, "no file is named"]
     assert [row["row"] for row in dataset.set_aside[2:]] == ["2", "3", "4", "5", "6", "7"]
-    assert rewrite(dataset, other) == {"1.jpg": ("1.jpg", None), "a.csv": ("a.csv", b"path,text\n1.jpg,BC234\n")}
+    assert rewrite_dataset(dataset, other) == {
+        "1.jpg": ("1.jpg", None),
+        "a.csv": ("a.csv", b"path,text\n1.jpg,BC234\n"),
+    }
 
 
 LINK, NONE, OUTSIDE = "a link, which is not followed", "no such picture, or several", "outside the dataset's folder"
@@ -567,7 +573,7 @@ def test_annotations_without_a_picture_are_set_aside(tmp_path):
     files = {"1.jpg": None, "1.txt": ALPR, "2.txt": ALPR.replace("1.jpg", "2.jpg"), "x/readme.txt": "about"}
     dataset = open_dataset(make(tmp_path, files))
     assert reasons(dataset) == [("2", NONE)] and dataset.unknown == ["x/readme.txt"]
-    assert set(rewrite(dataset, other)) == {"1.jpg", "1.txt"}
+    assert set(rewrite_dataset(dataset, other)) == {"1.jpg", "1.txt"}
 
 
 def test_lines_of_lists_that_name_no_picture_are_left_out(tmp_path):
@@ -575,7 +581,7 @@ def test_lines_of_lists_that_name_no_picture_are_left_out(tmp_path):
     dataset = open_dataset(make(tmp_path, files))
     assert reasons(dataset) == [("val.txt", "the line names no picture of the dataset"), ("b/1.jpg", NOT_A_TEXT)]
     assert {frame.split for frame in dataset.frames} == {"val"} and not dataset.unannotated
-    assert rewrite(dataset, other)["val.txt"] == ("val.txt", b"a/BC234_x.jpg\r\n\n")
+    assert rewrite_dataset(dataset, other)["val.txt"] == ("val.txt", b"a/BC234_x.jpg\r\n\n")
 
 
 def test_no_two_pictures_get_one_name(tmp_path):
@@ -595,7 +601,7 @@ def test_names_lose_a_text_in_every_spelling_and_keep_what_is_none(tmp_path):
     files = {"a.csv": "path,text\n" + "".join(f"{name},{text}\n" for name, text in zip(names, rows))}
     dataset = open_dataset(make(tmp_path, files | dict.fromkeys(names)))
     new = {"京AB1234": "沪C-99999", "JAB1234": "KK77777", "OAB12": "UUU77", "AB1": "TT2"}
-    becomes = rewrite(dataset, lambda frame, text: new.get(text, text))
+    becomes = rewrite_dataset(dataset, lambda frame, text: new.get(text, text))
     assert [becomes[name][0] for name in names] == [
         "a_沪C-99999x.jpg", "kk77777.jpg", "沪c99999/7.jpg", "UUU77.jpg", "TT2.jpg", "zAB1.jpg", "TT2_z.jpg"
     ]  # fmt: skip
@@ -604,7 +610,7 @@ def test_names_lose_a_text_in_every_spelling_and_keep_what_is_none(tmp_path):
 def test_a_picture_has_its_own_new_text_in_its_name_where_one_text_gets_several(tmp_path):
     names = ["AB123_1.jpg", "AB123_2.jpg", "AB123/AB123_x.jpg", "ab123/ab123.jpg"]
     dataset = open_dataset(make(tmp_path, dict.fromkeys(names)))
-    becomes = rewrite(dataset, lambda frame, text: "ZZ" + frame.path[6] * 3 if text == "AB123" else text)
+    becomes = rewrite_dataset(dataset, lambda frame, text: "ZZ" + frame.path[6] * 3 if text == "AB123" else text)
     assert [becomes[name][0] for name in names] == [
         "ZZ111_1.jpg",
         "ZZ222_2.jpg",
@@ -615,7 +621,7 @@ def test_a_picture_has_its_own_new_text_in_its_name_where_one_text_gets_several(
 
 def test_lines_of_characters_go_where_the_new_text_has_another_length(tmp_path):
     dataset = open_dataset(make(tmp_path, {"1.png": None, "1.txt": UFPR}))
-    same, fewer = (rewrite(dataset, new)["1.txt"][1].decode() for new in (other, shorter))
+    same, fewer = (rewrite_dataset(dataset, new)["1.txt"][1].decode() for new in (other, shorter))
     assert same == UFPR.replace("AYU0035", "BZV1146")
     assert fewer == UFPR[: UFPR.index("\tchar")].replace("AYU0035", "BZV114")
 
@@ -626,7 +632,7 @@ def test_coco_keeps_its_style_and_loses_what_is_set_aside(tmp_path, style):
     root = make(tmp_path, {"a.json": truth, "京AB1234_front.jpg": None, "two.jpg": None})
     dataset = open_dataset(root)
     assert reasons(dataset) == [("bare.jpg", NONE)]
-    new = json.loads(text := rewrite(dataset, other)["a.json"][1])
+    new = json.loads(text := rewrite_dataset(dataset, other)["a.json"][1])
     assert text.decode() == json.dumps(new, **style)
     assert [image["id"] for image in new["images"]] == [1, 2] and new["annotations"][0]["bbox"] == [20, 30, 100.0, 30]
     assert new["images"][1]["note"] == "shows kbc2346" and new["info"]["description"] == "沪BC2345 and others"
@@ -697,5 +703,5 @@ def test_real_frames(tmp_path, name, format, count):
     assert not any(
         characters(annotation.text).lower() in said for frame in dataset.frames for annotation in frame.annotations
     )
-    same = rewrite(dataset, lambda frame, text: text)
+    same = rewrite_dataset(dataset, lambda frame, text: text)
     assert all(old == new and data in (None, (dataset.root / old).read_bytes()) for old, (new, data) in same.items())

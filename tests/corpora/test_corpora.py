@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from platemint.pipeline.corpora import filenames, read_corpus
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, UNREADABLE, PlatemintError, normalise, says_unreadable
 
-SHARED = Path(__file__).parents[2] / "shared" / "plates"
+SHARED = Path(__file__).parents[3] / "shared" / "plates"
 AWKWARD = ["NULL", "NA", "00123", "1E5", "TRUE", "京A12345", "RGF·7863", "AB 123 CD"]
 
 plates = st.text(DIGITS + LETTERS + PROVINCES, min_size=1, max_size=12).filter(

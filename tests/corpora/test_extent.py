@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from platemint.pipeline.corpora.datasets import Annotation
-from platemint.pipeline.corpora.extent import whole
+from platemint.pipeline.corpora.extent import extend_to_strokes
 from platemint.pipeline.corpora.rectify import views_of
 
 LEFT, TOP, RIGHT, BOTTOM = 150, 120, 450, 190  # of the plate in the frame
@@ -42,7 +42,7 @@ def unturned(points: np.ndarray, angle: float) -> np.ndarray:
 def test_strokes_that_cross_the_border_belong_to_the_plate(light, angle, cut):
     left, top, right, bottom = cut
     given = corners(LEFT + left, TOP + top, RIGHT - right, BOTTOM - bottom, angle)
-    found = unturned(whole(given, frame(light, angle)), angle)
+    found = unturned(extend_to_strokes(given, frame(light, angle)), angle)
     (x1, y1), (x2, y2) = found.min(0), found.max(0)
     assert x1 <= FIRST and x2 >= LAST and y1 <= HIGHEST and y2 >= LOWEST
     assert x1 > LEFT - 40 and x2 < RIGHT + 40 and y1 > TOP - 40 and y2 < BOTTOM + 40  # nor much of the car
@@ -51,7 +51,7 @@ def test_strokes_that_cross_the_border_belong_to_the_plate(light, angle, cut):
 @pytest.mark.parametrize("angle", [0.0, 9.0])
 def test_an_annotation_around_all_of_its_characters_stays(angle):
     given = corners(LEFT, TOP, RIGHT, BOTTOM, angle)
-    assert np.abs(whole(given, frame(angle=angle)) - given).max() < 8
+    assert np.abs(extend_to_strokes(given, frame(angle=angle)) - given).max() < 8
 
 
 def test_a_plate_in_a_frame_is_seen_whole_and_a_crop_stays():
@@ -66,4 +66,4 @@ def test_a_plate_in_a_frame_is_seen_whole_and_a_crop_stays():
 def test_at_the_pictures_edge_nothing_breaks():
     picture = frame()[100:, 160:]
     for box in ((0, 20, 100, 90), (0, 0, 30, 10), (430, 210, 440, 220)):
-        assert np.isfinite(whole(corners(*box), picture)).all()
+        assert np.isfinite(extend_to_strokes(corners(*box), picture)).all()

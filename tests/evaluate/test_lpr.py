@@ -8,10 +8,19 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from platemint.models.recogniser import Recogniser, RecogniserConfig, decode, encode
+from platemint.models.recogniser import Recogniser, RecogniserConfig, slot_codes, slot_texts
 from platemint.pipeline.alignment import Standing
 from platemint.pipeline.evaluate import lpr
-from platemint.pipeline.evaluate.lpr import Arm, Result, Sample, apart, compare, interval, permuted, rare
+from platemint.pipeline.evaluate.lpr import (
+    Arm,
+    ArmResult,
+    Sample,
+    compare,
+    interval,
+    learned_and_tested,
+    permuted,
+    rare,
+)
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.storage import encode as encode_picture
 
@@ -32,12 +41,12 @@ def some(count: int, seed: int) -> list[Sample]:
 
 
 def test_texts_of_any_length_are_encoded_and_decoded():
-    codes = encode(["A1", "", "CCC333"], CONFIG)
+    codes = slot_codes(["A1", "", "CCC333"], CONFIG)
     logits = torch.nn.functional.one_hot(codes, 7).float()
-    assert decode(logits, CONFIG) == ["A1", "", "CCC333"]
+    assert slot_texts(logits, CONFIG) == ["A1", "", "CCC333"]
     assert Recogniser(CONFIG)(torch.rand(2, 3, 32, 128)).shape == (2, 6, 7)
     with pytest.raises(KeyError):
-        encode(["Z"], CONFIG)
+        slot_codes(["Z"], CONFIG)
 
 
 def test_a_recogniser_learns_and_equal_seeds_give_equal_readings(monkeypatch):
@@ -67,7 +76,7 @@ def test_what_is_tested_is_not_learned(split):
     image = np.zeros((30, 90, 3), np.uint8)
     names = {"": "train", "val": "val", "elsewhere": "elsewhere"}
     plates = [(image, f"AB{i // 2:03}", f"source {i}", names[split] if i % 3 == 0 else "train") for i in range(300)]
-    learned, tested = apart(plates, "elsewhere" if split == "elsewhere" else "", 0)
+    learned, tested = learned_and_tested(plates, "elsewhere" if split == "elsewhere" else "", 0)
     assert learned and tested
     assert not {lpr.canonical(text) for _, text, _ in learned} & {s.text for s in tested}
     made = {
@@ -102,7 +111,7 @@ def test_intervals_hold_the_mean_and_shrink_with_plates():
 
 
 def test_rare_characters_are_those_learned_least():
-    result = Result("real", 1.0, 10, [], Counter({("A", True): 3, ("B", True): 1, ("B", False): 1, ("C", False): 2}))
+    result = ArmResult("real", 1.0, 10, [], Counter({("A", True): 3, ("B", True): 1, ("B", False): 1, ("C", False): 2}))
     rows = rare([result], Counter("AAAAB"))
     assert [row["character"] for row in rows] == ["C", "B", "A"]
     assert rows[1]["right"] == {"real, 1": 0.5} and rows[1]["learned"] == 1
@@ -126,7 +135,7 @@ def test_runs_of_one_name_are_refused(tmp_path, monkeypatch):
 
 def test_the_report_is_shown_and_drawn(tmp_path):
     results = [
-        Result(name, f, 9, [np.ones(5, bool)], Counter({("A", True): 5}))
+        ArmResult(name, f, 9, [np.ones(5, bool)], Counter({("A", True): 5}))
         for name in ("real", "edits")
         for f in (0.1, 1)
     ]
@@ -135,7 +144,7 @@ def test_the_report_is_shown_and_drawn(tmp_path):
         "arms": [lpr._figures(result, 0) for result in results], "rare": rare(results, Counter("A")),
         "own_texts": [lpr._figures(results[0], 0)], "tstr": 0.5,
     }  # fmt: skip
-    text = lpr.as_text(report)
+    text = lpr.lpr_as_text(report)
     assert "100.0 (100.0..100.0)" in text and "TSTR (edits alone / real alone): 0.50" in text
     lpr.plot(report, tmp_path / "lpr.png")
     assert (tmp_path / "lpr.png").read_bytes()[:4] == b"\x89PNG"

@@ -12,7 +12,7 @@ from stand_ins import stamp, stamped
 from test_frames import BOX, SIZE, VOC, make, other, plates, reasons, write_out
 
 from platemint.pipeline.anonymize.unfinished import UNFINISHED
-from platemint.pipeline.corpora.datasets import open_dataset, rewrite
+from platemint.pipeline.corpora.datasets import open_dataset, rewrite_dataset
 from platemint.pipeline.plate import PlatemintError
 
 COCO_BOX = [20, 30, 100, 30]
@@ -52,7 +52,7 @@ def test_a_picture_is_found_by_a_name_from_elsewhere(tmp_path, there, named):
     root = make(tmp_path / "in", {there: None, "a.json": coco(named), "bare.jpg": None})
     dataset = open_dataset(root)
     assert plates(dataset)[there] == [("ABC1230", BOX)] and dataset.left_over == 0 and "bare.jpg" in plates(dataset)
-    assert rewrite(dataset, lambda frame, text: text)["a.json"][1] == (root / "a.json").read_bytes()
+    assert rewrite_dataset(dataset, lambda frame, text: text)["a.json"][1] == (root / "a.json").read_bytes()
     again = open_dataset(write_out(dataset, other, tmp_path / "out"))
     assert plates(again)[there] == [("BCD2341", BOX)]
 
@@ -112,7 +112,7 @@ def test_pictures_that_differ_in_their_suffix_share_an_annotation_file(tmp_path)
     dataset = open_dataset(make(tmp_path / "in", files))
     assert all(len(found) == 1 for found in plates(dataset).values()) and len(dataset.frames) == 4
     dataset.frames = [frame for frame in dataset.frames if frame.path != "images/a.jpg"]
-    assert "labels/a.txt" in rewrite(dataset, other)
+    assert "labels/a.txt" in rewrite_dataset(dataset, other)
 
 
 def test_pictures_that_share_an_annotation_with_texts_are_set_aside(tmp_path):
@@ -125,7 +125,7 @@ def test_pictures_that_share_an_annotation_with_texts_are_set_aside(tmp_path):
 
 def test_the_names_of_what_shares_an_annotation_change_alike(tmp_path):
     files = dict.fromkeys(["1_AB123CD.jpg", "1_AB123CD.png"]) | {"1_AB123CD.txt": YOLO_BOX}
-    becomes = rewrite(open_dataset(make(tmp_path, files)), other)
+    becomes = rewrite_dataset(open_dataset(make(tmp_path, files)), other)
     assert {new for new, _ in becomes.values()} == {"1_unreadable.jpg", "1_unreadable.png", "1_unreadable.txt"}
 
 
@@ -149,7 +149,7 @@ def test_the_names_of_what_shares_an_annotation_change_alike(tmp_path):
 def test_while_an_annotation_is_left_over_pictures_without_one_are_withheld(tmp_path, files):
     dataset = open_dataset(make(tmp_path, {"1.jpg": None, "bare.jpg": None} | files))
     assert dataset.left_over and "bare.jpg" in dataset.withheld and "bare.jpg" not in plates(dataset)
-    assert not any("bare" in old for old in rewrite(dataset, other))
+    assert not any("bare" in old for old in rewrite_dataset(dataset, other))
 
 
 @pytest.mark.parametrize(
@@ -295,10 +295,10 @@ def test_texts_that_stand_in_names_alone_go(tmp_path, names, kept):
 def test_names_that_count_pictures_stay(tmp_path, names):
     files = {f"{name}.jpg": None for name in names} | {f"{name}.txt": YOLO_BOX for name in names}
     dataset = open_dataset(make(tmp_path, files))
-    assert all(old == new for old, (new, _) in rewrite(dataset, other).items()) and not dataset.named
+    assert all(old == new for old, (new, _) in rewrite_dataset(dataset, other).items()) and not dataset.named
 
 
 def test_names_are_not_looked_into_where_annotations_have_the_texts(tmp_path):
     files = {"AB123CD.jpg": None, "XY987ZZ.jpg": None, "a.csv": "path,text\nAB123CD.jpg,KK11KKK\nXY987ZZ.jpg,LL22LLL\n"}
     dataset = open_dataset(make(tmp_path, files))
-    assert not dataset.named and set(rewrite(dataset, other)) == set(files)
+    assert not dataset.named and set(rewrite_dataset(dataset, other)) == set(files)

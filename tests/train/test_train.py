@@ -1,11 +1,11 @@
 """train: resumes to the same curve, refuses what it cannot do, and what it learns is what the renderer shows."""
 
 import csv
-import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -21,7 +21,7 @@ from platemint.pipeline.plate import DIGITS, LETTERS, READABLE, PlatemintError
 from platemint.pipeline.recipe import TrainRecipe, load_recipe
 from platemint.pipeline.render import load_layouts, photograph, random_text, render_plate
 from platemint.pipeline.train.generator import SPGTask, another_text
-from platemint.pipeline.train.pairs import Pairs, batches, shrink, slots_of, unit
+from platemint.pipeline.train.pairs import Pairs, pair_batches, shrink, slots_of, unit_pictures
 from platemint.pipeline.train.reading import UNKNOWN, frames_of
 from platemint.run_pipeline import main
 
@@ -77,7 +77,7 @@ def test_killed_and_resumed_the_loss_curve_is_the_same(tmp_path):
         ).items()
     ]
     command = [sys.executable, "run_pipeline.py", "train", *sets]
-    child = subprocess.Popen(command, cwd=os.path.dirname(os.path.dirname(__file__)), stdout=subprocess.DEVNULL)
+    child = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not ((broken / "losses.csv").exists() and len(curve(broken)) >= 2):
         assert child.poll() is None and time.monotonic() < deadline
@@ -136,14 +136,14 @@ def test_pairs_are_the_same_in_every_process_and_differ_by_number(tmp_path):
     pairs = Pairs(recipe(tmp_path))
     (a, _), (b, _), (c, _) = pairs[3], pairs[3], pairs[4]
     assert np.array_equal(a.image, b.image) and a.text == b.text and a.text != c.text
-    inline = next(iter(batches(recipe(tmp_path), SIZE, 1)))
-    ahead = next(iter(batches(recipe(tmp_path, workers=1), SIZE, 1)))
+    inline = next(iter(pair_batches(recipe(tmp_path), SIZE, 1)))
+    ahead = next(iter(pair_batches(recipe(tmp_path, workers=1), SIZE, 1)))
     assert torch.equal(inline.source, ahead.source) and inline.target_text == ahead.target_text
 
 
 def test_processes_share_a_batch_without_gap_or_overlap(tmp_path):
-    whole = next(iter(batches(recipe(tmp_path, batch=4), SIZE, 1)))
-    parts = [next(iter(batches(recipe(tmp_path, batch=4), SIZE, 1, rank, 2))) for rank in range(2)]
+    whole = next(iter(pair_batches(recipe(tmp_path, batch=4), SIZE, 1)))
+    parts = [next(iter(pair_batches(recipe(tmp_path, batch=4), SIZE, 1, rank, 2))) for rank in range(2)]
     assert torch.equal(whole.source[0::2], parts[0].source) and torch.equal(whole.source[1::2], parts[1].source)
 
 
@@ -206,7 +206,7 @@ def test_the_reader_says_where_characters_of_a_real_plate_stand(tmp_path):
     for name, text in [("uk", "AB12 CDE"), ("us-scenic", None), ("br-mercosur-moto", None), ("ar-mercosur", None)]:
         layout = load_layouts([name])[name]
         photo = photograph(layout, [text or random_text(layout.positions, rng)], 90, 0.1, rng)[0]
-        picture = unit(shrink(photo.image, SIZE)[None], "cpu")
+        picture = unit_pictures(shrink(photo.image, SIZE)[None], "cpu")
         near = task._near(task.reader.features(picture), [photo.text])[0]
         assert all(near[i].all() for i, c in enumerate(photo.text) if c == " ")
         height, width = SIZE[0] // 8, SIZE[1] // 8
@@ -252,7 +252,7 @@ def test_two_processes_train_as_one_does(tmp_path):
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
     subprocess.run(
         [*launch, "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "run_pipeline.py", "train", *sets],
-        cwd=os.path.dirname(os.path.dirname(__file__)), check=True, timeout=300, capture_output=True,
+        cwd=Path(__file__).parents[2], check=True, timeout=300, capture_output=True,
     )  # fmt: skip
     one, two = (checkpoint.load(str(tmp_path / f / "spg.safetensors"), "spg").state_dict() for f in ("one", "two"))
     start = training.Run(recipe(tmp_path, **fields), tmp_path).task.network.state_dict()

@@ -10,12 +10,12 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from report.test_audit_page import shown
 from stand_ins import anonymized, frames
-from test_audit_page import shown
 
 from platemint.pipeline.anonymize.compare import verify_against
 from platemint.pipeline.anonymize.detector import GRAY, Detector, covered, letterboxed, look
-from platemint.pipeline.corpora.datasets import Annotation, Frame, open_dataset, rewrite
+from platemint.pipeline.corpora.datasets import Annotation, Frame, open_dataset, rewrite_dataset
 from platemint.pipeline.corpora.records import box
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.recipe import Detect
@@ -358,7 +358,8 @@ def test_where_every_plate_is_covered_all_is_well(call, corpus, model, tmp_path)
 
 def test_a_text_in_the_output_is_worse_than_an_uncovered_plate(call, corpus, model, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "platemint.pipeline.anonymize.plan.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
+        "platemint.pipeline.anonymize.plan.rewrite_dataset",
+        lambda dataset, new: rewrite_dataset(dataset, lambda frame, old: old),
     )
     assert call(corpus, "--out", tmp_path / "out", "--detector", model).exit_code == 1
 

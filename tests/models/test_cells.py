@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from platemint.models.cells import covering, even, smooth
-from platemint.models.spg import cells, erasure, repaint
+from platemint.models.spg import cell_mask, erasure, repaint
 
 HEIGHT, WIDTH, LONGEST = 48, 160, 12
 SIZE = torch.tensor([WIDTH, HEIGHT])
@@ -132,7 +132,7 @@ def test_smooth_is_a_mean_of_what_counts():
 def test_a_repainted_plate_tells_nothing_of_its_strokes():
     """Two plates that differ inside the cells alone come out the same where the layers are, bit for bit."""
     slots, text = stacked(row(6))
-    erased = erasure(cells(slots, text, HEIGHT, WIDTH), torch.zeros(1, 1, HEIGHT, WIDTH))
+    erased = erasure(cell_mask(slots, text, HEIGHT, WIDTH), torch.zeros(1, 1, HEIGHT, WIDTH))
     whole, outside = erased == 1, erased == 0
     assert whole.any() and outside.any()
     plate = torch.rand(1, 3, HEIGHT, WIDTH)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from platemint import run_pipeline
 from platemint.pipeline.corpora import read_corpus, table_rows
-from platemint.pipeline.corpora.datasets import open_dataset, rewrite
+from platemint.pipeline.corpora.datasets import open_dataset, rewrite_dataset
 from platemint.pipeline.corpora.filenames import NOT_A_TEXT
 from platemint.pipeline.corpora.labels import split_named, standard_split
 from platemint.pipeline.plate import UNREADABLE, PlatemintError, says_unreadable
@@ -117,8 +117,8 @@ def test_a_quoted_newline_is_one_row_and_is_rewritten_as_one(tmp_path):
     assert texts(read_corpus(tmp_path)) == {"1.jpg": "AB1 234", "2.jpg": "CD567", "3.jpg": "EF 89"}
     dataset = open_dataset(tmp_path)
     assert plates(dataset) == {"1.jpg": [("AB1 234", ())], "2.jpg": [("CD567", ())], "3.jpg": [("EF 89", ())]}
-    assert rewrite(dataset, lambda frame, text: text)["labels.csv"][1] == content.encode()
-    renewed = rewrite(dataset, other)["labels.csv"][1].decode()
+    assert rewrite_dataset(dataset, lambda frame, text: text)["labels.csv"][1] == content.encode()
+    renewed = rewrite_dataset(dataset, other)["labels.csv"][1].decode()
     assert list(csv.reader(io.StringIO(renewed, newline="")))[1:] == [
         ["gate, 1\r\nnorth", "ZB1 234", "1.jpg"],
         ["x", "ZD567", "2.jpg"],
@@ -162,7 +162,7 @@ def test_encodings_and_delimiters_of_spreadsheets(tmp_path, bom, name, delimiter
     assert texts(read_corpus(tmp_path)) == texts(read_corpus(tmp_path / name)) == {"1.jpg": "京A12345"}
     dataset = open_dataset(tmp_path)
     assert plates(dataset) == {"1.jpg": [("京A12345", ())]}
-    assert rewrite(dataset, other)[name][1] == bom + content.replace("京", "Z").encode(encoding)
+    assert rewrite_dataset(dataset, other)[name][1] == bom + content.replace("京", "Z").encode(encoding)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_places_in_columns(tmp_path, names):
     make(tmp_path, {"a.csv": content} | pictures("1.jpg"))
     dataset = open_dataset(tmp_path)
     assert plates(dataset) == {"1.jpg": [("AB123", BOX)]} and not dataset.set_aside
-    assert rewrite(dataset, other)["a.csv"][1].decode() == content.replace("AB123", "ZB123")
+    assert rewrite_dataset(dataset, other)["a.csv"][1].decode() == content.replace("AB123", "ZB123")
     (label,) = read_corpus(tmp_path).labels
     assert (label.path, label.text, label.corners, label.row) == (tmp_path / "1.jpg", "AB123", BOX, "2")
     assert read_corpus(tmp_path / "a.csv").labels == [label]
@@ -242,7 +242,7 @@ def test_places_in_jsonl_and_several_plates_of_a_picture(tmp_path, place):
     dataset = open_dataset(tmp_path)
     found = plates(dataset)
     assert found["1.jpg"][0] == ("AB123", BOX) and found["1.jpg"][1][0] == "CD456" and found["2.jpg"] == []
-    renewed = rewrite(dataset, other)["a.jsonl"][1].decode()
+    renewed = rewrite_dataset(dataset, other)["a.jsonl"][1].decode()
     assert renewed == content.replace('"AB123"', '"ZB123"').replace("ab123", "zb123").replace("CD456", "ZD456")
 
 
@@ -257,7 +257,7 @@ def test_places_without_texts_are_plates_without_text(tmp_path):
     content = "filename,width,height,class,xmin,ymin,xmax,ymax\n1.jpg,400,300,car,0,0,399,299\n1.jpg,400,300,license-plate,20,30,120,60\n"
     dataset = open_dataset(make(tmp_path, {"a.csv": content} | pictures("1.jpg")))
     assert plates(dataset) == {"1.jpg": [("", BOX)]} and dataset.classes == ("license-plate",)
-    assert rewrite(dataset, other)["a.csv"][1].decode() == content
+    assert rewrite_dataset(dataset, other)["a.csv"][1].decode() == content
 
 
 def test_a_declared_size_is_compared_with_the_picture(tmp_path):
@@ -340,7 +340,7 @@ def test_a_corpus_may_name_pictures_anywhere_and_a_dataset_may_not(tmp_path):
 def test_a_rewritten_table_does_not_name_the_old_pictures_by_their_paths(tmp_path):
     make(tmp_path, pictures("img/1.jpg"))
     make(tmp_path, {"notes/a.csv": f"path,text\n{tmp_path}/img/1.jpg,AB123\n"})
-    assert rewrite(open_dataset(tmp_path), other)["notes/a.csv"][1] == b"path,text\n../img/1.jpg,ZB123\n"
+    assert rewrite_dataset(open_dataset(tmp_path), other)["notes/a.csv"][1] == b"path,text\n../img/1.jpg,ZB123\n"
 
 
 # ------------------------------------------------------------------------------------------------- names, gt.txt, words
@@ -372,7 +372,7 @@ def test_other_names_are_no_plates(tmp_path, names):
 
 def test_names_of_redacted_plates_are_read_again_as_such(tmp_path):
     dataset = open_dataset(make(tmp_path, pictures("AB123.jpg", "CD456.jpg", "EF789.jpg")))
-    becomes = rewrite(dataset, lambda frame, text: "" if text != "EF789" else text)
+    becomes = rewrite_dataset(dataset, lambda frame, text: "" if text != "EF789" else text)
     again = open_dataset(make(tmp_path / "out", pictures(*(new for new, _ in becomes.values()))), "names", sure=True)
     assert sorted(plates(again)) == ["EF789.jpg", "unreadable_-2.jpg", "unreadable_.jpg"] and not again.set_aside
     assert sorted(text for found in plates(again).values() for text, _ in found) == ["", "", "EF789"]
@@ -387,7 +387,7 @@ def test_blanks_in_names_of_gt(tmp_path):
     dataset = open_dataset(tmp_path)
     assert {path: found[0][0] for path, found in plates(dataset).items()} == wanted | {"no text.png": ""}
     assert texts(read_corpus(tmp_path)) == wanted
-    renewed = rewrite(dataset, other)["gt.txt"][1].decode()
+    renewed = rewrite_dataset(dataset, other)["gt.txt"][1].decode()
     assert renewed.splitlines()[:2] == ["my car 0.png ZB 123", "my car  1.png ZD 456"]
 
 

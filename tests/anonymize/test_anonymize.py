@@ -23,7 +23,7 @@ from platemint.pipeline.anonymize.picture import open_picture
 from platemint.pipeline.anonymize.pseudonyms import Keyed, read_key
 from platemint.pipeline.anonymize.search import scan
 from platemint.pipeline.anonymize.unfinished import UNFINISHED
-from platemint.pipeline.corpora.datasets import open_dataset, rewrite
+from platemint.pipeline.corpora.datasets import open_dataset, rewrite_dataset
 from platemint.pipeline.corpora.rectify import views_of
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.plate import PlatemintError, Readings, characters, same_reading
@@ -31,7 +31,7 @@ from platemint.pipeline.recipe import AnonymizeRecipe
 from platemint.pipeline.render import load_layouts, photograph, random_text
 from platemint.pipeline.storage import FORMATS
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 PLATES = {
     "train/ABC1234_front": ["ABC1234"],
     "train/seen-abc-1234": ["ABC1234", "XYZ-777", "ABC-1234"],
@@ -639,7 +639,7 @@ def test_faults_of_names_and_of_writing_quote_nothing(call, tmp_path, monkeypatc
 
     corpus = dataset(tmp_path / "in", {"picture-0": ["ABC1234"], "picture-1": ["XYZ-777"]})
     with monkeypatch.context() as patch:
-        patch.setattr("platemint.pipeline.anonymize.plan.rewrite", collide)
+        patch.setattr("platemint.pipeline.anonymize.plan.rewrite_dataset", collide)
         result = call(corpus, "--out", tmp_path / "out")
     assert result.exit_code == 2 and quoted(result) == [] and "without plates" in result.stderr
     rename = os.replace
@@ -657,7 +657,8 @@ def test_faults_of_names_and_of_writing_quote_nothing(call, tmp_path, monkeypatc
 def test_a_text_that_is_found_in_the_output_is_exit_code_1(call, tmp_path, monkeypatch):
     corpus = dataset(tmp_path / "in", {"a": ["ABC1234"]})
     monkeypatch.setattr(
-        "platemint.pipeline.anonymize.plan.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
+        "platemint.pipeline.anonymize.plan.rewrite_dataset",
+        lambda dataset, new: rewrite_dataset(dataset, lambda frame, old: old),
     )
     result = call(corpus, "--out", tmp_path / "out")
     assert result.exit_code == 1 and json.loads(result.stdout)["source_texts"]["found"] == 1
@@ -674,7 +675,8 @@ def test_the_marks_own_name_is_no_plate(tmp_path):
 def test_what_must_not_be_passed_on_keeps_its_mark_and_can_be_made_again(call, tmp_path, monkeypatch):
     corpus, out = dataset(tmp_path / "in", {"a": ["ABC1234"]}), tmp_path / "out"
     monkeypatch.setattr(
-        "platemint.pipeline.anonymize.plan.rewrite", lambda dataset, new: rewrite(dataset, lambda frame, old: old)
+        "platemint.pipeline.anonymize.plan.rewrite_dataset",
+        lambda dataset, new: rewrite_dataset(dataset, lambda frame, old: old),
     )
     result = call(corpus, "--out", out, "--list", tmp_path / "list")
     assert result.exit_code == 1 and (out / UNFINISHED).is_dir() and (out / "audit.json").is_file()
@@ -957,7 +959,7 @@ def test_a_redacted_plate_is_read_by_nobody(scenes, tmp_path):
 
     before = readings(scenes)
     made = AnonymizeRecipe(source={"path": str(scenes)}, out=str(tmp_path / "out"))
-    assert stand_ins.anonymize(made, None, stand_ins.Plan(made, Failing(made)))["plates"]["redacted"] == 8
+    assert stand_ins.anonymize(made, None, stand_ins.AnonymizePlan(made, Failing(made)))["plates"]["redacted"] == 8
     after = readings(tmp_path / "out")
     assert len(after) == 8 and all(not text and len(reading) <= 2 for text, reading, _ in after)
     assert sum(len(reading) >= 6 for _, reading, _ in before) >= 7
@@ -972,6 +974,6 @@ def test_an_editor_that_leaves_the_source_is_caught_by_the_reader_that_ships(sce
             return (lambda plates: [stand_ins.replace(p, image=p.original) for p in edit(plates)]), filter
 
     made = AnonymizeRecipe(source={"path": str(scenes)}, out=str(tmp_path / "out"), on_doubt="withhold")
-    audit = stand_ins.anonymize(made, None, stand_ins.Plan(made, Lazy(made)))
+    audit = stand_ins.anonymize(made, None, stand_ins.AnonymizePlan(made, Lazy(made)))
     assert audit["plates"]["replaced"] == 0 and audit["pictures"]["withheld"] == 4
     assert not list((tmp_path / "out").rglob("*.png")) and not list((tmp_path / "out").rglob("*.jpg"))

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from platemint.models import checkpoint
-from platemint.models.losses import dice, iou, mask_loss, perceptual, pointed_near, region_l1, slot_loss
-from platemint.models.reader import align, ctc, decode
+from platemint.models.losses import dice, mask_iou, mask_loss, perceptual, pointed_near, region_l1, slot_loss
+from platemint.models.reader import align, ctc, greedy_decode
 from platemint.models.spg import (
     SIZES,
     SPG,
@@ -184,7 +184,11 @@ def test_losses_are_zero_at_the_truth_and_grow_away_from_it():
     mask[..., 10:30, 10:40] = 1
     right, wrong = 20 * (mask - 0.5), -20 * (mask - 0.5)
     assert mask_loss(right, mask) < 0.05 < mask_loss(torch.zeros_like(mask), mask) < mask_loss(wrong, mask)
-    assert dice(mask, mask) < 1e-3 and iou(mask, mask).tolist() == [1, 1] and iou(1 - mask, mask).tolist() == [0, 0]
+    assert (
+        dice(mask, mask) < 1e-3
+        and mask_iou(mask, mask).tolist() == [1, 1]
+        and mask_iou(1 - mask, mask).tolist() == [0, 0]
+    )
     slots = torch.rand(1, 4, 3, 2)
     assert slot_loss(slots, slots, codes("AB12")) == 0
     assert slot_loss(slots + 0.1, slots, codes("AB")[:, :2].repeat(1, 2)) == pytest.approx(0.1, abs=1e-5)
@@ -198,7 +202,7 @@ def test_ctc_decoding_round_trip():
     logits = torch.full((1, len(steps), len(READABLE) + 1), -20.0)
     logits[0, range(len(steps)), steps] = 0
     log_probabilities = logits.log_softmax(-1)
-    assert decode(log_probabilities, READABLE) == [text]
+    assert greedy_decode(log_probabilities, READABLE) == [text]
     assert (
         ctc(log_probabilities, encode_texts([text], READABLE))
         < 0.01

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from platemint.pipeline.alignment import spread
+from platemint.pipeline.alignment import spread_over_text
 from platemint.pipeline.anonymize.residue import LIMIT, UNTOUCHED, erased, in_view, untouched
 from platemint.pipeline.edit import Editor, unlike
 from platemint.pipeline.filter import Filter
@@ -118,7 +118,7 @@ def test_edits_leave_no_character_and_an_emblem_before_them(filter, editor, embl
     for text in PLATES:
         source = Plate(plate(text, emblem), text, target=unlike(text))
         (standing,) = filter.standing([source])
-        (edit,) = editor([replace(source, places=spread(standing.known, text))])
+        (edit,) = editor([replace(source, places=spread_over_text(standing.known, text))])
         shares = in_view(source.image, edit.image, edit.target_mask, standing)
         assert (shares < LIMIT).all(), (text, shares)
         if not emblem:  # between two characters its edge may go with theirs
@@ -137,7 +137,7 @@ def test_an_edit_whose_row_is_off_by_a_character_is_caught(filter, editor):
 
 
 def test_places_leave_separators_out():
-    places = spread(np.float32([0.1, 0.2, 0.3]), "A-B C")
+    places = spread_over_text(np.float32([0.1, 0.2, 0.3]), "A-B C")
     assert np.isnan(places[[1, 3]]).all() and places[[0, 2, 4]].tolist() == np.float32([0.1, 0.2, 0.3]).tolist()
     assert canonical("A-B C") == "ABC"
 
@@ -165,7 +165,7 @@ def test_no_outline_of_a_character_is_left_beside_an_emblem(filter, editor, text
     """Strokes erased to their very border leave a rim that a person reads, though none of their own pixels is in view."""
     image = few(text, emblem)
     (standing,) = filter.standing([Plate(image, text)])
-    (edit,) = editor([Plate(image, text, target=unlike(text), places=spread(standing.known, text))])
+    (edit,) = editor([Plate(image, text, target=unlike(text), places=spread_over_text(standing.known, text))])
     strokes = (image[..., 0] < 50).astype(np.uint8)
     beside_new = cv2.dilate(edit.target_mask, np.ones((7, 7))) < 40
     rim = (cv2.dilate(strokes, np.ones((7, 7))) > cv2.erode(strokes, np.ones((3, 3)))) & beside_new

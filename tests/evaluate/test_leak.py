@@ -135,8 +135,8 @@ def test_shuffled_guesses_are_others_of_the_kind():
 
 def test_edits_of_one_plate_count_as_one_try():
     values = np.random.default_rng(0).random(50)
-    single = leak.estimate(values, [str(n) for n in range(50)], 0)
-    tenfold = leak.estimate(values.repeat(10), [str(n) for n in range(50) for _ in range(10)], 0)
+    single = leak.bootstrap_mean(values, [str(n) for n in range(50)], 0)
+    tenfold = leak.bootstrap_mean(values.repeat(10), [str(n) for n in range(50) for _ in range(10)], 0)
     assert single == pytest.approx(tenfold)
     assert single["low"] < single["mean"] < single["high"]
 

@@ -14,13 +14,13 @@ from platemint.pipeline.balance.grammar import (
     LEFT_OUT,
     Form,
     Grammar,
+    grammar_as_text,
     letters_in_use,
     of_faker,
     of_labels,
     of_layout,
     positions_like,
     read_grammar,
-    table,
 )
 from platemint.pipeline.plate import (
     DIGITS,
@@ -254,7 +254,7 @@ def test_the_table_names_forms_and_what_they_leave_out():
     letters = without("IO")
     mixture = Form((PROVINCES, letters, DIGITS + letters), "??·?", (3,), 0.75)
     fixed = Form(("M", "AB", "AB", DIGITS[1:]), "??-??", (4,), 0.25)
-    assert table(Grammar("two", (mixture, fixed))).splitlines() == [
+    assert grammar_as_text(Grammar("two", (mixture, fixed))).splitlines() == [
         "two:",
         " 75.0 %  PL·A   25,296 strings  2-3: no I O",
         " 25.0 %  ML-LD      36 strings  2-3: only A B; 4: no 0",

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from test_frames import CCPD, KEYPOINTS, UFPR, VOC, make, plates, reasons
 from test_frames_matching import COCO_BOX, coco
 
-from platemint.pipeline.corpora.datasets import open_dataset, rewrite
+from platemint.pipeline.corpora.datasets import open_dataset, rewrite_dataset
 from platemint.pipeline.plate import PlatemintError
 
 X, Y, W, H = COCO_BOX
@@ -66,25 +66,27 @@ def test_an_annotation_of_the_stored_picture_is_turned_with_the_picture_that_is_
     dataset = open_dataset(make(tmp_path / "in", {"1.png": data} | files))
     out = tmp_path / "out"
     out.mkdir()
-    for name, (_, text) in rewrite(dataset, lambda frame, text: text).items():
+    for name, (_, text) in rewrite_dataset(dataset, lambda frame, text: text).items():
         (out / name).write_bytes(text or b"")
     ImageOps.exif_transpose(Image.open(io.BytesIO(data))).save(out / "1.png", exif=b"")
     again = open_dataset(out)
     assert plates(again) == plates(dataset) and bounds(out) == pytest.approx(shown)
-    assert (rewrite(again, lambda frame, text: text)).keys() == {"1.png", *files}
+    assert (rewrite_dataset(again, lambda frame, text: text)).keys() == {"1.png", *files}
 
 
 def test_what_cannot_be_turned_is_left_out(tmp_path):
     broken = "<object><name>car</name><bndbox><xmin>left</xmin></bndbox></object></annotation>"
     data, _ = turned((400, 300), (20, 30, 120, 60), 6)
     voc = declaring("voc", (400, 300), (20, 30, 120, 60))["1.xml"].replace("</annotation>", broken)
-    becomes = rewrite(open_dataset(make(tmp_path / "voc", {"1.png": data, "1.xml": voc})), lambda frame, text: text)
+    becomes = rewrite_dataset(
+        open_dataset(make(tmp_path / "voc", {"1.png": data, "1.xml": voc})), lambda frame, text: text
+    )
     assert b"left" not in becomes["1.xml"][1] and b"<name>car</name>" in becomes["1.xml"][1]
     told = json.loads(declaring("coco", (400, 300), (20, 30, 120, 60))["a.json"])
     told["categories"].append({"id": 2, "name": "car"})
     told["annotations"] += [{"image_id": 0, "category_id": 2, "bbox": box} for box in ([1, 2], ["a"] * 4, None)]
     files = {"1.png": data, "a.json": json.dumps(told)}
-    becomes = rewrite(open_dataset(make(tmp_path / "coco", files)), lambda frame, text: text)
+    becomes = rewrite_dataset(open_dataset(make(tmp_path / "coco", files)), lambda frame, text: text)
     assert [len(a.get("bbox", ())) for a in json.loads(becomes["a.json"][1])["annotations"]] == [4, 0, 0, 0]
 
 
