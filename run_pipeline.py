@@ -32,6 +32,7 @@ EXAMPLES = {
     "train": "train train-phase1 --set steps=1000",
     "edit": "edit --input_dir photos/i_s --input_text photos/gt.txt --out outputs/edited",
     "inspect": "inspect outputs/mine --against photos/labels.csv --picture balance.png",
+    "report": "report outputs/quickstart",
     "grammar": "grammar faker:de_DE",
     "verify": "verify outputs/quickstart",
     "evaluate": "evaluate edits",
@@ -431,6 +432,21 @@ def inspect(corpus, form, against, picture, target, as_json) -> None:
 
         write(picture, encode(draw(report), "png", 0))
     click.echo(json.dumps(report, ensure_ascii=False, indent=1) if as_json else counts_as_text(report))
+
+
+@main.command(name="report")
+@click.argument("run", type=FOLDER)
+@click.option("--sources", is_flag=True, help="Show the photographs of the corpus beside their edits.")
+def report(run, sources) -> None:
+    """Write report.html, a page about a finished run.
+
+    What was asked and made, balance, scores, why plates were dropped, and a wall of plates that filters. One file that
+    loads nothing. Every run writes it at its end; photographs of a corpus are in it only with --sources, and then it is
+    not for passing on. If lpr.json of `evaluate lpr` lies in RUN, its table is shown, too.
+    """
+    from platemint.pipeline.report.run_page import write_page
+
+    click.echo(write_page(run, sources))
 
 
 @main.command(name="grammar")

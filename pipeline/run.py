@@ -23,6 +23,7 @@ from platemint.pipeline.stages import Stages
 from platemint.pipeline.storage import read_json
 from platemint.pipeline.versions import changed, versions
 
+WITH_A_PAGE = 1_000_000  # plates at most of a run whose page is made at its end; `report` makes that of a larger one
 TRIAL = 8  # plates made for an estimate
 WORTH_A_PROCESS = 1000  # plates; one process makes hundreds with its threads in the time that another takes to start
 
@@ -85,7 +86,12 @@ def _carried_out(plan: Plan, stages: Stages, progress: TextIO | None, accept_ver
             if processes > 1:
                 reporter.add(commit["accepted"], sum(commit["rejected"].values()))
     reporter.tell(end=True)
-    return _finish(folder, recipe, facts, [commits[number] for number in sorted(commits)])
+    result = _finish(folder, recipe, facts, [commits[number] for number in sorted(commits)])
+    if recipe.count <= WITH_A_PAGE:
+        from platemint.pipeline.report.run_page import write_page
+
+        write_page(folder, stages=stages, plan=plan)
+    return result
 
 
 def _processes(stages: Stages, shards: list[Shard]) -> int:

@@ -25,8 +25,10 @@ SourceOf = Callable[[Mapping], "np.ndarray | None"]  # the photograph or renderi
 
 @dataclass(frozen=True)
 class Gallery:
-    """Plates that a page shows. plates: the columns of a row without its pictures, and `images`: base64 WebP of source,
-    mask and result, "" for one that is not there. total: the run's plates, shown or not.
+    """Plates that a page shows.
+
+    plates: the columns of a row without its pictures, and `images`: base64 WebP of source, mask and result, "" for one
+    that is not there. total: the run's plates, shown or not.
     """
 
     plates: list[dict]

@@ -6,7 +6,7 @@ The page needs no network and loads nothing: its pictures, style and script are 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,9 +79,12 @@ def page(folder: Path, with_sources: bool = False, stages: Stages | None = None,
     )
 
 
-def write_page(folder: Path, with_sources: bool = False, stages: Stages | None = None, plan: Plan | None = None):
-    """Writes `page` into the run's folder. Raises as `page` does."""
+def write_page(
+    folder: Path, with_sources: bool = False, stages: Stages | None = None, plan: Plan | None = None
+) -> Path:
+    """Writes `page` into the run's folder, and returns its path. Raises as `page` does."""
     storage.write(folder / PAGE, page(folder, with_sources, stages, plan))
+    return folder / PAGE
 
 
 def _finished(folder: Path) -> tuple[dict, dict]:
@@ -103,7 +106,12 @@ def _source_of(stages: Stages, plan: Plan | None) -> SourceOf:
         turns = {photo.source: (g, n) for g, photos in enumerate(sources.photos) for n, photo in enumerate(photos)}
         return lambda row: sources.get(*turns[row["source"]]).image if row["source"] in turns else None
     group, group_index = _places(plan or make_plan(stages))
-    return lambda row: sources.get(int(group[row["index"]]), (int(group_index[row["index"]]), row["round"])).image
+
+    def rendering(row: Mapping) -> np.ndarray:
+        place = int(group[row["index"]])
+        return sources.get(place, sources.turn(place, int(group_index[row["index"]]), row["round"])).image
+
+    return rendering
 
 
 def _places(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
@@ -145,7 +153,8 @@ def _remarks(recipe: GenerateRecipe, manifest: dict, report: dict, columns: dict
     missing = manifest["missing"]
     return [
         Remark(
-            not missing, f"{missing:,} planned plates could not be made." if missing else "Every planned plate is there."
+            not missing,
+            f"{missing:,} planned plates could not be made." if missing else "Every planned plate is there.",
         ),
         _evenness(report),
         Remark(dropped < MANY_DROPPED, f"{100 * dropped:.1f} % of all tries were dropped by the checks."),
@@ -224,7 +233,9 @@ def _histograms(recipe: GenerateRecipe, columns: dict) -> list[dict]:
         highest = max(1, *(a + d for a, d in zip(accepted, dropped)))
         bars = [(a, d, _height(a, highest), _height(d, highest)) for a, d in zip(accepted, dropped)]
         threshold = least if least is not None else most
-        found.append({"name": name, "bars": bars, "threshold": threshold, "side": "at least" if least is not None else "at most"})
+        found.append(
+            {"name": name, "bars": bars, "threshold": threshold, "side": "at least" if least is not None else "at most"}
+        )
     return found
 
 

@@ -1,0 +1,152 @@
+"""The page of a run: its figures are the run's, it opens in a browser, filters, and shows no photograph unasked."""
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from stand_ins import Lucky, recipe
+
+from platemint import run_pipeline
+from platemint.pipeline.report import gallery as gallery_module
+from platemint.pipeline.report.gallery import HEIGHT, WIDEST, gallery
+from platemint.pipeline.report.run_page import PAGE, page
+from platemint.pipeline.run import generate
+
+CHROMIUM = next(filter(shutil.which, ("chromium", "chromium-browser", "google-chrome")), None)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of rendered plates, its page written at its end."""
+    folder = tmp_path_factory.mktemp("page") / "run"
+    made = recipe(folder)
+    generate(made, stages=Lucky(made))
+    return folder
+
+
+def data_of(text):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
+
+
+def rows_of(run, kind):
+    return [row for file in sorted(run.glob(f"{kind}/*.parquet")) for row in pq.read_table(file).to_pylist()]
+
+
+def test_every_figure_is_the_runs(run):
+    text = (run / PAGE).read_text(encoding="utf8")
+    accepted, dropped, data = rows_of(run, "data"), rows_of(run, "dropped"), data_of(text)
+    for figure, name in ((120, "asked for"), (len(accepted), "accepted"), (len(dropped), "dropped on the way")):
+        assert f"<b>{figure}</b>{name}" in text
+    shown = {(t, data["reason"]["values"][r], k) for t, r, k in zip(data["text"], data["reason"]["of"], data["round"])}
+    assert shown == {(row["text"], row.get("reason") or "", row["round"]) for row in [*accepted, *dropped]}
+    bars = re.findall(r"([\d,]+) accepted, ([\d,]+) dropped", text)
+    scores = len(data["scores"])
+    assert sum(int(a) for a, _ in bars) == scores * len(accepted)
+    assert sum(int(d) for _, d in bars) == scores * len(dropped)
+
+
+def test_pictures_are_small_and_those_of_their_rows(run):
+    found = gallery(run)
+    assert found.total == len(found.plates) == len(rows_of(run, "data")) + len(rows_of(run, "dropped"))
+    by_place = {(row["index"], row["round"]): row for row in rows_of(run, "data")}
+    for plate in found.plates:
+        small = np.asarray(Image.open(io.BytesIO(base64.b64decode(plate["images"][2]))))
+        assert small.shape[0] <= HEIGHT and small.shape[1] <= WIDEST
+        if not plate.get("reason"):
+            whole = np.asarray(Image.open(io.BytesIO(by_place[plate["index"], plate["round"]]["image"]["bytes"])))
+            assert abs(small.mean() - whole.mean()) < 6
+
+
+def test_pictures_stop_at_a_budget(run, monkeypatch):
+    monkeypatch.setattr(gallery_module, "MOST_BYTES", 20_000)
+    found = gallery(run)
+    assert 0 < sum(len(image) for plate in found.plates for image in plate["images"]) * 3 // 4 <= 20_000
+    assert len(found.plates) < found.total and {bool(plate.get("reason")) for plate in found.plates} == {True, False}
+
+
+def test_a_script_in_a_text_stays_text(run):
+    facts = (run / "recipe.yaml").read_text(encoding="utf8")
+    try:
+        (run / "recipe.yaml").write_text(facts + "# </script><script>alert(1)</script>\n", encoding="utf8")
+        assert "<script>alert(1)" not in page(run, stages=Lucky(recipe(run)))
+    finally:
+        (run / "recipe.yaml").write_text(facts, encoding="utf8")
+
+
+def test_it_loads_nothing(run):
+    text = (run / PAGE).read_text(encoding="utf8")
+    assert "default-src 'none'" in text
+    assert not re.search(r"(?:src|href)=\"(?!#|data:)", text) and "url(" not in text
+
+
+def corpus(folder, run):
+    """A labelled corpus of a run's pictures: they stand for photographs."""
+    folder.mkdir()
+    rows = rows_of(run, "data")
+    for row in rows:
+        (folder / f"{row['index']}.png").write_bytes(row["image"]["bytes"])
+    lines = [f"{row['index']}.png,{row['text']},train" for row in rows]
+    (folder / "labels.csv").write_text("\n".join(["path,text,split", *lines]) + "\n", encoding="utf8")
+    return folder / "labels.csv"
+
+
+def test_photographs_are_shown_only_where_asked(run, tmp_path, untrained):
+    out, labels = tmp_path / "run", corpus(tmp_path / "corpus", run)
+    fields = untrained.model_dump(include={"checkpoint", "reader", "batch"})
+    limits = {"rounds": 2, "min_reader": 0, "min_mask_reader": 0, "min_slots": 0, "min_stability": 0, "max_residue": 1}
+    made = recipe(out, 24, edit=fields, filter=limits, source={"path": str(labels)})
+    generate(made)
+    plain = data_of((out / PAGE).read_text(encoding="utf8"))
+    assert plain["text"] and not any(images[0] for images in plain["images"])
+    result = CliRunner().invoke(run_pipeline.main, ["report", str(out), "--sources"])
+    assert result.exit_code == 0 and result.output.strip() == str(out / PAGE)
+    text = (out / PAGE).read_text(encoding="utf8")
+    assert all(images[0] for images in data_of(text)["images"]) and "do not pass it on" in text
+
+
+def test_an_unfinished_run_is_refused(tmp_path):
+    result = CliRunner().invoke(run_pipeline.main, ["report", str(tmp_path)])
+    assert result.exit_code == 2 and "holds no finished run" in result.output
+
+
+def browsed(run, tmp_path, script, width=1280):
+    """What a headless Chromium's page says after a script has run in it; errors of the page go to its title."""
+    text = (run / PAGE).read_text(encoding="utf8")
+    catcher = "<script>window.onerror = (m) => { document.title = 'ERROR ' + m; };</script>"
+    probe = f"<script>document.title = document.title.startsWith('ERROR') ? document.title : JSON.stringify({script})</script>"
+    file = tmp_path / "page.html"
+    file.write_text(text.replace("<title>", catcher + "<title>").replace("</body>", probe + "</body>"), encoding="utf8")
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900", "--dump-dom", file]
+    dom = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=120).stdout
+    return json.loads(re.search("<title>(.*?)</title>", dom, re.S)[1].replace("&amp;", "&"))
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium")
+def test_it_opens_and_filters_in_a_browser(run, tmp_path):
+    dropped = len(rows_of(run, "dropped"))
+    script = """(() => {
+      const first = document.querySelectorAll("#wall li").length;
+      document.querySelector("[data-reason]").click();
+      const dropped = document.querySelectorAll("#wall li.dropped").length, all = document.querySelectorAll("#wall li").length;
+      document.getElementById("next").click();
+      return [first, dropped, all, document.getElementById("where").textContent,
+              [...document.images].every(i => i.alt)];
+    })()"""
+    first, shown, all_shown, where, described = browsed(run, tmp_path, script)
+    assert first == 48 and shown == all_shown == min(48, dropped) and described
+    assert where.endswith(f"of {dropped}")
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium")
+@pytest.mark.parametrize("width", [1280, 500])  # Chromium's window is never narrower than 500
+def test_nothing_is_wider_than_the_window(run, tmp_path, width):
+    wide, window = browsed(run, tmp_path, "[document.documentElement.scrollWidth, innerWidth]", width)
+    assert wide <= window
