@@ -409,8 +409,11 @@ def edit(input_dir, input_text, source_text, checkpoint, out) -> None:
 @click.option(
     "--target", metavar="uniform|FILE.csv", default="uniform", show_default=True, help="Shares of characters wanted."
 )
+@click.option(
+    "--html", metavar="FILE.html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with its plates."
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
-def inspect(corpus, form, against, picture, target, as_json) -> None:
+def inspect(corpus, form, against, picture, target, html, as_json) -> None:
     """Count characters, lengths and layouts.
 
     Says how even they are, too, and which labels stand in two splits. CORPUS is a folder of labelled plates, its file
@@ -431,6 +434,11 @@ def inspect(corpus, form, against, picture, target, as_json) -> None:
         from platemint.pipeline.storage import encode, write
 
         write(picture, encode(draw(report), "png", 0))
+    if html:
+        from platemint.pipeline.report.corpus_page import corpus_page
+        from platemint.pipeline.storage import write
+
+        write(html, corpus_page(report, corpus, form or "auto"))
     click.echo(json.dumps(report, ensure_ascii=False, indent=1) if as_json else counts_as_text(report))
 
 

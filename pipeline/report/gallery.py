@@ -1,4 +1,4 @@
-"""Small pictures of a run's plates for its page: source, mask and result, as many as a file of a few megabytes holds."""
+"""Small pictures of plates for a page, as many as a file of a few megabytes holds: of a run source, mask and result."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from platemint.pipeline.corpora import Corpus
+from platemint.pipeline.corpora.pixels import read_plate
 from platemint.pipeline.storage import decode
 
 HEIGHT, WIDEST = 44, 144  # pixels of a small picture
@@ -47,6 +49,22 @@ def gallery(folder: Path, source_of: SourceOf | None = None, seed: int = 0) -> G
     used = sum(len(image) for plate in few for image in plate["images"]) * 3 // 4
     plates = few + _pictures(accepted, MOST_BYTES - used, source_of, seed)
     return Gallery(sorted(plates, key=lambda plate: (plate["index"], plate["round"])), count)
+
+
+def corpus_gallery(corpus: Corpus, seed: int = 0) -> Gallery:
+    """Plates of a corpus in random order, until their small pictures fill `MOST_BYTES`; pictures that fail are left out."""
+    shown, left = [], MOST_BYTES
+    for number in np.random.default_rng(seed).permutation(len(corpus.labels)):
+        label = corpus.labels[number]
+        try:
+            images = ["", "", _small(read_plate(label)[0])]
+        except (OSError, ValueError):  # a run sets it aside
+            continue
+        left -= len(images[2]) * 3 // 4
+        if left < 0:
+            break
+        shown.append({"text": label.text, "layout": "", "split": label.split, "images": images, "index": int(number)})
+    return Gallery(sorted(shown, key=lambda plate: plate["index"]), len(corpus.labels))
 
 
 def _rows_in(file: Path) -> int:

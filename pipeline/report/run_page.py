@@ -12,24 +12,21 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from platemint.pipeline import storage
 from platemint.pipeline.plan import Plan, make_plan
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.recipe import GenerateRecipe, load_recipe
-from platemint.pipeline.report.gallery import Gallery, SourceOf, gallery
+from platemint.pipeline.report.gallery import SourceOf, gallery
 from platemint.pipeline.report.inspect import figure, inspect
+from platemint.pipeline.report.page import MOST_ROWS, for_script, heat_maps, rendered_page, shares
 from platemint.pipeline.stages import Stages
 from platemint.pipeline.write import scores
 
 PAGE = "report.html"
-TEMPLATE = Path(__file__).with_suffix(".html")
 BINS = 20  # of a histogram of scores
-SHOWN = 12  # rows of a table of shares or uses, at most
 FEW_SOURCES = 100  # photographs, below which a page says that there are few
 MANY_DROPPED = 0.5  # share of tries that were dropped, from which on a page says so
-FIELDS = ("text", "layout", "split", "reason", "reading", "round", "source")  # of a plate on the page, beside scores
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Remark:
     text: str
 
 
-def page(folder: Path, with_sources: bool = False, stages: Stages | None = None, plan: Plan | None = None) -> str:
+def run_page(folder: Path, with_sources: bool = False, stages: Stages | None = None, plan: Plan | None = None) -> str:
     """The page of a finished generate or rebalance run, as HTML.
 
     with_sources: show photographs of the corpus beside their edits; renderings are shown in any case. stages, plan: of
@@ -48,25 +45,24 @@ def page(folder: Path, with_sources: bool = False, stages: Stages | None = None,
     """
     manifest, facts = _finished(folder)
     recipe = load_recipe(folder / "recipe.yaml")
+    if not isinstance(recipe, GenerateRecipe):
+        raise PlatemintError(f"{folder}: is a run of {recipe.task}: pages are made of generate and rebalance")
     rendered = not recipe.source.path
     source_of = _source_of(stages or Stages(recipe), plan) if rendered or with_sources else None
     commits = [storage.read_json(path) for path in sorted(folder.glob("commits/*.json"))]
     columns = _columns(folder, recipe)
     shown = gallery(folder, source_of, recipe.seed)
     report = inspect(folder, **_before(recipe))
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent), undefined=StrictUndefined, autoescape=True, trim_blocks=True
-    )
-    environment.filters["figure"] = lambda value: f"{value:,}" if isinstance(value, int) else figure(value)
-    return environment.get_template(TEMPLATE.name).render(
+    return rendered_page(
+        "run_page.html",
         recipe=recipe,
         manifest=manifest,
         facts=facts,
         headline=_headline(recipe, manifest),
         remarks=_remarks(recipe, manifest, report, columns),
         photographs=with_sources and not rendered,
-        heat_maps=_heat_maps(report),
-        shares=_shares(report),
+        heat_maps=heat_maps(report),
+        shares=shares(report),
         histograms=_histograms(recipe, columns),
         reasons=sorted(manifest["rejected"].items(), key=lambda item: -item[1]),
         uses=_uses(columns),
@@ -74,7 +70,7 @@ def page(folder: Path, with_sources: bool = False, stages: Stages | None = None,
         shortfall=manifest["shortfall"],
         lpr=_lpr(folder),
         recipe_text=(folder / "recipe.yaml").read_text(encoding="utf8"),
-        gallery=_packed(shown, recipe),
+        gallery=for_script(shown, scores(recipe)),
         shown=shown,
     )
 
@@ -82,8 +78,8 @@ def page(folder: Path, with_sources: bool = False, stages: Stages | None = None,
 def write_page(
     folder: Path, with_sources: bool = False, stages: Stages | None = None, plan: Plan | None = None
 ) -> Path:
-    """Writes `page` into the run's folder, and returns its path. Raises as `page` does."""
-    storage.write(folder / PAGE, page(folder, with_sources, stages, plan))
+    """Writes `run_page` into the run's folder, and returns its path. Raises as `run_page` does."""
+    storage.write(folder / PAGE, run_page(folder, with_sources, stages, plan))
     return folder / PAGE
 
 
@@ -178,48 +174,6 @@ def _evenness(report: dict) -> Remark:
     return Remark(True, text + ".")
 
 
-def _heat_maps(report: dict) -> list[dict]:
-    """Balances as tables, the corpus's before the run's: characters, and for each position its cells and its entropy."""
-    parts = [("in the corpus", report["against"]), ("in the run", report)] if "against" in report else [("", report)]
-    return [
-        {
-            "title": title,
-            "characters": report["characters"],
-            "rows": [
-                {
-                    "name": str(row.get("position", "all")),
-                    "entropy": row["entropy"],
-                    "cells": [_cell(row, character) for character in report["characters"]],
-                }
-                for row in [*part["balance"]["positions"], part["balance"]["overall"]]
-            ],
-        }
-        for title, part in parts
-    ]
-
-
-def _cell(row: dict, character: str) -> dict | None:
-    """Count, wanted count and colours of a cell; None for a character that is not of the position's alphabet."""
-    from platemint.pipeline.report.heatmap import colour
-
-    if character not in row["counts"]:
-        return None
-    count, expected = row["counts"][character], row["expected"].get(character, 0.0)
-    fill = colour(count / expected) if count and expected else (255, 255, 255)
-    dark = float(np.dot(fill, (0.299, 0.587, 0.114))) < 128
-    return {"count": count, "expected": expected, "fill": f"#{bytes(fill).hex()}", "ink": "#fff" if dark else "#111"}
-
-
-def _shares(report: dict) -> list[dict]:
-    """Layouts, lengths, patterns and splits, the most frequent first, as shares of the run."""
-    tables = [("Layouts", "layouts"), ("Lengths", "lengths"), ("Patterns", "patterns"), ("Splits", "splits")]
-    return [
-        {"title": title, "rows": [(name, n, n / report["plates"]) for name, n in list(report[key].items())[:SHOWN]]}
-        for title, key in tables
-        if report[key]
-    ]
-
-
 def _histograms(recipe: GenerateRecipe, columns: dict) -> list[dict]:
     """Of each score the counts of accepted and of dropped plates in `BINS` bins from 0 to 1, and its threshold."""
     limits = recipe.filter.model_dump()
@@ -248,7 +202,7 @@ def _uses(columns: dict) -> dict:
     """How many pictures served how often: {"sources", "most", "rows": [(times, pictures)]}."""
     served = Counter(Counter(columns["data"]["source"].tolist()).values())
     rows = sorted(served.items())
-    return {"sources": sum(served.values()), "most": max(served, default=0), "rows": rows[:SHOWN]}
+    return {"sources": sum(served.values()), "most": max(served, default=0), "rows": rows[:MOST_ROWS]}
 
 
 def _rates(commits: Iterable[dict]) -> list[tuple[str, float, float]]:
@@ -265,18 +219,6 @@ def _lpr(folder: Path) -> str:
     """The table of `evaluate lpr`, where its report lies in the run's folder."""
     if not (folder / "lpr.json").is_file():
         return ""
-    from platemint.pipeline.evaluate.lpr import as_text
+    from platemint.pipeline.evaluate.lpr import lpr_as_text
 
-    return as_text(storage.read_json(folder / "lpr.json"))
-
-
-def _packed(shown: Gallery, recipe: GenerateRecipe) -> dict:
-    """The gallery as the page's script takes it: a list for each field, texts of few values by number."""
-    names = scores(recipe)
-    packed: dict = {name: [plate.get(name, "") for plate in shown.plates] for name in FIELDS}
-    for name in ("layout", "split", "reason"):
-        values = sorted(set(packed[name]))
-        packed[name] = {"values": values, "of": [values.index(value) for value in packed[name]]}
-    packed["scores"] = {n: [round(plate[f"score_{n}"], 3) for plate in shown.plates] for n in names}
-    packed["images"] = [plate["images"] for plate in shown.plates]
-    return packed
+    return lpr_as_text(storage.read_json(folder / "lpr.json"))

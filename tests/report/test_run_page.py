@@ -17,7 +17,7 @@ from stand_ins import Lucky, recipe
 from platemint import run_pipeline
 from platemint.pipeline.report import gallery as gallery_module
 from platemint.pipeline.report.gallery import HEIGHT, WIDEST, gallery
-from platemint.pipeline.report.run_page import PAGE, page
+from platemint.pipeline.report.run_page import PAGE, run_page
 from platemint.pipeline.run import generate
 
 CHROMIUM = next(filter(shutil.which, ("chromium", "chromium-browser", "google-chrome")), None)
@@ -76,7 +76,7 @@ def test_a_script_in_a_text_stays_text(run):
     facts = (run / "recipe.yaml").read_text(encoding="utf8")
     try:
         (run / "recipe.yaml").write_text(facts + "# </script><script>alert(1)</script>\n", encoding="utf8")
-        assert "<script>alert(1)" not in page(run, stages=Lucky(recipe(run)))
+        assert "<script>alert(1)" not in run_page(run, stages=Lucky(recipe(run)))
     finally:
         (run / "recipe.yaml").write_text(facts, encoding="utf8")
 
@@ -124,7 +124,15 @@ def browsed(run, tmp_path, script, width=1280):
     probe = f"<script>document.title = document.title.startsWith('ERROR') ? document.title : JSON.stringify({script})</script>"
     file = tmp_path / "page.html"
     file.write_text(text.replace("<title>", catcher + "<title>").replace("</body>", probe + "</body>"), encoding="utf8")
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900", "--dump-dom", file]
+    command = [
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--window-size={width},900",
+        "--dump-dom",
+        file,
+    ]
     dom = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=120).stdout
     return json.loads(re.search("<title>(.*?)</title>", dom, re.S)[1].replace("&amp;", "&"))
 
@@ -150,3 +158,26 @@ def test_it_opens_and_filters_in_a_browser(run, tmp_path):
 def test_nothing_is_wider_than_the_window(run, tmp_path, width):
     wide, window = browsed(run, tmp_path, "[document.documentElement.scrollWidth, innerWidth]", width)
     assert wide <= window
+
+
+def test_a_table_of_evaluate_lpr_is_shown(run):
+    mean = {"mean": 0.5, "low": 0.4, "high": 0.6}
+    arm = {"name": "real + edits", "fraction": 1.0, "learned": 100, "plates": mean, "characters": 0.75}
+    report = {"learned": 1, "tested": 2, "left_out": 0, "steps": 3, "seeds": 1, "arms": [arm], "rare": []}
+    assert "Not measured: whether" in run_page(run, stages=Lucky(recipe(run)))
+    try:
+        (run / "lpr.json").write_text(json.dumps(report))
+        text = run_page(run, stages=Lucky(recipe(run)))
+    finally:
+        (run / "lpr.json").unlink()
+    assert "real + edits" in text and "50.0 (40.0..60.0)" in text and "Not measured: whether" not in text
+
+
+def test_a_corpus_has_a_page(run, tmp_path):
+    labels, html = corpus(tmp_path / "corpus", run), tmp_path / "corpus.html"
+    (tmp_path / "corpus" / "0.png").write_bytes(b"no picture")
+    result = CliRunner().invoke(run_pipeline.main, ["inspect", str(labels), "--html", str(html)])
+    assert result.exit_code == 0, result.output
+    data, rows = data_of(html.read_text(encoding="utf8")), rows_of(run, "data")
+    assert sorted(data["text"]) == sorted(row["text"] for row in rows if row["index"])
+    assert all(images[2] for images in data["images"])

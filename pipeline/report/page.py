@@ -1,0 +1,80 @@
+"""What pages that show plates have in common: the frame, tables of balance and shares, and plates for the script.
+
+A page is one file that needs no network and loads nothing: its pictures, style and script are in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from platemint.pipeline.report.gallery import Gallery
+from platemint.pipeline.report.inspect import figure
+
+MOST_ROWS = 12  # of a table of shares
+FIELDS = ("text", "layout", "split", "reason", "reading", "round", "source")  # of a plate on a page, beside its scores
+
+
+def rendered_page(template: str, **values) -> str:
+    """A template of this folder with its values. Raises jinja2.UndefinedError where it names another one."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, autoescape=True, trim_blocks=True
+    )
+    environment.filters["figure"] = lambda value: f"{value:,}" if isinstance(value, int) else figure(value)
+    return environment.get_template(template).render(**values)
+
+
+def heat_maps(report: dict) -> list[dict]:
+    """Balances as tables, the corpus's before the run's: characters, and for each position its cells and its entropy."""
+    parts = [("in the corpus", report["against"]), ("in the run", report)] if "against" in report else [("", report)]
+    return [
+        {
+            "title": title,
+            "characters": report["characters"],
+            "rows": [
+                {
+                    "name": str(row.get("position", "all")),
+                    "entropy": row["entropy"],
+                    "cells": [_cell(row, character) for character in report["characters"]],
+                }
+                for row in [*part["balance"]["positions"], part["balance"]["overall"]]
+            ],
+        }
+        for title, part in parts
+    ]
+
+
+def _cell(row: dict, character: str) -> dict | None:
+    """Count, wanted count and colours of a cell; None for a character that is not of the position's alphabet."""
+    from platemint.pipeline.report.heatmap import colour
+
+    if character not in row["counts"]:
+        return None
+    count, expected = row["counts"][character], row["expected"].get(character, 0.0)
+    fill = colour(count / expected) if count and expected else (255, 255, 255)
+    dark = float(np.dot(fill, (0.299, 0.587, 0.114))) < 128
+    return {"count": count, "expected": expected, "fill": f"#{bytes(fill).hex()}", "ink": "#fff" if dark else "#111"}
+
+
+def shares(report: dict) -> list[dict]:
+    """Layouts, lengths, patterns and splits, the most frequent first, as shares of the run."""
+    tables = [("Layouts", "layouts"), ("Lengths", "lengths"), ("Patterns", "patterns"), ("Splits", "splits")]
+    return [
+        {"title": title, "rows": [(name, n, n / report["plates"]) for name, n in list(report[key].items())[:MOST_ROWS]]}
+        for title, key in tables
+        if report[key]
+    ]
+
+
+def for_script(shown: Gallery, scores: Sequence[str] = ()) -> dict:
+    """The gallery as the page's script takes it: a list for each field and score, texts of few values by number."""
+    fields: dict = {name: [plate.get(name, "") for plate in shown.plates] for name in FIELDS}
+    for name in ("layout", "split", "reason"):
+        values = sorted(set(fields[name]))
+        fields[name] = {"values": values, "of": [values.index(value) for value in fields[name]]}
+    fields["scores"] = {n: [round(plate[f"score_{n}"], 3) for plate in shown.plates] for n in scores}
+    fields["images"] = [plate["images"] for plate in shown.plates]
+    return fields
