@@ -36,6 +36,7 @@ def _header(recipe: GenerateRecipe, plan: dict, manifest: dict) -> dict:
     files = [{"split": split, "path": f"data/{split}-*.parquet"} for split in splits]
     return {
         "pretty_name": recipe.name,
+        **({"license": recipe.source.license} if recipe.source.license else {}),
         "task_categories": ["image-to-text"],
         "annotations_creators": ["machine-generated"],
         "size_categories": [next((name for size, name in _SIZES if manifest["accepted"] < size), "10M<n<100M")],
@@ -44,8 +45,13 @@ def _header(recipe: GenerateRecipe, plan: dict, manifest: dict) -> dict:
     }
 
 
+def meanings(recipe: GenerateRecipe) -> dict[str, str]:
+    """What each column of a run's shards means."""
+    return {name: _COLUMNS.get(name, "score of the checks, 0..1") for name in write.schema(recipe).names}
+
+
 def _body(recipe: GenerateRecipe, manifest: dict) -> str:
-    columns = {name: _COLUMNS.get(name, "score of the checks, 0..1") for name in write.schema(recipe).names}
+    columns = meanings(recipe)
     kind = _EDITED if recipe.source.path else _RENDERED
     real = (
         f"\n\nBeside them {manifest['real']:,} plates of the corpus as they are (origin real)."
@@ -69,6 +75,10 @@ def _body(recipe: GenerateRecipe, manifest: dict) -> str:
 How often each character stands at a position of the new plates, 0 the first; an even spread has max/min and entropy 1.
 
 {_table(("position", "characters", "plates", "max/min", "entropy"), _evenness(manifest["counts"]))}
+
+## Datasheet
+
+{_table(("question", "answer"), _datasheet(recipe, manifest))}
 """
 
 
@@ -78,6 +88,35 @@ guarantee of anonymity. The licence of the photographs carries over to these pic
 
 _RENDERED = """plates that
 were rendered, and whose characters were then replaced. No photograph and no real plate was used."""
+
+
+def _datasheet(recipe: GenerateRecipe, manifest: dict) -> list[tuple[str, str]]:
+    """Questions of Gebru et al., Datasheets for Datasets (CACM 2021), as far as the run's files answer them."""
+    photographs = bool(recipe.source.path)
+    tries = manifest["accepted"] + sum(manifest["rejected"].values())
+    return [
+        ("What was it made for?", "Training license-plate recognition on characters that are evenly spread."),
+        ("What is an instance?", "A picture of one plate, its text, and scores of the checks it passed."),
+        (
+            "How many are there?",
+            f"{manifest['accepted'] + manifest['real']:,}, {manifest['real']:,} of them photographs as they are.",
+        ),
+        ("Is it a sample?", "Texts are drawn anew: they follow no real distribution, and no text comes twice."),
+        ("How were labels made?", "The text is what was written on the plate; a recogniser has read it there."),
+        (
+            "What was left out?",
+            f"{sum(manifest['rejected'].values()):,} of {tries:,} edits, for their scores: hard pictures are rarer than in the source.",
+        ),
+        ("Are there errors?", "An edit may look unlike its source's typeface; the scores do not measure that."),
+        ("Does it relate to people?", _people(photographs)),
+        ("Which licence?", recipe.source.license or ("That of the photographs." if photographs else "None was given.")),
+    ]
+
+
+def _people(photographs: bool) -> str:
+    if photographs:
+        return "Photographs of real vehicles: place, time and vehicle may identify people, though texts are new."
+    return "No: nothing in it was photographed."
 
 
 def _evenness(counts: dict[str, dict[str, int]]) -> list[tuple[str, ...]]:

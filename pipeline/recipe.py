@@ -31,7 +31,8 @@ _PLAINLY = {  # pydantic's own words, where they are not a user's
     "string_pattern_mismatch": "must be letters, digits and . _ - only, 100 at most, a letter or digit first",
     "invalid_key": "must be the name of a field",
 }
-NOT_IN_HASH = {"out": True, "engine": True}  # where a run lands and who computes it change no byte of its shards
+# Where a run lands, who computes it and what may be done with it change no byte of its shards.
+NOT_IN_HASH: dict = {"out": True, "engine": True, "source": {"license"}}
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML gives lists; a frozen recipe holds tuples
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -90,6 +91,7 @@ class Source(Strict):
     max_set_aside: Share = Field(
         0.5, description="Most records, of all, that may be unusable: where half are, they are read wrongly."
     )
+    license: str = Field("", description="Licence of the plates, as SPDX names it; the run's card carries it on.")
     val_share: Share = Field(0.0, description="Share of rendered plates in split val; 0, a later split is as easy.")
 
     @model_validator(mode="after")
@@ -376,7 +378,7 @@ def dump(recipe: Recipe) -> str:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """sha256 (hex) of all that decides a run's bytes: everything but the run's folder and its engine."""
+    """sha256 (hex) of all that decides a run's bytes: everything but `NOT_IN_HASH`."""
     kept = recipe.model_dump(mode="json", exclude=NOT_IN_HASH)
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 

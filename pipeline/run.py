@@ -13,7 +13,8 @@ from time import perf_counter
 from typing import TextIO
 
 from platemint.pipeline import engines, lock, storage, write
-from platemint.pipeline.dataset_card import card
+from platemint.pipeline.croissant import croissant
+from platemint.pipeline.dataset_card import card, meanings
 from platemint.pipeline.plan import Plan, Shard, in_files, make_plan
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.progress import Progress
@@ -191,6 +192,7 @@ def _commit(folder: Path, shard: Shard, recipe: GenerateRecipe) -> dict | None:
 def _finish(folder: Path, recipe: GenerateRecipe, facts: dict, commits: list[dict]) -> Result:
     total = {"plan_sha256": storage.sha256((folder / "plan.json").read_bytes())} | manifest(commits)
     storage.write(folder / "README.md", card(recipe, facts, total))
+    storage.write(folder / "croissant.json", croissant(recipe, total, write.schema(recipe), meanings(recipe)))
     storage.write(folder / "manifest.json", _json(total))
     return Result(
         folder, total["accepted"], total["real"], total["missing"], by_position(total["shortfall"]), total["reasons"]

@@ -19,6 +19,7 @@ from platemint.pipeline import run
 from platemint.pipeline.draw import draw_targets
 from platemint.pipeline.plan import make_plan
 from platemint.pipeline.plate import PlatemintError
+from platemint.pipeline.recipe import recipe_hash
 from platemint.pipeline.shard import run_shard
 from platemint.pipeline.stages import Stages
 from platemint.pipeline.verify import verify
@@ -28,13 +29,12 @@ HERE = Path(__file__).parent
 
 
 def contents(folder: Path) -> dict[str, object]:
-    """Every file of a run; of commits all but the times, of the recipe all but folder and engine."""
+    """Every file of a run but its page, which says how long it took; of commits all but the times, and no recipe."""
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     for name, data in files.items():
         if name.startswith("commits/"):
             files[name] = json.loads(data) | {"seconds": None}
-    files.pop("recipe.yaml", None)
-    return files
+    return {name: data for name, data in files.items() if name not in ("recipe.yaml", "report.html")}
 
 
 def labels(folder: Path) -> list[str]:
@@ -160,7 +160,7 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(finished, tmp_pat
     )  # fmt: skip
     assert out.returncode == 0, out.stderr
     runs, renames = map(int, out.stdout.split())
-    assert renames == 3 + 3 * 3 + 2  # plan, recipe, set aside; three shards; card, manifest
+    assert renames == 3 + 3 * 3 + 4  # plan, recipe, set aside; three shards; card, croissant, manifest, page
     for k in range(runs):
         assert contents(tmp_path / f"random-{k}") == contents(tmp_path / "whole") == contents(finished)
     for k in range(renames):
@@ -404,3 +404,20 @@ def test_an_estimate_comes_near_what_the_run_takes(finished, tmp_path):
     real = sum(file["bytes"] for file in json.loads((finished / "manifest.json").read_text())["files"])
     assert 0.5 < guess["bytes"] / real < 2 and guess["seconds"] > 0
     assert not (tmp_path / "plates").exists()
+
+
+def test_croissant_describes_every_row(tmp_path):
+    croissant = pytest.importorskip("mlcroissant")
+    made = recipe(tmp_path / "run", source={"license": "CC-BY-4.0"})
+    run.generate(made, stages=Lucky(made))
+    described = croissant.Dataset(jsonld=str(tmp_path / "run" / "croissant.json"))
+    assert not described.metadata.ctx.issues.errors
+    rows = pq.concat_tables([pq.read_table(file) for file in sorted((tmp_path / "run" / "data").glob("*.parquet"))])
+    found = {row["plates/index"]: row["plates/text"].decode() for row in described.records("plates")}
+    assert found == dict(zip(rows["index"].to_pylist(), rows["text"].to_pylist()))
+    assert described.metadata.license == ["CC-BY-4.0"]
+    assert "license: CC-BY-4.0" in (tmp_path / "run" / "README.md").read_text(encoding="utf8")
+
+
+def test_a_licence_changes_no_byte(tmp_path):
+    assert recipe_hash(recipe(tmp_path)) == recipe_hash(recipe(tmp_path, source={"license": "MIT"}))
