@@ -33,6 +33,7 @@ class Audit:
     scan: Scan = field(default_factory=Scan)
     unknown: Unknown = field(default_factory=Unknown)
     reading: dict = field(default_factory=dict)  # see `pipeline.anonymize.read_texts.Unknown`; empty where nobody read
+    left_out: dict = field(default_factory=dict)  # see `pipeline.corpora.containers.left_out`
     detector: dict = field(default_factory=dict)  # see `pipeline.anonymize.detector.look`; empty where nobody looked
 
     def count(self, frame: Frame, plates: list[dict]) -> None:
@@ -100,6 +101,7 @@ def as_dict(audit: Audit, plan: Plan, dataset: Dataset, used: Mapping[str, str])
             "files": audit.scan.files,
             "bytes": audit.scan.bytes,
         },
+        **({"left_out": audit.left_out} if audit.left_out else {}),
         **({"reading": audit.reading} if audit.reading else {}),
         **({"detector": audit.detector} if audit.detector else {}),
         "identity": "keyed" if recipe.key_file else "within this run" if recipe.track_consistent else "none",
