@@ -122,6 +122,13 @@ def parts(file: Path) -> Iterator[Part]:
             yield Part(name, value)
             if not _KNOWN.fullmatch(name):
                 yield Part("key", key)
+    release()
+
+
+def release() -> None:
+    """Closes the databases that were read: a process may open one once, and others may want to."""
+    with _lock:
+        _environment.cache_clear()
 
 
 def _text(label: bytes | None) -> object:

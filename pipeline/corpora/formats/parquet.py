@@ -113,9 +113,10 @@ def rewrite(file: Path, name: str, target: Path, new: Rewording, picture: Callab
     from pyarrow import parquet
 
     pictures, text, _ = _columns(file, _schema(file))
-    schema = _new_schema(file, new)
+    schema = _new_schema(file)
     number = written = 0
     with parquet.ParquetWriter(target, schema, write_page_checksum=True, store_schema=False) as writer:
+        writer.add_key_value_metadata(_features(file, new))
         for batch in _batches(file, [column for column in schema.names if column != pictures]):
             paths = [f"{name}/{n}" for n in range(number, number + len(batch))]
             number += len(batch)
@@ -210,7 +211,7 @@ def _kept(file: Path) -> list[str]:
     ]
 
 
-def _new_schema(file: Path, new: Rewording) -> pa.Schema:
+def _new_schema(file: Path) -> pa.Schema:
     import pyarrow as pa
 
     old, kept = _schema(file), _kept(file)
@@ -218,12 +219,17 @@ def _new_schema(file: Path, new: Rewording) -> pa.Schema:
     types = {name: _plain_type(old.field(name).type) for name in kept}
     if pa.types.is_struct(types[pictures]):
         types[pictures] = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    return pa.schema(types.items())
+
+
+def _features(file: Path, new: Rewording) -> dict[str, str]:
+    """The metadata by which Hugging Face's datasets know columns, of those that are kept; {} where there is none."""
     try:
-        features = json.loads((old.metadata or {})[FEATURES])["info"]["features"]
-        features = {name: new.anywhere(features[name]) for name in kept}
+        said = json.loads((_schema(file).metadata or {})[FEATURES])["info"]["features"]
+        features = {name: new.anywhere(said[name]) for name in _kept(file)}
     except (KeyError, TypeError, ValueError):
-        return pa.schema(types.items())
-    return pa.schema(types.items(), {FEATURES: json.dumps({"info": {"features": features}})})
+        return {}
+    return {FEATURES.decode(): json.dumps({"info": {"features": features}})}
 
 
 def _reworded(column: Any, field: pa.Field, paths: list[str], new: Rewording, is_text: bool) -> Any:
