@@ -162,7 +162,7 @@ def test_what_is_not_replaced_is_treated_as_in_other_formats(tmp_path, format, o
     assert [text or "" for text, _ in found].count("") == 2 - withheld and len(found) == 11 - withheld
     assert all(read(data) == (text or "") for text, data in found)
     if format != "webdataset":
-        assert audit["left_out"] == {FILES[format]: [2, 7] if withheld else [7]}
+        assert audit["left_out"] == [{"file": FILES[format], "pictures": [2, 7] if withheld else [7]}]
     assert verify_against(tmp_path / "out", source).faults == []
 
 
@@ -191,6 +191,7 @@ def test_parquet_columns_are_reworded_or_left_out(tmp_path):
         "more": [{"who": text.lower(), "age": 3} for text in TEXTS],
         "kind": pa.array(TEXTS).dictionary_encode(),
         "number": list(range(12)),
+        "group": pa.array([7] * 12).dictionary_encode(),
         "score_reader": [0.5] * 12,
         "reading": [text[:-1] + "X" for text in TEXTS],
         "source": ["0123456789abcdef"] * 12,
@@ -208,7 +209,7 @@ def test_parquet_columns_are_reworded_or_left_out(tmp_path):
     pq.write_table(pa.table(held).replace_schema_metadata(metadata), tmp_path / "in" / "a.parquet", row_group_size=5)
     audit = anonymized(tmp_path / "in", tmp_path / "out")
     copy = pq.read_table(tmp_path / "out" / "a.parquet")
-    assert copy.column_names == ["image", "text", "note", "tags", "more", "kind", "number"]
+    assert copy.column_names == ["image", "text", "note", "tags", "more", "kind", "number", "group"]
     assert audit["files_not_copied"] == 7 and audit["source_texts"]["found"] == 0
     assert {*copy.schema.metadata} == {b"huggingface"}
     said = json.loads(copy.schema.metadata[b"huggingface"])["info"]["features"]

@@ -70,6 +70,7 @@ def as_dict(audit: Audit, plan: Plan, dataset: Dataset, used: Mapping[str, str])
     """
     recipe = plan.recipe
     aside = {item["path"] for item in dataset.set_aside}
+    left_out = [{"file": file, "pictures": numbers} for file, numbers in audit.left_out.items()]
     return {
         "plates": {
             "annotated": plan.annotated,
@@ -101,7 +102,7 @@ def as_dict(audit: Audit, plan: Plan, dataset: Dataset, used: Mapping[str, str])
             "files": audit.scan.files,
             "bytes": audit.scan.bytes,
         },
-        **({"left_out": audit.left_out} if audit.left_out else {}),
+        **({"left_out": left_out} if left_out else {}),
         **({"reading": audit.reading} if audit.reading else {}),
         **({"detector": audit.detector} if audit.detector else {}),
         "identity": "keyed" if recipe.key_file else "within this run" if recipe.track_consistent else "none",

@@ -397,9 +397,9 @@ def _finds(folder: Path) -> list[dict]:
 def _left_out(folder: Path) -> dict[str, list[int]]:
     """The pictures of files of many that are not in the copy, by the audit; {} where it says none or is damaged."""
     try:
-        said = read_json(folder / AUDIT).get("left_out", {})
-        return {str(name): [int(n) for n in numbers] for name, numbers in said.items()}
-    except (AttributeError, TypeError, ValueError, PlatemintError):
+        said = read_json(folder / AUDIT).get("left_out", [])
+        return {str(item["file"]): [int(n) for n in item["pictures"]] for item in said}
+    except (AttributeError, KeyError, TypeError, ValueError, PlatemintError):
         return {}
 
 

@@ -170,7 +170,8 @@ def origins(dataset: Dataset, gone: dict[str, list[int]]) -> dict[str, str]:
     module = CONTAINERS.get(dataset.format)
     found: dict[str, str] = {}
     for name, members in _by_file(dataset.folder.pictures).items() if hasattr(module, "member") else ():
-        kept = (f"{name}/{old}" for n, old in enumerate(members) if n not in gone.get(name, ()))
+        missing = {*gone.get(name, ())}
+        kept = (f"{name}/{old}" for n, old in enumerate(members) if n not in missing)
         found |= {f"{name}/{module.member(n)}": old for n, old in enumerate(kept)}
     return found
 

@@ -53,7 +53,7 @@ def columns_in(file: Path) -> list[str]:
 
 def read(corpus: Corpus, files: Collection[Path]) -> None:
     """Raises PlatemintError for a file without a column of pictures and one of texts."""
-    committed = _committed(corpus.root) if is_run(corpus.root) else {*files}
+    committed = _committed(corpus.root, _stamp(corpus.root)) if is_run(corpus.root) else {*files}
     for file in files:
         if file in committed:
             _read_file(corpus, file)
@@ -80,7 +80,7 @@ def embedded(file: Path, member: str) -> bytes:
 def records(root: Path, file: Path) -> Iterator[Record]:
     """Raises Refused where pictures are files of their own."""
     name = file.relative_to(root).as_posix()
-    if is_run(root) and file not in _committed(root):
+    if is_run(root) and file not in _committed(root, _stamp(root)):
         yield Record(name, fault=NO_COMMIT, empty=True)
         return
     schema = _schema(file)
@@ -104,7 +104,7 @@ def member(number: int) -> str:
 
 def others(file: Path) -> list[str]:
     """The columns that are left out where a file is rewritten."""
-    return [field.name for field in _schema(file) if field.name not in _kept(file)]
+    return sorted({*_schema(file).names} - {*_kept(file)})
 
 
 def rewrite(file: Path, name: str, target: Path, new: Rewording, picture: Callable[[str], bytes]) -> None:
@@ -113,24 +113,21 @@ def rewrite(file: Path, name: str, target: Path, new: Rewording, picture: Callab
     from pyarrow import parquet
 
     pictures, text, _ = _columns(file, _schema(file))
-    schema = _new_schema(file)
-    number = written = 0
+    schema, number, written = _new_schema(file), 0, 0
     with parquet.ParquetWriter(target, schema, write_page_checksum=True, store_schema=False) as writer:
         writer.add_key_value_metadata(_features(file, new))
         for batch in _batches(file, [column for column in schema.names if column != pictures]):
             paths = [f"{name}/{n}" for n in range(number, number + len(batch))]
-            number += len(batch)
+            kept = [path for path in paths if path in new.paths]
             rows = batch.filter(pa.array([path in new.paths for path in paths]))
-            paths = [path for path in paths if path in new.paths]
-            data = [{"bytes": picture(path), "path": f"{n:09}"} for n, path in enumerate(paths, written)]
-            written += len(paths)
-            columns = {
-                pictures: data if pa.types.is_struct(schema.field(pictures).type) else [d["bytes"] for d in data]
-            }
-            for field in (field for field in schema if field.name != pictures):
-                columns[field.name] = _reworded(rows.column(field.name), field, paths, new, field.name == text)
-            if paths:
-                writer.write_batch(pa.record_batch([_array(columns[f.name], f.type) for f in schema], schema=schema))
+            if kept:
+                data = [{"bytes": picture(path), "path": f"{n:09}"} for n, path in enumerate(kept, written)]
+                columns = {
+                    field.name: _reworded(rows, field, kept, new, text) for field in schema if field.name != pictures
+                }
+                columns[pictures] = _array(data, schema.field(pictures).type)
+                writer.write_batch(pa.record_batch([columns[column] for column in schema.names], schema=schema))
+            number, written = number + len(paths), written + len(kept)
 
 
 def parts(file: Path) -> Iterator[Part]:
@@ -207,7 +204,7 @@ def _kept(file: Path) -> list[str]:
         field.name
         for field in schema
         if field.name in (pictures, text, split)
-        or (not is_of_source(field.name) and (_is_plain(field.type) or _is_worded(field.type)))
+        or (not is_of_source(field.name) and _is_understood(_plain_type(field.type)))
     ]
 
 
@@ -232,19 +229,28 @@ def _features(file: Path, new: Rewording) -> dict[str, str]:
     return {FEATURES.decode(): json.dumps({"info": {"features": features}})}
 
 
-def _reworded(column: Any, field: pa.Field, paths: list[str], new: Rewording, is_text: bool) -> Any:
-    """A column with the old texts replaced. paths: of the pictures of its rows."""
-    if is_text:
-        return [None if v is None else new.text(path, v) for v, path in zip(column.to_pylist(), paths)]
-    if not _is_worded(column.type):
-        return column
-    return [new.anywhere(value, path) for value, path in zip(column.to_pylist(), paths)]
+def _reworded(rows: pa.RecordBatch, field: pa.Field, paths: list[str], new: Rewording, text: str) -> pa.Array:
+    """A column with the old texts replaced. paths: of the rows' pictures. text: the column of labels."""
+    column = rows.column(field.name)
+    if field.name == text:
+        values = [value if value is None else new.text(path, value) for value, path in zip(column.to_pylist(), paths)]
+    elif _is_worded(field.type):
+        values = [new.anywhere(value, path) for value, path in zip(column.to_pylist(), paths)]
+    else:
+        return column.cast(field.type)
+    return _array(values, field.type)
 
 
-def _array(values: Any, type: pa.DataType) -> pa.Array:
+def _array(values: list, type: pa.DataType) -> pa.Array:
+    """Values as a column; of pictures the bytes alone, where that is what the column holds."""
     import pyarrow as pa
 
-    return values if isinstance(values, pa.Array) else pa.array(values, type)
+    bare = pa.types.is_binary(type) or pa.types.is_large_binary(type)
+    return pa.array([value["bytes"] for value in values] if bare else values, type)
+
+
+def _is_understood(type: pa.DataType) -> bool:
+    return _is_plain(type) or _is_worded(type)
 
 
 def _plain_type(type: pa.DataType) -> pa.DataType:
@@ -265,11 +271,11 @@ def _is_worded(type: pa.DataType) -> bool:
     """Whether a column holds texts, with numbers beside them at most."""
     from pyarrow import types
 
-    if types.is_dictionary(type) or types.is_list(type) or types.is_large_list(type):
+    if types.is_list(type) or types.is_large_list(type):
         return _is_worded(type.value_type)
     if types.is_struct(type):
         fields = [type.field(n) for n in range(type.num_fields)]
-        return all(not is_of_source(f.name) and (_is_plain(f.type) or _is_worded(f.type)) for f in fields)
+        return all(not is_of_source(field.name) and _is_understood(field.type) for field in fields)
     return types.is_string(type) or types.is_large_string(type)
 
 
@@ -357,8 +363,15 @@ def _holds_pictures(type: pa.DataType) -> bool:
     return in_struct or pa.types.is_binary(type) or pa.types.is_large_binary(type)
 
 
-def _committed(run: Path) -> set[Path]:
-    """The shards of a run that count."""
+def _stamp(run: Path) -> int:
+    """When commits of a run were last added or removed; 0 where there are none."""
+    folder = run / "commits"
+    return folder.stat().st_mtime_ns if folder.is_dir() else 0
+
+
+@lru_cache(maxsize=1)
+def _committed(run: Path, stamp: int) -> set[Path]:
+    """The shards of a run that count, as it was at a time."""
     commits = (read_json(path) for path in sorted((run / "commits").glob("*.json")))
     return {run / file["path"] for commit in commits for file in commit["files"]}
 
