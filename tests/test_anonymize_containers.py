@@ -348,10 +348,11 @@ def test_texts_in_tars_are_found(tmp_path):
     assert {hit.text for hit in found.hits} == {"XYZ7777", "KLM5555", "HIJ3333", "DEF2222", "PAD1111", "END6666"}
 
 
-def test_damaged_files_are_listed_as_not_searched(tmp_path):
+def test_damaged_files_are_searched_as_they_are_and_listed(tmp_path):
     for name in ("a.parquet", "data.mdb", "a.tar"):
-        (tmp_path / name).write_bytes(b"x" * 5000)
-    assert len(scan(tmp_path, ["ABC1234"]).unread) == 3
+        (tmp_path / name).write_bytes(b"x" * 5000 + b" ABC1234")
+    found = scan(tmp_path, ["ABC1234"])
+    assert len(found.unread) == len(found.hits) == 3
 
 
 def test_a_leak_planted_in_a_copy_is_found(tmp_path, format):

@@ -193,18 +193,23 @@ class _Search:
             self.file(path)
         except OSError as fault:
             self.leave(path, fault.strerror)
-        except ValueError as fault:
-            self.leave(path, str(fault))
 
     def file(self, path: Path) -> None:
         self.found.files += 1
         self.found.bytes += path.stat().st_size
         name = self.relative(path)
-        if (parts := containers.parts(path)) is None:
+        parts = containers.parts(path)
+        try:
+            for part in parts or ():
+                self.part(name, part)
+        except ValueError as fault:
+            self.leave(path, str(fault))
+            with mapped(path) as data:
+                return self.data(name, data)
+        if parts is None:
             with mapped(path) as data:
                 self.data(name, data)
-        for part in parts or ():
-            self.part(name, part)
+                self.closed(name, data)
 
     def part(self, name: str, part: Part) -> None:
         """Searches a part of a file that holds many pictures."""
@@ -213,6 +218,7 @@ class _Search:
             self.found.literals += [Hit(name, "literals", start, text) for start, _, text in self.hits(part.data)]
         else:
             self.data(name, part.data)
+            self.closed(name, part.data)
 
     def data(self, name: str, data: Bytes) -> None:
         coded = []
@@ -233,6 +239,9 @@ class _Search:
                 self.found.literals.append(Hit(name, "literals", start, text))
             else:
                 self.found.hits.append(Hit(name, "bytes", start, text))
+
+    def closed(self, name: str, data: Bytes) -> None:
+        """Lists what is compressed as a whole."""
         if kind := next((kind for magic, kind in CLOSED.items() if data[: len(magic)] == magic), ""):
             self.unread(name, f"{kind}: what it holds compressed cannot be seen")
 
