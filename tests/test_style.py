@@ -49,7 +49,8 @@ def test_files_and_tests_that_contributing_names_are_there():
 
 
 # What every dataset format offers (corpora/datasets.py, corpora/containers.py) has one name in all of them.
-FORMAT_FUNCTIONS = {"add", "chosen", "find", "fits", "picture", "read", "read_names", "rename", "rewrite", "room"}
+FORMAT_FUNCTIONS = {"add", "chosen", "find", "fits", "member", "others", "parts", "picture", "read", "read_names"}
+FORMAT_FUNCTIONS |= {"records", "rename", "rewrite", "room"}
 
 
 def public_names(path):

@@ -33,6 +33,7 @@ class Audit:
     scan: Scan = field(default_factory=Scan)
     unknown: Unknown = field(default_factory=Unknown)
     reading: dict = field(default_factory=dict)  # see `pipeline.anonymize.read_texts.Unknown`; empty where nobody read
+    left_out: dict = field(default_factory=dict)  # see `pipeline.corpora.containers.left_out`
     detector: dict = field(default_factory=dict)  # see `pipeline.anonymize.detector.look`; empty where nobody looked
 
     def count(self, frame: Frame, plates: list[dict]) -> None:
@@ -69,6 +70,7 @@ def as_dict(audit: Audit, plan: AnonymizePlan, dataset: Dataset, used: Mapping[s
     """
     recipe = plan.recipe
     aside = {item["path"] for item in dataset.set_aside}
+    left_out = [{"file": file, "pictures": numbers} for file, numbers in audit.left_out.items()]
     return {
         "plates": {
             "annotated": plan.annotated,
@@ -100,6 +102,7 @@ def as_dict(audit: Audit, plan: AnonymizePlan, dataset: Dataset, used: Mapping[s
             "files": audit.scan.files,
             "bytes": audit.scan.bytes,
         },
+        **({"left_out": left_out} if left_out else {}),
         **({"reading": audit.reading} if audit.reading else {}),
         **({"detector": audit.detector} if audit.detector else {}),
         "identity": "keyed" if recipe.key_file else "within this run" if recipe.track_consistent else "none",

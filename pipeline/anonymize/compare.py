@@ -5,6 +5,7 @@ Its faults name source texts and places, for whoever has the corpus; they are no
 
 from __future__ import annotations
 
+import io
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -18,15 +19,16 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from platemint.pipeline.anonymize.file_parts import UNKNOWN, metadata_of
+from platemint.pipeline.anonymize.file_parts import UNKNOWN, metadata_in
 from platemint.pipeline.anonymize.not_replaced import ASIDE, PICTURE
-from platemint.pipeline.anonymize.picture import Picture, differing, open_picture, shown
+from platemint.pipeline.anonymize.picture import Picture, differing, open_picture, read_picture_file, shown
 from platemint.pipeline.anonymize.plan import AUDIT, PAGE
 from platemint.pipeline.anonymize.residue import UNTOUCHED, untouched
 from platemint.pipeline.anonymize.search import Hit, Scan, scan
 from platemint.pipeline.anonymize.unfinished import UNFINISHED
+from platemint.pipeline.corpora import containers
 from platemint.pipeline.corpora.checks import SAME_PLATE
-from platemint.pipeline.corpora.datasets import BARE, GONE_WITH_TEXT, Annotation, Dataset, Frame, open_dataset
+from platemint.pipeline.corpora.datasets import BARE, GONE_WITH_TEXT, Annotation, Dataset, Frame, open_any
 from platemint.pipeline.corpora.formats.pictures import numbered
 from platemint.pipeline.corpora.records import Corners, box, box_iou
 from platemint.pipeline.corpora.rectify import View, views_of
@@ -98,7 +100,7 @@ def verify_against(
 
     Raises PlatemintError where either folder is not there or the corpus cannot be read.
     """
-    source = open_dataset(corpus, format, classes=classes, bare=_took_finds(Path(folder)))
+    source = open_any(corpus, format, classes=classes, bare=_took_finds(Path(folder)))
     check = _Check(Path(folder), source)
     found = scan(folder, check.real)
     found.hits = [hit for hit in found.hits if not _is_ours(hit, Path(folder))]
@@ -106,7 +108,7 @@ def verify_against(
     check.texts(found)
     try:
         form = "coco" if source.format == BARE else source.format
-        copy = open_dataset(folder, form, sure=True, classes=source.classes)
+        copy = open_any(folder, form, sure=True, classes=source.classes)
     except PlatemintError as fault:
         check.fault(str(folder), f"is no dataset of the corpus's format, {source.format} ({fault})")
         return check.report
@@ -129,6 +131,7 @@ class _Check:
         annotated = (annotation.text for frame in source.frames for annotation in frame.annotations)
         self.real = sorted({*annotated, *source.lost, *source.named} - {""})
         self.finds = _finds(folder)
+        self.origins = containers.origins(source, _left_out(folder))
         self.pictures = {_path(frame, source): frame for frame in source.frames}
         places = Counter(map(_places, source.frames))
         self.placed = {_places(frame): frame for frame in source.frames if places[_places(frame)] == 1}
@@ -192,7 +195,9 @@ class _Check:
             if not any(box_iou(annotation.corners, found) > SAME_PLATE for found in self.found(frame))
         ]
         places = _places(replace(frame, annotations=tuple(annotations)))
-        return self.pictures.get(frame.path) or (self.placed.get(places) if places else None)
+        return self.pictures.get(self.origins.get(frame.path, frame.path)) or (
+            self.placed.get(places) if places else None
+        )
 
     def found(self, frame: Frame) -> list[Corners]:
         """Where a detector has found plates on a picture that the corpus does not annotate."""
@@ -390,6 +395,15 @@ def _finds(folder: Path) -> list[dict]:
         return []
 
 
+def _left_out(folder: Path) -> dict[str, list[int]]:
+    """The pictures of files of many that are not in the copy, by the audit; {} where it says none or is damaged."""
+    try:
+        said = read_json(folder / AUDIT).get("left_out", [])
+        return {str(item["file"]): [int(n) for n in item["pictures"]] for item in said}
+    except (AttributeError, KeyError, TypeError, ValueError, PlatemintError):
+        return {}
+
+
 def _took_finds(folder: Path) -> bool:
     """Whether a detector's finds were dealt with, by the audit: then pictures without annotations were a dataset."""
     try:
@@ -430,8 +444,9 @@ def _is_ours(hit: Hit, folder: Path) -> bool:
 
 
 def _metadata(path: Path, picture: Picture) -> tuple[str, ...]:
-    kinds = metadata_of(path)
+    data = read_picture_file(path)
+    kinds = metadata_in(data)
     if kinds == (UNKNOWN,) and picture.format == "TIFF":
-        with Image.open(path) as tiff:
+        with Image.open(io.BytesIO(data)) as tiff:
             kinds = tuple(f"tag {tag}" for tag in sorted({*tiff.tag_v2} - TIFF_NEEDED))
     return kinds

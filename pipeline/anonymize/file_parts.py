@@ -65,11 +65,16 @@ def metadata_of(path: str | Path) -> tuple[str, ...]:
     is not as its format has it, and "unknown format" for what is no JPEG, PNG, WebP or BMP. Raises OSError.
     """
     with mapped(path) as data:
-        kinds = set()
-        for segment in segments(data):
-            kinds.add(segment.kind)
-            if segment.kind == "EXIF" and b"\xff\xd8\xff" in data[segment.start : segment.end]:
-                kinds.add("thumbnail")
+        return metadata_in(data)
+
+
+def metadata_in(data: Bytes) -> tuple[str, ...]:
+    """The same of a picture file's bytes."""
+    kinds = set()
+    for segment in segments(data):
+        kinds.add(segment.kind)
+        if segment.kind == "EXIF" and b"\xff\xd8\xff" in data[segment.start : segment.end]:
+            kinds.add("thumbnail")
     return tuple(sorted(kinds - {PIXELS, NEEDED}))
 
 

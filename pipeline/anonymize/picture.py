@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, JpegImagePlugin
 
+from platemint.pipeline.corpora import containers
 from platemint.pipeline.corpora.records import MOST_PIXELS, ORIENTATION
 from platemint.pipeline.storage import FORMATS, open_image
 
@@ -97,14 +98,21 @@ def differing(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return unlike[..., 0] | unlike[..., 1] | unlike[..., 2]
 
 
-def open_picture(path: Path) -> Picture:
-    """A file's picture. Raises ValueError with the reason where it cannot be decoded or would lose by being written."""
+def read_picture_file(path: Path) -> bytes:
+    """The bytes of a picture: a file, or a file/member (see `containers`). Raises ValueError where it cannot be read."""
     try:
-        if path.stat().st_size > MOST_BYTES:
+        file, member = containers.holder(path)
+        data = containers.held_data(file, member) if member else b""
+        if len(data) > MOST_BYTES or (not member and path.stat().st_size > MOST_BYTES):
             raise ValueError(f"file of more than {MOST_BYTES >> 20} MiB")
-        data = path.read_bytes()
+        return data if member else path.read_bytes()
     except OSError as fault:
         raise ValueError(f"cannot be read: {fault.strerror}") from None
+
+
+def open_picture(path: Path) -> Picture:
+    """A file's picture. Raises ValueError with the reason where it cannot be decoded or would lose by being written."""
+    data = read_picture_file(path)
     if not data:
         raise ValueError("empty file")
     with warnings.catch_warnings():

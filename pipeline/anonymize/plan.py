@@ -23,7 +23,7 @@ from platemint.pipeline.anonymize.not_replaced import place_of
 from platemint.pipeline.anonymize.pseudonyms import ATTEMPTS, Drawn, Forbidden, Keyed, read_key
 from platemint.pipeline.anonymize.read_texts import completed, is_wanted
 from platemint.pipeline.anonymize.replacement import writable
-from platemint.pipeline.corpora.datasets import BARE, Dataset, Frame, open_dataset, rewrite_dataset
+from platemint.pipeline.corpora.datasets import BARE, Dataset, Frame, open_any, rewrite_dataset
 from platemint.pipeline.corpora.records import Refused
 from platemint.pipeline.networks import batched
 from platemint.pipeline.plate import PlatemintError, Readings, characters
@@ -202,7 +202,7 @@ def rewritten(dataset: Dataset, new_text: Callable[[Frame, str], str]) -> dict[s
 def _open_dataset(recipe: AnonymizeRecipe) -> Dataset:
     found = recipe.detector.finds != "list"
     source = recipe.source
-    dataset = open_dataset(source.path, source.format, False, source.classes, source.unreadable, found)
+    dataset = open_any(source.path, source.format, False, source.classes, source.unreadable, found)
     if dataset.format == BARE and not found:
         raise PlatemintError(
             f"{dataset.root}: format: {BARE} have no annotations, so that a detector has to find the plates: "

@@ -84,7 +84,7 @@ class Unknown:
 
         dataset: as it is written. names: of its pictures, old to new.
         """
-        plates = homes(dataset, FORMATS[dataset.format]).values()
+        plates = homes(dataset, FORMATS[dataset.format]).values() if dataset.format in FORMATS else ()
         annotated = {picture for pictures in plates for picture in pictures}
         return self._read(recipe, annotated), {} if recipe.detector.finds == "list" else self._finds(
             recipe, annotated, names

@@ -27,8 +27,9 @@ from platemint.pipeline.anonymize.replacement import ENHANCED
 from platemint.pipeline.anonymize.search import scan
 from platemint.pipeline.anonymize.shard import Work
 from platemint.pipeline.anonymize.unfinished import UNFINISHED, Unfinished
+from platemint.pipeline.corpora import containers
 from platemint.pipeline.corpora.checks import WITHHELD
-from platemint.pipeline.corpora.datasets import Dataset
+from platemint.pipeline.corpora.datasets import Dataset, Frame
 from platemint.pipeline.plate import Failure, PlatemintError
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import AnonymizeRecipe
@@ -56,9 +57,13 @@ class Settled:
         """The dataset without the frames that are not written, whose texts stay known as lost."""
         return _without(self.dataset, self.written)
 
+    def new_text(self, frame: Frame, old: str) -> str:
+        """What the plates of a frame read from now on that read `old`."""
+        return self.texts[frame.path][old]
+
     def rewritten(self) -> dict[str, tuple[str, bytes | None]]:
         """New path and bytes of every file; see `rewrite_dataset`."""
-        return rewritten(self.kept, lambda frame, text: self.texts[frame.path][text])
+        return rewritten(self.kept, self.new_text)
 
 
 def anonymize(
@@ -234,6 +239,7 @@ def _finished(plan: AnonymizePlan, record: Unfinished, commits: list[dict], prog
     settled = _settled(plan, commits)
     audit, kept = settled.audit, settled.kept
     names = _published(record, settled)
+    audit.left_out = containers.left_out(settled.dataset, names)
     audit.scan = scan(folder, plan.texts, (UNFINISHED, *lock.FILES))
     if plan.detector:
         audit.detector = look(plan.detector, folder, {names[f.path]: f for f in kept.frames}, progress)
@@ -255,7 +261,14 @@ def _finished(plan: AnonymizePlan, record: Unfinished, commits: list[dict], prog
 
 def _published(record: Unfinished, settled: Settled) -> dict[str, str]:
     """Gives finished pictures their new names, and writes the annotations that go with them; returns {old: new}."""
-    becomes = settled.rewritten()
+    becomes, kept = settled.rewritten(), settled.kept
+    if kept.format in containers.CONTAINERS:
+        with _writing(record.folder):
+            new = containers.reworded(kept, settled.new_text)
+            containers.write_containers(
+                kept, new, lambda path: record.picture(settled.written[path]).read_bytes(), record.folder
+            )
+        return new.paths
     for old, (new, data) in becomes.items():
         with _writing(record.folder):
             if data is not None:

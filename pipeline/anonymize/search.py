@@ -3,7 +3,8 @@
 Every byte of every file is searched, and every name. A text is found as part of something longer, in any case, with any
 separators or without, in UTF-8 and UTF-16, with %XX and \\uXXXX for characters, in compressed chunks of PNG files, and
 a Chinese plate also without its province. Where a text is a number or a word of an annotation file's format, it is
-recognised by the field that it stands in. It is not found in archives and the like, which are listed as unread, nor
+recognised by the field that it stands in. Parquet, LMDB and tar files are searched in what they hold, decompressed, part
+by part. It is not found in archives and the like, which are listed as unread, nor
 in base64, as HTML entities or as pixels that show it, nor where it is broken over lines or folders.
 """
 
@@ -20,6 +21,8 @@ import numpy as np
 
 from platemint.pipeline.anonymize.file_parts import PIXELS, Bytes, Segment, inflated, mapped, segments
 from platemint.pipeline.anonymize.literals import literals
+from platemint.pipeline.corpora import containers
+from platemint.pipeline.corpora.records import Part
 from platemint.pipeline.plate import DIGITS, LETTERS, TELLING, PlatemintError, behind_province
 
 BLOCK = 1 << 18  # bytes searched at once: as many as a processor's cache takes; even, for UTF-16
@@ -170,7 +173,10 @@ class _Search:
         return Path(path).relative_to(self.root).as_posix().encode(errors="backslashreplace").decode()
 
     def leave(self, path: str | Path, reason: str) -> None:
-        self.found.unread.append(f"{self.relative(path)}: {reason}")
+        self.unread(self.relative(path), reason)
+
+    def unread(self, name: str, reason: str) -> None:
+        self.found.unread.append(f"{name}: {reason}")
 
     def name(self, name: str, path: str) -> None:
         for start, _, text in self.texts.find(os.fsencode(name)):
@@ -184,14 +190,37 @@ class _Search:
         if not path.is_file():
             return self.leave(path, "not a file")
         try:
-            with mapped(path) as data:
-                self.file(path, data)
+            self.file(path)
         except OSError as fault:
             self.leave(path, fault.strerror)
 
-    def file(self, path: Path, data: Bytes) -> None:
+    def file(self, path: Path) -> None:
         self.found.files += 1
-        self.found.bytes += len(data)
+        self.found.bytes += path.stat().st_size
+        name = self.relative(path)
+        parts = containers.container_parts(path)
+        try:
+            for part in parts or ():
+                self.part(name, part)
+        except ValueError as fault:
+            self.leave(path, str(fault))
+            with mapped(path) as data:
+                return self.data(name, data)
+        if parts is None:
+            with mapped(path) as data:
+                self.data(name, data)
+                self.closed(name, data)
+
+    def part(self, name: str, part: Part) -> None:
+        """Searches a part of a file that holds many pictures."""
+        name = f"{name}/{part.name}"
+        if part.numbers:
+            self.found.literals += [Hit(name, "literals", start, text) for start, _, text in self.hits(part.data)]
+        else:
+            self.data(name, part.data)
+            self.closed(name, part.data)
+
+    def data(self, name: str, data: Bytes) -> None:
         coded = []
         for segment in segments(data):
             if segment.kind == PIXELS:
@@ -199,8 +228,8 @@ class _Search:
                 for block, _ in _blocks(data, segment.start, segment.end, 0):
                     self.counts += np.bincount(np.frombuffer(block, dtype=np.uint8), minlength=256)
             else:
-                self.compressed(path, data, segment)
-        name, hits = self.relative(path), list(self.hits(data))
+                self.compressed(name, data, segment)
+        hits = list(self.hits(data))
         pixels = [(segment.start, segment.end) for segment in coded]
         spans = literals(name, data) if hits and not coded else []
         for start, end, text in hits:
@@ -210,15 +239,18 @@ class _Search:
                 self.found.literals.append(Hit(name, "literals", start, text))
             else:
                 self.found.hits.append(Hit(name, "bytes", start, text))
-        if kind := next((kind for magic, kind in CLOSED.items() if data[: len(magic)] == magic), ""):
-            self.leave(path, f"{kind}: what it holds compressed cannot be seen")
 
-    def compressed(self, path: Path, data: Bytes, segment: Segment) -> None:
+    def closed(self, name: str, data: Bytes) -> None:
+        """Lists what is compressed as a whole."""
+        if kind := next((kind for magic, kind in CLOSED.items() if data[: len(magic)] == magic), ""):
+            self.unread(name, f"{kind}: what it holds compressed cannot be seen")
+
+    def compressed(self, name: str, data: Bytes, segment: Segment) -> None:
         text, whole = inflated(data, segment)
         for _, _, found in self.hits(text):
-            self.found.hits.append(Hit(self.relative(path), "compressed text", segment.start, found))
+            self.found.hits.append(Hit(name, "compressed text", segment.start, found))
         if not whole:
-            self.leave(path, f"compressed text at byte {segment.start} cannot be unpacked to its end")
+            self.unread(name, f"compressed text at byte {segment.start} cannot be unpacked to its end")
 
     def hits(self, data: Bytes) -> Iterator[tuple[int, int, str]]:
         for block, begin in _blocks(data, 0, len(data), OVERLAP):

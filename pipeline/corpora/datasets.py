@@ -145,17 +145,43 @@ def open_dataset(
     return dataset
 
 
+def open_any(
+    root: str | Path,
+    format: str = AUTO,
+    sure: bool = False,
+    classes: Iterable[str] = (),
+    unreadable: Iterable[str] = UNREADABLE,
+    bare: bool = False,
+) -> Dataset:
+    """As `open_dataset`, files that hold many pictures included (see `containers`): these where no annotations are found.
+
+    A file of many pictures goes before pictures called as their plates, and before pictures without annotations.
+    """
+    if format in containers.CONTAINERS:
+        return containers.open_containers(root, format, unreadable)
+    held = containers.find_containers(Path(root)) if format in ("", AUTO) else {}
+    try:
+        dataset = open_dataset(root, format, sure, classes, unreadable, bare and not held)
+    except Unrecognised:
+        if not held:
+            raise
+        return containers.open_containers(root, "", unreadable)
+    return containers.open_containers(root, "", unreadable) if held and dataset.format == LAST else dataset
+
+
 def rewrite_dataset(dataset: Dataset, new_text: Callable[[Frame, str], str]) -> dict[str, tuple[str, bytes | None]]:
     """What becomes of a dataset's files with new texts on its plates: {old path: (new path, new bytes)}, as relative.
 
     new_text: what the plates of a frame that read so shall read; asked once for each text of a frame, never for "".
-    Bytes are None for a picture: the caller supplies them. What is set aside or unknown is not there, nor what
+    Bytes are None for a picture: the caller supplies them. Files that hold pictures are not there: `containers.write_containers`. What is set aside or unknown is not there, nor what
     annotation files say about it. Old texts go from annotations, other strings and names, in any case, with or without
     separators; of new ones, names take the separators only where the old had some. Names that hold no text stay, and
     no two pictures get one name. Pictures are to be written upright: places in them as they are stored are turned with
     them. With the texts that are there every other file stays as it is.
     Raises PlatemintError for a text that the format cannot write and for two annotation files that get one name.
     """
+    if dataset.format in containers.CONTAINERS:
+        return {old: (path, None) for old, path in containers.reworded(dataset, new_text).paths.items()}
     module = FORMATS[dataset.format]
     found = finds.homes(dataset, module)
     new = Rewording(dataset, new_text, getattr(module, "rename", None))
@@ -190,9 +216,7 @@ def _recognised(folder: Folder, format: str, sure: bool, bare: bool) -> tuple[st
     if not fits and bare and folder.pictures:
         return BARE, {}
     if not fits:
-        reason = table.missing_columns(folder)
-        if held := containers.find_containers(folder.root):
-            reason += f"; there are files of {', '.join(held)}, which are read and never rewritten"
+        reason = table.not_understood(folder)
         raise Unrecognised(f"{folder.root}: no annotations found; looked for the formats {', '.join(wanted)}{reason}")
     if len(fits) > 1:
         shown = ", ".join(f"{name} by {Dataset(folder, name, notes).evidence}" for name, notes in fits.items())

@@ -152,6 +152,22 @@ class Record(NamedTuple):
     empty: bool = False
 
 
+class Part(NamedTuple):
+    """A part of a file that holds many pictures, as it is searched. numbers: it holds fractions or times alone."""
+
+    name: str
+    data: bytes
+    numbers: bool = False
+
+
+def of_member(picture: str, text: object, split: str = "") -> Record:
+    """The record of a picture of a file that holds many, which one plate fills. text: what stands there, None for none."""
+    if text is None or isinstance(text, str):
+        return Record(picture, text, split=split)
+    shown = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+    return Record(picture, shown, split=split, fault="the label is not text")
+
+
 class Folder:
     """The files below a root as paths relative to it, with / between folders. Links are not followed.
 

@@ -17,6 +17,14 @@ OF_PLATES = (
     "reading", "string", "value", "characters", "chars",
 )  # fmt: skip
 
+# Names of fields that say where a picture comes from or how its old plate was read: what they hold is about the source.
+_OF_SOURCE = re.compile(r"path|file|ur[il]|source|origin|exif|gps|reading|score|hash|sha\d|md5")
+
+
+def is_of_source(name: str) -> bool:
+    """Whether a field of that name is about the source of a picture: in a new picture's record it has no place."""
+    return bool(_OF_SOURCE.search(name.casefold()))
+
 
 def holds_text(name: str, of_plate: bool) -> bool:
     """Whether a field of that name holds a text. of_plate: the field is one of a plate."""

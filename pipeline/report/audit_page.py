@@ -53,7 +53,7 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "annotations.pictures_withheld": "pictures without an annotated plate, not in the output for that reason",
     "missing_pictures_and_other_faults": "entries that could not be used, such as of missing pictures; not in the output",
     "pictures.without_annotation": "without any annotated plate; written as they are, metadata removed",
-    "files_not_copied": "other files of the dataset, not in the output",
+    "files_not_copied": "other files of the dataset, and columns, keys and members of its files, not in the output",
     "pixels.pixels": "in all",
     "pixels.changed": "changed",
     "pixels.outside": "changed outside of plates",

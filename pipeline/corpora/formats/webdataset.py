@@ -1,19 +1,25 @@
 """WebDataset: tar files of KEY.jpg with KEY.txt, or with a KEY.json that has the text in a field.
 
 A key is a name up to its first dot. What is compressed cannot be read from the middle: unpack .tar.gz first.
+Rewritten, a tar has the pictures, their texts and fields; links, and members of other kinds, are left out.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
-from posixpath import basename, dirname, join
+from posixpath import basename, dirname, join, normpath, splitext
 
 from platemint.pipeline.corpora.labels import Corpus, is_picture, split_named
+from platemint.pipeline.corpora.records import Part, Record, of_member
+from platemint.pipeline.corpora.rewording import Rewording
 from platemint.pipeline.corpora.table_rows import columns_of
+from platemint.pipeline.corpora.text_fields import is_of_source
 from platemint.pipeline.plate import PlatemintError
 
 SUFFIX = ".tar"
@@ -30,9 +36,7 @@ def chosen(root: Path, files: list[Path]) -> list[Path]:
 def read(corpus: Corpus, files: Collection[Path]) -> None:
     """Pictures without a text are set aside. Raises PlatemintError for what is no tar file."""
     for file in files:
-        members = _members(file, file.stat().st_mtime_ns)
-        texts = {_key(name): name for name in members if name.endswith(".txt")}
-        fields = {_key(name): name for name in members if name.endswith(".json")}
+        members, texts, fields = _sorted(file)
         of_folder = split_named(file.relative_to(corpus.root).as_posix())
         for name in filter(is_picture, members):
             found = _fields(file, fields.get(_key(name), ""))
@@ -49,9 +53,113 @@ def picture(file: Path, member: str) -> bytes:
     start, size = _members(file, file.stat().st_mtime_ns).get(member, (0, -1))
     if size < 0:
         raise ValueError("no such member")
+    return _bytes(file, start, size)
+
+
+def _bytes(file: Path, start: int, size: int) -> bytes:
     with open(file, "rb") as opened:
         opened.seek(start)
         return opened.read(size)
+
+
+def records(root: Path, file: Path) -> Iterator[Record]:
+    """Of each picture one for each text that its sample has; two that differ are two readings of one plate."""
+    of_file = file.relative_to(root).as_posix()
+    members, texts, fields = _sorted(file)
+    pictures = Counter(_key(name) for name in members if is_picture(name))
+    for name in filter(is_picture, members):
+        path, key, found = f"{of_file}/{name}", _key(name), _fields(file, fields.get(_key(name), ""))
+        columns = columns_of(tuple(found))
+        split = str(found.get(columns.split) or "") or split_named(of_file)
+        said = [_text(file, texts[key])] if key in texts else []
+        said += [found[columns.text]] if columns.text else []
+        fault = _fault(name, pictures[key], bool(columns.places))
+        for text in said or [None]:
+            record = of_member(path, text, split)
+            yield record._replace(fault=fault or record.fault)
+
+
+def rename(name: str, picture: str, new: Rewording) -> str:
+    """The new stem of a picture's name: one that changes has no dot, so that all of it is the sample's key."""
+    swapped = new.swap(name, picture)
+    return name if swapped == name else swapped.replace(".", "-")
+
+
+def others(file: Path) -> list[str]:
+    """The members that are left out where a tar is rewritten, each kind of them once."""
+    members, texts, fields = _sorted(file)
+    known = {*filter(is_picture, members), *texts.values(), *(name for name in fields.values() if _fields(file, name))}
+    with tarfile.open(file, "r:") as opened:
+        there = [member for member in opened if not member.isdir()]
+    return sorted(
+        {f"*{splitext(m.name)[1]}" for m in there if m.name.removeprefix("./") not in known or not m.isfile()}
+    )
+
+
+def rewrite(file: Path, name: str, target: Path, new: Rewording, picture: Callable[[str], bytes]) -> None:
+    """Writes a tar with the samples whose pictures have a new path. picture: the new bytes of a path."""
+    members, texts, fields = _sorted(file)
+    paths = {_key(member): f"{name}/{member}" for member in filter(is_picture, members)}
+    with tarfile.open(target, "w") as opened:
+        for member in members:
+            key = _key(member)
+            if (path := paths.get(key, "")) not in new.paths:
+                continue
+            renamed = new.paths[path].removeprefix(new.swap(name) + "/")
+            if path == f"{name}/{member}":
+                _add(opened, renamed, picture(path))
+            elif texts.get(key) == member:
+                _add(opened, _key(renamed) + ".txt", new.text(path, str(_text(file, member))).encode())
+            elif fields.get(key) == member and (found := _fields(file, member)):
+                _add(opened, _key(renamed) + ".json", _reworded(found, path, new))
+
+
+def parts(file: Path) -> Iterator[Part]:
+    """Every member, the names that headers hold, and the bytes between and behind members."""
+    with tarfile.open(file, "r:") as opened:
+        spans = []
+        for member in opened:
+            names = (member.name, member.linkname, member.uname, member.gname, *member.pax_headers.values())
+            yield Part("header", "\n".join(names).encode(errors="surrogateescape"))
+            blocks = -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE if member.isreg() else 0
+            spans.append((member.offset_data, member.offset_data + blocks))
+            if member.isreg():
+                data = _bytes(file, member.offset_data, blocks)
+                yield Part(member.name, data[: member.size])
+                yield Part("padding", data[member.size :])
+        end = max((end for _, end in spans), default=0)
+        yield Part("end", _bytes(file, end, file.stat().st_size - end))
+
+
+def _fault(name: str, pictures: int, placed: bool) -> str:
+    """Why a picture's sample cannot be rewritten, "" where it can."""
+    if normpath(name) != name or name.startswith(("/", "..")):
+        return "its name leads out of the tar, or is not a plain one"
+    if pictures > 1:
+        return "its sample has several pictures"
+    return "has a plate's place, and is no crop" if placed else ""
+
+
+def _add(opened: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    opened.addfile(member, io.BytesIO(data))
+
+
+def _reworded(fields: dict, path: str, new: Rewording) -> bytes:
+    """Fields with the old texts replaced, without those that are about the picture's source."""
+    text = columns_of(tuple(fields)).text
+    kept = {key: new.anywhere(value, path) for key, value in fields.items() if key == text or not is_of_source(key)}
+    if isinstance(fields.get(text), str):
+        kept[text] = new.text(path, fields[text])
+    return json.dumps(kept, ensure_ascii=False).encode()
+
+
+def _sorted(file: Path) -> tuple[dict[str, Span], dict[str, str], dict[str, str]]:
+    """Where each member lies; by key, the members that hold texts, and fields."""
+    members = _members(file, file.stat().st_mtime_ns)
+    texts = {_key(name): name for name in members if name.endswith(".txt")}
+    return members, texts, {_key(name): name for name in members if name.endswith(".json")}
 
 
 def _key(name: str) -> str:
@@ -81,6 +189,7 @@ def _members(file: Path, stamp: int) -> dict[str, Span]:
     """Where each file in a tar lies, as it was at a time, in order."""
     try:
         with tarfile.open(file, "r:") as opened:
-            return {member.name: (member.offset_data, member.size) for member in opened if member.isfile()}
+            members = [member for member in opened if member.isfile() and member.type != tarfile.GNUTYPE_SPARSE]
+            return {member.name.removeprefix("./"): (member.offset_data, member.size) for member in members}
     except (OSError, tarfile.TarError) as fault:
         raise PlatemintError(f"{file}: not a whole tar file ({fault}): fetch or write it again") from None
