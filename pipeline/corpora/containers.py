@@ -120,7 +120,7 @@ def _fill(dataset: Dataset, files: list[Path]) -> None:
     for link in folder.links:
         dataset.put_aside(link, "", folder.absence(link))
     checks.collect(dataset, records, {})
-    dataset.named = name_texts.find(dataset)
+    dataset.named = name_texts.texts_in_names(dataset)
 
 
 def reworded(dataset: Dataset, new_text: Callable[[Frame, str], str]) -> Rewording:

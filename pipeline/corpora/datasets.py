@@ -216,7 +216,7 @@ def _recognised(folder: Folder, format: str, sure: bool, bare: bool) -> tuple[st
     if not fits and bare and folder.pictures:
         return BARE, {}
     if not fits:
-        reason = table.not_understood(folder)
+        reason = table.missing_columns(folder)
         raise Unrecognised(f"{folder.root}: no annotations found; looked for the formats {', '.join(wanted)}{reason}")
     if len(fits) > 1:
         shown = ", ".join(f"{name} by {Dataset(folder, name, notes).evidence}" for name, notes in fits.items())
