@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from platemint.pipeline.plate import UNREADABLE, PlatemintError
+from platemint.pipeline.plate import UNREADABLE, PlatemintError, normalise
 
 _PLAINLY = {  # pydantic's own words, where they are not a user's
     "int_type": "must be a whole number",
@@ -266,6 +266,20 @@ class AnonymizeRecipe(Strict):
         return Path(self.out or f"outputs/{self.name}")
 
 
+class Alphabet(Strict):
+    """What a network can spell is its checkpoint's to say, and grows by training."""
+
+    add: str = Field("", description="More characters, as ÄÖÜ; a character starts from the one that is nearest to it.")
+
+    @model_validator(mode="after")
+    def _new_characters(self) -> Alphabet:
+        if wrong := "".join(c for c in self.add if not c.isalnum() or normalise(c) != c):
+            raise ValueError(f"add: {wrong!r} is no capital letter or digit as labels have them")
+        if len(set(self.add)) < len(self.add):
+            raise ValueError(f"add: {self.add!r} holds a character twice")
+        return self
+
+
 class TrainRecipe(Strict):
     """Training of the generator or of the reader, on rendered pairs and, where a corpus is given, its crops."""
 
@@ -276,6 +290,7 @@ class TrainRecipe(Strict):
     seed: int = Field(0, ge=0, lt=2**63, description="Pair number i is a function of seed and i alone.")
     out: str = Field("", description="Run folder; empty is outputs/NAME.")
     start: str = Field("", description="Checkpoint to start from; empty starts afresh.")
+    alphabet: Alphabet = Alphabet()
     reader: str = Field("", description="Reader that judges edits and checks a corpus's labels; empty: neither.")
     layouts: Names = Field((), description="Layouts to render, loosened; empty takes all.")
     wild: Share = Field(0.5, description="Share of made-up layouts: the way to plates never seen.")
