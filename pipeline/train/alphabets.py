@@ -12,7 +12,7 @@ from torch import nn
 from platemint.models import checkpoint
 from platemint.models.reader import Reader
 from platemint.models.spg import SPG
-from platemint.pipeline.plate import ALPHABET, SEPARATORS, PlatemintError, unspellable
+from platemint.pipeline.plate import ALPHABET, READABLE, SEPARATORS, PlatemintError, unspellable
 from platemint.pipeline.recipe import TrainRecipe
 from platemint.pipeline.render.glyphs import glyph
 from platemint.pipeline.render.photo import Cell, Lettering, stamp_cell
@@ -22,8 +22,14 @@ RARE = 12.0  # a reader's new class starts that many nats below the one it comes
 
 
 def spelled(recipe: TrainRecipe) -> str:
-    """What the network that a recipe trains can spell."""
-    old = checkpoint.load(recipe.start, recipe.network).config.alphabet if recipe.start else ALPHABET
+    """What the network that a recipe trains can spell; one that starts afresh, what its reader reads."""
+    if recipe.start:
+        old = checkpoint.load(recipe.start, recipe.network).config.alphabet
+    elif recipe.network == "reader":
+        old = READABLE
+    else:
+        read = checkpoint.load(recipe.reader, "reader").config.alphabet if recipe.reader else READABLE
+        old = "".join(c for c in ALPHABET if c in read or c in SEPARATORS)
     return old + unspellable(recipe.alphabet.add, old)
 
 

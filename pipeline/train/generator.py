@@ -15,9 +15,9 @@ from platemint.models import checkpoint, losses
 from platemint.models.reader import align, ctc, decode
 from platemint.models.spg import SIZES, SPG, D_t, SPGConfig, encode_texts, region, token_places
 from platemint.pipeline.networks import autocast
-from platemint.pipeline.plate import ALPHABET, SEPARATORS, characters, kin, same_reading, unspellable
+from platemint.pipeline.plate import SEPARATORS, characters, kin, same_reading
 from platemint.pipeline.recipe import TrainRecipe
-from platemint.pipeline.train.alphabets import prime_glyphs, refuse_unread, start
+from platemint.pipeline.train.alphabets import prime_glyphs, refuse_unread, spelled, start
 from platemint.pipeline.train.pairs import Batch, shrink, unit
 from platemint.pipeline.train.reading import disturb, rare_first
 
@@ -32,7 +32,7 @@ class SPGTask:
         if recipe.start:
             self.network = start(recipe)
         else:
-            self.network = SPG(SPGConfig(ALPHABET + unspellable(recipe.alphabet.add, ALPHABET), **SIZES[recipe.size]))
+            self.network = SPG(SPGConfig(spelled(recipe), **SIZES[recipe.size]))
             prime_glyphs(self.network, self.network.config.alphabet)
         config = self.network.config
         self.alphabet = config.alphabet

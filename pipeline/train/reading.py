@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from platemint.models.reader import Reader, ReaderConfig, ctc, decode
 from platemint.models.spg import encode_texts
 from platemint.pipeline.networks import autocast
-from platemint.pipeline.plate import READABLE, SEPARATORS, characters, same_reading, unspellable
+from platemint.pipeline.plate import SEPARATORS, characters, same_reading
 from platemint.pipeline.recipe import TrainRecipe
-from platemint.pipeline.train.alphabets import start
+from platemint.pipeline.train.alphabets import spelled, start
 from platemint.pipeline.train.pairs import Batch, shrink, unit
 
 UNKNOWN = -100  # frames nobody knows the class of
@@ -27,8 +27,7 @@ class ReaderTask:
 
     def __init__(self, recipe: TrainRecipe, device, dtype, crops: list[tuple[np.ndarray, str]]):
         self.recipe, self.device, self.dtype = recipe, device, dtype
-        whole = READABLE + unspellable(recipe.alphabet.add, READABLE)
-        self.network = start(recipe) if recipe.start else Reader(ReaderConfig(whole))
+        self.network = start(recipe) if recipe.start else Reader(ReaderConfig(spelled(recipe)))
         self.alphabet = self.network.config.alphabet
         self.network.to(device=device, memory_format=torch.channels_last)
         self.size = self.network.config.height, self.network.config.width
