@@ -65,6 +65,25 @@ def save(network: nn.Module, path: Path, half: bool = False, **notes: str) -> No
     temporary.replace(path)
 
 
+def alphabet(name: str, kind: str) -> str:
+    """What a checkpoint's network can spell or read, known without its weights. Raises CheckpointError as `load` does."""
+    from safetensors import SafetensorError, safe_open
+
+    path = find(name)
+    try:
+        with safe_open(str(path), framework="np") as file:
+            metadata = file.metadata() or {}
+        _expect(kind, metadata, path)
+        return json.loads(metadata["config"])["alphabet"]
+    except (SafetensorError, KeyError, TypeError, ValueError) as fault:
+        raise CheckpointError(f"{path}: not a checkpoint this version can read: {fault}") from None
+
+
+def _expect(kind: str, metadata: dict[str, str], path: Path) -> None:
+    if metadata.get("kind") != kind:
+        raise CheckpointError(f"{path}: holds a {metadata.get('kind')!r} network, {kind!r} is needed")
+
+
 def load(name: str, kind: str) -> nn.Module:
     """The network of a checkpoint, float32, channels_last, in eval mode, on the CPU.
 
@@ -77,8 +96,7 @@ def load(name: str, kind: str) -> nn.Module:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
             weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (safe_open is no dictionary)
-        if metadata.get("kind") != kind:
-            raise CheckpointError(f"{path}: holds a {metadata.get('kind')!r} network, {kind!r} is needed")
+        _expect(kind, metadata, path)
         network_class, config_class = _kinds()[kind]
         fields = json.loads(metadata["config"])
         config = config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})

@@ -46,7 +46,8 @@ def _header(recipe: GenerateRecipe, plan: dict, manifest: dict) -> dict:
 
 def _body(recipe: GenerateRecipe, manifest: dict) -> str:
     columns = {name: _COLUMNS.get(name, "score of the checks, 0..1") for name in write.schema(recipe).names}
-    kind = _EDITED if recipe.source.path else _RENDERED
+    kinds = {_EDITED if part.source.path else _RENDERED for part in recipe.parts}
+    kind = "; and ".join(sorted(kinds))
     real = (
         f"\n\nBeside them {manifest['real']:,} plates of the corpus as they are (origin real)."
         if manifest["real"]

@@ -78,7 +78,7 @@ class Plate:
     layout: name of the plate's layout file, "" where unknown. source: opaque id of the photograph it comes from.
     target: what it shall say; "" until drawn. places: float32 (n,), where across the picture the characters of its text
     stand as far as that is known, in parts of its width, else nan; None where nobody has looked. index, round: which
-    planned target it serves, and at which attempt.
+    planned target it serves, and at which attempt. rendered: drawn from a layout, and no photograph.
     After edit: image and text are the new ones, original and original_text the source's (in memory only, never
     written), source_mask and target_mask uint8 (H, W), 0..255, at the image's own size, slots float32 (n, 3, 2), where
     each character of the new text stands (see models/spg.py).
@@ -91,6 +91,7 @@ class Plate:
     layout: str = ""
     source: str = ""
     split: str = "train"
+    rendered: bool = False
     target: str = ""
     places: np.ndarray | None = None
     index: int = -1
@@ -234,7 +235,7 @@ class Group:
 
     positions: the alphabet of each character; one character alone is fixed, such as a separator. weight: the group's
     share of the run, 0..1. sources: number of photographs, 0 for endless (rendered). blocked: words that no text may
-    hold.
+    hold. longer: how many characters more the new texts have than their sources, negative for fewer.
     """
 
     layout: str
@@ -243,6 +244,7 @@ class Group:
     weight: float
     sources: int
     blocked: tuple[str, ...] = ()
+    longer: int = 0
 
     @property
     def name(self) -> str:
@@ -268,9 +270,10 @@ class Taken:
 
 
 def pattern(positions: Iterable[str]) -> str:
-    """A letter per position: D digits, L letters, P provinces, A a mixture; a fixed character stands for itself."""
+    """A letter per position: D digits, L letters, P provinces, S another script's, A a mixture; what is fixed as it is."""
     return "".join(alphabet if len(alphabet) == 1 else _kind(alphabet) for alphabet in positions)
 
 
 def _kind(alphabet: str) -> str:
-    return next((kind for kind, whole in KINDS.items() if set(alphabet) <= set(whole)), "A")
+    kinds = {kind_of(c) for c in alphabet}
+    return "A" if len(kinds) > 1 else next(kind if kind in KINDS else "S" for kind in kinds)

@@ -101,6 +101,18 @@ class Source(Strict):
         return self
 
 
+class MixedSource(Source):
+    """One of several sources of a run."""
+
+    share: Share | None = Field(None, description="Its share of the run; what is left is shared by those without one.")
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> MixedSource:
+        if not (self.path or self.layouts):
+            raise ValueError("names neither a corpus (path) nor layouts to render")
+        return self
+
+
 class Balance(Strict):
     per: Literal["position", "layout", "character"] = Field(
         "position",
@@ -136,6 +148,18 @@ class Draw(Words):
     forbid: str = Field(
         "", description="Texts never drawn: a file with one a line, or a corpus, whose labels they are."
     )
+    lengths: Shares = Field(
+        (),
+        description="Shares of texts longer or shorter than their plate, {-1: 0.1, 1: 0.1}, of plates that have room.",
+    )
+
+    @model_validator(mode="after")
+    def _of_other_lengths(self) -> Draw:
+        if wrong := [d for d, _ in self.lengths if d not in ("-2", "-1", "1", "2")]:
+            raise ValueError(f"lengths: {wrong[0]!r} is not one of -2, -1, 1, 2, the characters that a text has more")
+        if sum(share for _, share in self.lengths) > 1 + 1e-9:
+            raise ValueError("lengths: the shares add up to more than 1")
+        return self
 
 
 class Edit(Strict):
@@ -187,6 +211,9 @@ class GenerateRecipe(Strict):
     count: int = Field(500, ge=1, le=100_000_000, description="Accepted plates; 500 takes minutes on two CPU cores.")
     out: str = Field("", description="Run folder; empty is outputs/NAME.")
     source: Source = Source()
+    sources: Annotated[
+        tuple[MixedSource, ...], Field(strict=False, description="Several, with shares, and no source.")
+    ] = ()
     balance: Balance = Balance()
     draw: Draw = Draw()
     edit: Edit = Edit()
@@ -197,14 +224,53 @@ class GenerateRecipe(Strict):
     @model_validator(mode="after")
     def _needs_a_corpus(self) -> GenerateRecipe:
         wanted = [name for name, on in (("balance.top_up", self.balance.top_up), ("write.real", self.write.real)) if on]
-        if wanted and not self.source.path:
+        if wanted and not any(part.path for part in self.sources or (self.source,)):
             raise ValueError(f"{wanted[0]} is about a corpus's own plates: give one as source.path")
+        if self.balance.top_up and self.draw.lengths:
+            raise ValueError(
+                "balance.top_up counts a corpus's plates as long as they are: it goes not with draw.lengths"
+            )
         return self
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> GenerateRecipe:
+        if not self.sources:
+            return self
+        if self.source != Source():
+            raise ValueError("source and sources: give one of them")
+        if twice := [part.path for part in self.sources if part.path and _listed_twice(part, self.sources)]:
+            raise ValueError(f"sources: {twice[0]} stands there twice")
+        shares_of(self.sources)
+        return self
+
+    @property
+    def parts(self) -> tuple[GenerateRecipe, ...]:
+        """A recipe for each of its sources."""
+        parts = (Source(**part.model_dump(exclude={"share"})) for part in self.sources)
+        return tuple(self.model_copy(update={"source": part, "sources": ()}) for part in parts) or (self,)
 
     @property
     def folder(self) -> Path:
         """The run folder."""
         return Path(self.out or f"outputs/{self.name}")
+
+
+def _listed_twice(part: MixedSource, parts: Iterable[MixedSource]) -> bool:
+    """Whether the corpus of a part is another one's too: the same split, or one of both takes all."""
+    same = (other for other in parts if other.path and Path(other.path).resolve() == Path(part.path).resolve())
+    return any(other is not part and (not other.split or not part.split or other.split == part.split) for other in same)
+
+
+def shares_of(sources: Iterable[MixedSource]) -> list[float]:
+    """The share of each source of a mix. Raises ValueError where they do not add up to 1."""
+    given = [source.share for source in sources]
+    rest, open_ = 1 - sum(share for share in given if share is not None), given.count(None)
+    if rest < -1e-9 or (rest > 1e-9) != bool(open_):
+        why = "and nothing is left for those without one" if open_ else "they are parts of 1"
+        raise ValueError(f"sources: the shares add up to {1 - rest:.4g}: {why}")
+    if 0 in given:
+        raise ValueError("sources: a share of 0: leave that source out")
+    return [rest / open_ if share is None else share for share in given]
 
 
 class Dataset(Strict):
@@ -480,5 +546,7 @@ def _explain(model: type[Strict], fault: Mapping[str, Any]) -> str:
 
 def _fields(model: type[Strict], sections: Iterable[str]) -> dict[str, Any]:
     for name in sections:
-        model = model.model_fields[name].annotation  # type: ignore[assignment]
+        if not isinstance(name, int):  # of a list's items
+            model = model.model_fields[name].annotation  # type: ignore[assignment]
+            model = next(iter(get_args(model)), model)
     return model.model_fields

@@ -31,15 +31,29 @@ class Stages:
 
     @cached_property
     def sources(self):
-        """CorpusSources or RenderedSources. Raises PlatemintError for a corpus without any usable plate."""
-        from platemint.pipeline.sample import CorpusSources, open_sources, tried
+        """CorpusSources, RenderedSources or a mix of them. Raises PlatemintError for a corpus without a usable plate."""
+        from platemint.pipeline.mix import MixedSources, mixed, rendered
+        from platemint.pipeline.sample import CorpusSources
 
         if self.sources_file:
-            return CorpusSources.read(self.sources_file)
-        sources = open_sources(self.recipe)
-        if not (self.recipe.source.tries and isinstance(sources, CorpusSources)):
-            return sources
-        return tried(sources, self.recipe, lambda plates: self.filter(self.edit(plates)))
+            file, recipe = self.sources_file, self.recipe
+            return MixedSources.read(file, recipe) if recipe.sources else CorpusSources.read(file)
+        parts: list = []
+        for part in self.recipe.parts:
+            parts.append(self._opened(part, rendered(parts)))
+        return mixed(parts, self.recipe) if self.recipe.sources else parts[0]
+
+    def _opened(self, recipe: GenerateRecipe, first: int):
+        """The one source of a recipe. first: as RenderedSources takes it."""
+        from platemint.pipeline.lengths import with_lengths
+        from platemint.pipeline.sample import open_sources, tried
+
+        sources = open_sources(recipe, first)
+        if recipe.source.tries:
+            sources = tried(sources, recipe, lambda plates: self.filter(self.edit(plates)))
+        if recipe.source.path and recipe.draw.lengths:
+            sources = with_lengths(sources, recipe, self.filter.standing)
+        return sources
 
     @cached_property
     def demand(self) -> Demand:

@@ -100,7 +100,7 @@ def test_letters_of_the_plates_that_cannot_be_spelled_are_refused_with_counts_an
     message = refusal(write(tmp_path / "c", rows))
     assert "2 letters that platemint cannot spell" in message and "more than 1 % of its 100 labels" in message
     assert "'Ñ' in 30 (30 %), the first 000.png (line 2); 'Ø' in 4 (4 %), the first 030.png (line 32)" in message
-    assert "#" not in message and "spell them with" in message
+    assert "#" not in message and "alphabet.add=ÑØ" in message
 
 
 def test_of_many_unspellable_letters_ten_are_listed(tmp_path):

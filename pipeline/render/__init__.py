@@ -15,7 +15,7 @@ __all__ = ["Layout", "Photo", "load_layouts", "photograph", "random_text", "rend
 def render_plate(layout: Layout, text: str, rng: np.random.Generator, severity: float = 0.6) -> Plate:
     """One photograph of a plate, 32 to 96 pixels high, with the exact mask of its text as `source_mask`."""
     photo = photograph(layout, [text], int(rng.integers(32, 97)), severity, rng)[0]
-    return Plate(image=photo.image, text=text, layout=layout.name, source_mask=photo.mask)
+    return Plate(image=photo.image, text=text, layout=layout.name, rendered=True, source_mask=photo.mask)
 
 
 def render_pair(

@@ -24,11 +24,11 @@ RARE = 12.0  # a reader's new class starts that many nats below the one it comes
 def spelled(recipe: TrainRecipe) -> str:
     """What the network that a recipe trains can spell; one that starts afresh, what its reader reads."""
     if recipe.start:
-        old = checkpoint.load(recipe.start, recipe.network).config.alphabet
+        old = checkpoint.alphabet(recipe.start, recipe.network)
     elif recipe.network == "reader":
         old = READABLE
     else:
-        read = checkpoint.load(recipe.reader, "reader").config.alphabet if recipe.reader else READABLE
+        read = checkpoint.alphabet(recipe.reader, "reader") if recipe.reader else READABLE
         old = "".join(c for c in ALPHABET if c in read or c in SEPARATORS)
     return old + unspellable(recipe.alphabet.add, old)
 
