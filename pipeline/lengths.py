@@ -1,13 +1,15 @@
 """Texts longer or shorter than the plate they are written on: which plates have room for them, and what they spell.
 
-The generator keeps the distance of neighbours and the row's middle (`models.spg`). So a plate takes another length where
-its characters stand evenly in one row, with nothing printed among them, and a longer row ends on the plate.
+The generator keeps the distance of neighbours and the row's middle (`models.spg`). So a row grows at both ends alike: with
+two characters more or fewer all others stand where characters stood, with one they stand between, where nothing else may
+be. A plate takes another length where it has one row, a longer one ends before the plate does, and nothing comes to
+stand on an emblem or a dash.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -20,10 +22,9 @@ from platemint.pipeline.render.layout import Layout
 from platemint.pipeline.render.photo import cells
 
 EVEN = 1.45  # times their usual distance: neighbours further apart have something between them, or may have
-FEWEST = 3  # characters of a text
+FEWEST = 4  # characters of a text: networks are trained on no shorter ones
 EDGE = 0.02  # of a plate's width: so near to its sides no character ends
 DRAWN = set(SEPARATORS) - {" "}
-NO_ROOM = -1
 
 
 def respelled(positions: tuple[str, ...], difference: int) -> tuple[str, ...]:
@@ -39,11 +40,23 @@ def respelled(positions: tuple[str, ...], difference: int) -> tuple[str, ...]:
     return new if longest[1] >= 1 and characters >= FEWEST and len(new) <= LONGEST else ()
 
 
-def room(text: str, standing: Standing | None) -> int:
-    """How many characters more than its text a plate has room for; NO_ROOM where it takes no other length, shorter or longer.
+@dataclass(frozen=True)
+class Room:
+    """What a plate has room for. longer: so many characters more, at most; even: nothing stands among its characters."""
 
-    standing: of the text's characters.
-    """
+    longer: int
+    even: bool
+
+    def takes(self, difference: int) -> bool:
+        """Whether the plate takes a text of so many characters more, or fewer."""
+        return difference <= self.longer and (self.even or difference % 2 == 0)
+
+
+NO_ROOM = Room(-LONGEST, False)
+
+
+def room(text: str, standing: Standing | None) -> Room:
+    """What the plate of a text has room for; NO_ROOM where it takes no other length. standing: of its characters."""
     if (
         standing is None
         or standing.lower.any()
@@ -52,37 +65,30 @@ def room(text: str, standing: Standing | None) -> int:
         or text[0] in PROVINCES
     ):
         return NO_ROOM
-    apart = np.diff(standing.places)
-    return _between(standing.places, pitch(standing.places), float(apart.max()), EDGE, 1 - EDGE)
+    places = standing.places
+    return _between(places, pitch(places), float(np.diff(places).max()), EDGE, 1 - EDGE)
 
 
-def room_of_layout(layout: Layout) -> int:
+def room_of_layout(layout: Layout) -> Room:
     """The same for plates drawn from a layout."""
-    if len(layout.rows) > 1 or DRAWN & set(layout.pattern) or set(layout.alphabet(layout.pattern[0])) & set(PROVINCES):
+    if len(layout.rows) > 1 or set(layout.alphabet(layout.pattern[0])) & set(PROVINCES):
         return NO_ROOM
     row = layout.rows[0]
-    placed = cells(layout, "0" * len(layout.positions))
-    places = np.array([c.x + c.width / 2 for c in placed if c.printed])
-    left, right = 0.0, layout.size[0]
-    for piece in layout.pieces:
-        x, y, w, h = piece.box
-        if y < row.top + row.height and row.top < y + h:
-            if x + w / 2 < places[0]:
-                left = max(left, x + w)
-            elif x + w / 2 > places[-1]:
-                right = min(right, x)
-            else:
-                return NO_ROOM
+    placed = [c for c in cells(layout, "0" * len(layout.positions)) if c.printed]
+    places = np.array([c.x + c.width / 2 for c in placed])
     edge = EDGE * layout.size[0]
-    return _between(places, row.cell + row.gap, float(np.diff(places).max()), left + edge, right - edge)
+    beside = [
+        (x, x + w) for x, y, w, h in (p.box for p in layout.pieces) if y < row.top + row.height and row.top < y + h
+    ]
+    left = max([edge, *(end for start, end in beside if end <= placed[0].x)])
+    right = min([layout.size[0] - edge, *(start for start, end in beside if start >= placed[-1].x + placed[-1].width)])
+    return _between(places, row.cell + row.gap, float(np.diff(places).max()), left, right)
 
 
-def _between(places: np.ndarray, apart: float, widest: float, left: float, right: float) -> int:
-    """How many characters more fit between two ends, around the same middle."""
-    if widest > EVEN * apart:
-        return NO_ROOM
+def _between(places: np.ndarray, apart: float, widest: float, left: float, right: float) -> Room:
+    """The room of a row around the same middle, between two ends."""
     free = min(places[0] - left, right - places[-1]) - apart / 2
-    return max(0, int(2 * free / apart))
+    return Room(max(0, int(2 * free / apart)), widest <= EVEN * apart)
 
 
 def other_lengths(group: Group, lengths: dict[int, float], roomy: dict[int, int]) -> Iterator[Group]:
@@ -102,50 +108,39 @@ def lengths_of(recipe: GenerateRecipe) -> dict[int, float]:
     return {int(difference): share for difference, share in recipe.draw.lengths if share}
 
 
-def fits(difference: int, room: int) -> bool:
-    """Whether a plate of such room takes a text of so many characters more, or fewer."""
-    return room != NO_ROOM and difference <= room
-
-
 def with_lengths(sources, recipe: GenerateRecipe, where: Callable[[list[Plate]], Sequence[Standing | None]]):
     """A corpus's sources with a group for each other length after the groups they are of, which give up its share.
 
     where: the characters of plates stand (`Filter.standing`). Raises PlatemintError for a length that not one plate has
     room for.
     """
-    lengths, groups, photos, more = lengths_of(recipe), [], [], []
+    lengths, groups, more = lengths_of(recipe), [], []
     for number, group in enumerate(sources.groups):
         rooms = _rooms(sources, number, recipe, where)
-        chosen = {d: tuple(p for p, n in zip(sources.photos[number], rooms) if fits(d, n)) for d in lengths}
+        chosen = {d: tuple(p for p, room in zip(sources.photos[number], rooms) if room.takes(d)) for d in lengths}
         derived = [*other_lengths(group, lengths, {d: len(some) for d, some in chosen.items()})]
         more += [(other, chosen[other.longer]) for other in derived]
-        groups.append(replace(group, weight=group.weight - sum(other.weight for other in derived)))
-        photos.append(sources.photos[number])
+        groups.append(_less(group, derived))
     refuse_unmet(lengths, [group for group, _ in more], recipe.source.path)
     return replace(
         sources,
         groups=(*groups, *(group for group, _ in more)),
-        photos=(*photos, *(some for _, some in more)),
+        photos=(*sources.photos, *(some for _, some in more)),
     )
 
 
-def _rooms(sources, group: int, recipe: GenerateRecipe, where) -> list[int]:
+def _rooms(sources, group: int, recipe: GenerateRecipe, where) -> list[Room]:
     """The room of each photograph of a group."""
-    rooms: list[int] = []
+    rooms: list[Room] = []
     for turns in batched(range(len(sources.photos[group])), recipe.edit.batch):
         plates = [sources.get(group, turn) for turn in turns]
         rooms += [room(plate.text, standing) for plate, standing in zip(plates, where(plates))]
     return rooms
 
 
-def refuse_unmet(lengths: dict[int, float], groups: Sequence[Group], of: str) -> None:
-    """Raises PlatemintError for a length that no group has."""
-    if unmet := lengths.keys() - {group.longer for group in groups}:
-        raise PlatemintError(
-            f"draw.lengths: {', '.join(f'{d:+d}' for d in sorted(unmet))}: not one plate of {of or 'the layouts'} has room "
-            "for it: characters have to stand evenly in one row, with nothing printed among them, and end on the plate; "
-            "leave it out"
-        )
+def _less(group: Group, derived: Sequence[Group]) -> Group:
+    """A group without the share of those derived from it."""
+    return replace(group, weight=group.weight - sum(other.weight for other in derived))
 
 
 def rendered_lengths(groups: Sequence[Group], layouts: dict[str, Layout], recipe: GenerateRecipe) -> tuple[Group, ...]:
@@ -156,11 +151,19 @@ def rendered_lengths(groups: Sequence[Group], layouts: dict[str, Layout], recipe
     lengths, kept, more = lengths_of(recipe), [], []
     rooms = {name: room_of_layout(layout) for name, layout in layouts.items()}
     for group in groups:
-        derived = [
-            replace(other, sources=0)
-            for other in other_lengths(group, lengths, {d: fits(d, rooms[group.layout]) for d in lengths})
-        ]
-        kept.append(replace(group, weight=group.weight - sum(other.weight for other in derived)))
+        roomy = {d: int(rooms[group.layout].takes(d)) for d in lengths}
+        derived = [replace(other, sources=0) for other in other_lengths(group, lengths, roomy)]
+        kept.append(_less(group, derived))
         more += derived
-    refuse_unmet(lengths, more, "")
+    refuse_unmet(lengths, more, "the layouts")
     return (*kept, *more)
+
+
+def refuse_unmet(lengths: dict[int, float], groups: Sequence[Group], of: str) -> None:
+    """Raises PlatemintError for a length that no group has."""
+    if unmet := lengths.keys() - {group.longer for group in groups}:
+        raise PlatemintError(
+            f"draw.lengths: {', '.join(f'{d:+d}' for d in sorted(unmet))}: not one plate of {of} has room for it: it takes "
+            "one row that ends on the plate and, where one character more or fewer is asked, nothing among the "
+            "characters; leave it out"
+        )

@@ -8,9 +8,9 @@ import pytest
 from stand_ins import Lucky, recipe
 
 from platemint.pipeline.alignment import Standing
-from platemint.pipeline.lengths import NO_ROOM, respelled, room, room_of_layout
+from platemint.pipeline.lengths import NO_ROOM, Room, respelled, room, room_of_layout
 from platemint.pipeline.plan import make_plan
-from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, PlatemintError, characters
+from platemint.pipeline.plate import DIGITS, LETTERS, PlatemintError, characters
 from platemint.pipeline.recipe import load_recipe
 from platemint.pipeline.render import load_layouts, random_text, render_plate
 from platemint.pipeline.shard import run_shard
@@ -40,34 +40,39 @@ def stand(places, lower=False):
 
 def test_the_longest_run_of_an_alphabet_grows_or_shrinks():
     like = (LETTERS, LETTERS, LETTERS, DIGITS, DIGITS, DIGITS)
-    assert respelled(like, 1) == (*like, DIGITS) and respelled(like, -2) == like[:4]
+    assert respelled(like, 1) == (*like, DIGITS) and respelled(like, -2) == like[:4] and respelled(like, -3) == ()
     assert respelled((DIGITS, *[LETTERS] * 3, *[DIGITS] * 3), -1) == (DIGITS, *[LETTERS] * 3, DIGITS, DIGITS)
     assert respelled((LETTERS, " ", DIGITS, DIGITS), 2) == (LETTERS, " ", *[DIGITS] * 4)
-    assert respelled((LETTERS, DIGITS, DIGITS), -1) == () and respelled((DIGITS,) * 12, 1) == ()
+    assert respelled((LETTERS, LETTERS, DIGITS, DIGITS), -1) == () and respelled((DIGITS,) * 12, 1) == ()
+
+
+EVEN, GAPPED = [0.25, 0.35, 0.45, 0.55, 0.65, 0.75], [0.2, 0.3, 0.4, 0.6, 0.7, 0.8]
 
 
 @pytest.mark.parametrize(
-    "text, standing, most",
+    "text, standing, takes",
     [
-        ("ABC123", stand([0.25, 0.35, 0.45, 0.55, 0.65, 0.75]), 3),  # half a character to each side, and more
-        ("ABC123", stand([0.08, 0.25, 0.42, 0.58, 0.75, 0.92]), 0),  # shorter alone
-        ("ABC123", stand([0.25, 0.35, 0.45, 0.65, 0.75, 0.85]), NO_ROOM),  # an emblem in the middle
-        ("AB-123", stand([0.25, 0.35, 0.45, 0.55, 0.65]), NO_ROOM),  # a dash would stand in the way
-        ("京A1234", stand([0.25, 0.35, 0.45, 0.55, 0.65, 0.75]), NO_ROOM),  # and a dot
-        ("ABC123", stand([0.25, 0.35, 0.45, 0.55, 0.65, 0.75], lower=True), NO_ROOM),
-        ("ABC123", None, NO_ROOM),
+        ("ABC123", stand(EVEN), {-2, -1, 1, 2}),
+        ("ABC123", stand([0.08, 0.25, 0.42, 0.58, 0.75, 0.92]), {-2, -1}),  # no room at the ends
+        ("ABC123", stand(GAPPED), {-2, 2}),  # with one more or fewer a character would stand in the gap
+        ("ABC-123", stand(EVEN), set()),
+        ("京A1234", stand(EVEN), set()),
+        ("ABC123", stand(EVEN, lower=True), set()),
+        ("ABC123", None, set()),
     ],
 )
-def test_room_is_what_a_row_around_the_same_middle_has_on_the_plate(text, standing, most):
-    assert room(text, standing) == most
+def test_a_row_grows_around_its_middle_as_far_as_the_plate_reaches(text, standing, takes):
+    found = room(text, standing)
+    assert {d for d in (-2, -1, 1, 2) if found.takes(d)} == takes
 
 
 def test_layouts_have_room_between_what_is_printed():
     layouts = load_layouts()
     rooms = {name: room_of_layout(layout) for name, layout in layouts.items()}
-    assert all(rooms[name] == NO_ROOM for name in ("cn-blue", "tw-2012", "br-mercosur-moto", "hr", "us-florida"))
-    assert rooms["us-california"] == 0 and rooms["vn-two-row"] == NO_ROOM
-    assert all(rooms[name] >= 0 for name in ROOMY)
+    assert all(rooms[name] == NO_ROOM for name in ("cn-blue", "br-mercosur-moto", "vn-two-row"))
+    assert rooms["us-california"] == rooms["br-mercosur"] == Room(0, True)
+    assert all(not rooms[name].even for name in ("hr", "us-florida", "tw-2012"))
+    assert rooms["za-gauteng"] == Room(1, True)
 
 
 def test_each_length_comes_as_often_as_asked_and_all_positions_stay_even(tmp_path):
@@ -125,8 +130,8 @@ def test_a_corpus_s_plates_are_looked_at_for_room(tmp_path):
 
 def test_a_length_that_no_plate_has_room_for_is_refused(tmp_path):
     path = corpus(tmp_path / "corpus", "tw-2012", 3)
-    with pytest.raises(PlatemintError, match="draw.lengths: \\+2: not one plate"):
-        _ = Stages(load_recipe(None, [f"source.path={path}", "draw.lengths={2: 0.5}"])).sources
+    with pytest.raises(PlatemintError, match="draw.lengths: \\+1: not one plate"):
+        _ = Stages(load_recipe(None, [f"source.path={path}", "draw.lengths={1: 0.5}"])).sources
     with pytest.raises(PlatemintError, match="draw.lengths: -1"):
         _ = LuckyRenderer(recipe(tmp_path, source={"layouts": ["cn-blue"]}, draw={"lengths": {-1: 0.5}})).sources
 
@@ -142,7 +147,3 @@ def test_a_length_that_no_plate_has_room_for_is_refused(tmp_path):
 def test_lengths_that_cannot_be_are_refused(sets, said):
     with pytest.raises(PlatemintError, match=said):
         load_recipe(None, sets)
-
-
-def test_provinces_are_chinese(tmp_path):
-    assert room(PROVINCES[0] + "A12345", stand(np.linspace(0.2, 0.8, 7))) == NO_ROOM
