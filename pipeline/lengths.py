@@ -32,12 +32,11 @@ def respelled(positions: tuple[str, ...], difference: int) -> tuple[str, ...]:
 
     () where the text would have fewer than `FEWEST` characters or more than LONGEST, or the run would vanish.
     """
-    runs = [[alphabet, len([*some])] for alphabet, some in groupby(positions)]
-    longest = max((run for run in reversed(runs) if len(run[0]) > 1), key=lambda run: run[1], default=["", 0])
-    longest[1] += difference
-    new = tuple(alphabet for alphabet, n in runs for _ in range(n))
+    runs = [(alphabet, len([*some])) for alphabet, some in groupby(positions)]
+    length, chosen = max(((n, i) for i, (alphabet, n) in enumerate(runs) if len(alphabet) > 1), default=(0, -1))
+    new = tuple(a for i, (a, n) in enumerate(runs) for _ in range(n + difference * (i == chosen)))
     characters = sum(p not in SEPARATORS for p in new)
-    return new if longest[1] >= 1 and characters >= FEWEST and len(new) <= LONGEST else ()
+    return new if length + difference >= 1 and characters >= FEWEST and len(new) <= LONGEST else ()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from rapidfuzz.distance import Levenshtein
 DIGITS = "0123456789"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 PROVINCES = "京沪津渝冀晋蒙辽吉黑苏浙皖闽赣鲁豫鄂湘粤桂琼川贵云藏陕甘青宁新"
-ACCENTED = "ÄÖÜČĆĐŠŽ"  # on plates of Germany and Croatia
+ACCENTED = "ÄÖÜČĆĐŠŽ"  # on plates of Germany, Croatia and their neighbours
 CHINESE_KINDS = (
     "警学港澳挂使领"  # police, learner, Hong Kong, Macau, trailer, embassy, consulate: they say a plate's kind
 )
@@ -134,6 +134,7 @@ def kind_of(character: str) -> str:
     return found or ("L" if script == "LATIN" else script)
 
 
+@lru_cache(maxsize=4096)
 def kin(character: str, alphabet: str) -> str:
     """The characters of an alphabet that may stand where this one does: digits for a digit, and so on (`kind_of`)."""
     kind = kind_of(character)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from platemint.pipeline import storage
 from platemint.pipeline.balance.quotas import Demand, had
 from platemint.pipeline.balance.shares import read_target
 from platemint.pipeline.plate import Plate, PlatemintError
 from platemint.pipeline.recipe import GenerateRecipe
+
+if TYPE_CHECKING:
+    from platemint.pipeline.filter import Filter
 
 
 class Stages:
@@ -46,10 +50,10 @@ class Stages:
     def _opened(self, recipe: GenerateRecipe, first: int):
         """The one source of a recipe. first: as RenderedSources takes it."""
         from platemint.pipeline.lengths import with_lengths
-        from platemint.pipeline.sample import open_sources, tried
+        from platemint.pipeline.sample import CorpusSources, open_sources, tried
 
         sources = open_sources(recipe, first)
-        if recipe.source.tries:
+        if recipe.source.tries and isinstance(sources, CorpusSources):
             sources = tried(sources, recipe, lambda plates: self.filter(self.edit(plates)))
         if recipe.source.path and recipe.draw.lengths:
             sources = with_lengths(sources, recipe, self.filter.standing)
@@ -109,7 +113,7 @@ class Stages:
         return Editor(self.recipe.edit)
 
     @cached_property
-    def filter(self) -> Callable[[list[Plate]], list[Plate]]:
+    def filter(self) -> Filter:
         """Edited plates -> the same with scores, and with the reason where one is rejected."""
         from platemint.pipeline.filter import Filter
 

@@ -220,7 +220,7 @@ def test_a_new_country_is_one_file_and_no_code(tmp_path):
 def test_characters_stand_on_their_plate_and_not_on_what_is_printed_between(name):
     layout = LAYOUTS[name]
     placed = [c for c in cells(layout, "".join(p[0] for p in layout.positions)) if c.printed]
-    assert all(0 <= c.x and c.x + c.width <= layout.size[0] and c.y + c.height <= layout.size[1] for c in placed)
+    assert all(c.x >= 0 and c.x + c.width <= layout.size[0] and c.y + c.height <= layout.size[1] for c in placed)
     for piece in (piece for piece in layout.pieces if piece.kind in ("emblem", "disc")):
         x, y, w, h = piece.box
         apart = [

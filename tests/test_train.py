@@ -20,7 +20,7 @@ from platemint.pipeline import train as training
 from platemint.pipeline.plate import ALPHABET, READABLE, PlatemintError, kind_of
 from platemint.pipeline.recipe import TrainRecipe, load_recipe
 from platemint.pipeline.render import load_layouts, photograph, random_text, render_plate
-from platemint.pipeline.train.generator import SPGTask, another_text
+from platemint.pipeline.train.generator import SPGTask, another_text, shortened
 from platemint.pipeline.train.pairs import Pairs, batches, shrink, slots_of, unit
 from platemint.pipeline.train.reading import UNKNOWN, frames_of
 from platemint.run_pipeline import main
@@ -197,6 +197,14 @@ def test_phase_2_learns_from_real_plates_without_masks(tmp_path, untrained):
         for t in ("AB12-CD", another_text("XY90-ZZ", np.random.default_rng(0), ALPHABET))
     ]
     assert kinds[0] == kinds[1]
+
+
+def test_some_texts_are_shortened_by_two_neighbours_and_never_by_the_first():
+    rng = np.random.default_rng(0)
+    found = [shortened("ABC1234", rng) for _ in range(500)]
+    assert {len(text) for text in found} == {5, 7} and 50 < sum(len(text) == 5 for text in found) < 150
+    assert {text for text in found if len(text) == 5} == {"A1234", "AB234", "ABC34", "ABC14"}
+    assert all(shortened(text, rng) == text for text in ("AB123", "AB-12345") for _ in range(50))
 
 
 def test_the_reader_says_where_characters_of_a_real_plate_stand(tmp_path):

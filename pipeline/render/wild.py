@@ -168,12 +168,13 @@ def _captions(rng, width: float, height: float, rows, ink) -> tuple[Piece, ...]:
 
 def _with_more(rng, rows: tuple[Row, ...]) -> tuple[Row, ...]:
     """The rows with one or two of their characters of class M."""
-    rows = [*rows]
+    changed = [*rows]
     for _ in range(rng.integers(1, 3)):
         r = int(rng.integers(len(rows)))
-        i = int(rng.choice([i for i, letter in enumerate(rows[r].pattern) if letter not in SEPARATORS]))
-        rows[r] = rows[r].model_copy(update={"pattern": f"{rows[r].pattern[:i]}M{rows[r].pattern[i + 1 :]}"})
-    return tuple(rows)
+        pattern = changed[r].pattern
+        i = int(rng.choice([i for i, letter in enumerate(pattern) if letter not in SEPARATORS]))
+        changed[r] = changed[r].model_copy(update={"pattern": f"{pattern[:i]}M{pattern[i + 1 :]}"})
+    return tuple(changed)
 
 
 def wild_layout(rng: np.random.Generator, more: str = "") -> Layout:

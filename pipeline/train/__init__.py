@@ -144,7 +144,8 @@ class Run:
         path = self.folder / "state.pt"
         try:
             state = torch.load(path, map_location=self.task.device, weights_only=True)
-            changed = [k for k, v in _identity(self.recipe).items() if state["recipe"].get(k) != v]
+            begun = _identity(TrainRecipe()) | state["recipe"]  # a field that came later had its default
+            changed = [k for k, v in _identity(self.recipe).items() if begun[k] != v]
             if changed:
                 raise PlatemintError(
                     f"{path}: was made with another {', '.join(changed)}; undo that or choose another name"
