@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -132,7 +133,7 @@ def test_dropped_rows_hold_a_reason_and_pixels_only_where_asked(pixels_too):
 
 def test_photographs_and_rendered_plates_are_declared_apart():
     rng = np.random.default_rng(0)
-    photo = write.row(plate(rng), recipe("x", source={"path": "somewhere"}))
+    photo = write.row(replace(plate(rng), rendered=False), recipe("x", source={"path": "somewhere"}))
     assert photo["digital_source_type"].endswith("/compositeWithTrainedAlgorithmicMedia")
 
 
