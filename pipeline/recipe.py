@@ -358,7 +358,9 @@ class TrainRecipe(Strict):
     start: str = Field("", description="Checkpoint to start from; empty starts afresh.")
     alphabet: Alphabet = Alphabet()
     reader: str = Field("", description="Reader that judges edits and checks a corpus's labels; empty: neither.")
-    layouts: Names = Field((), description="Layouts to render, loosened; empty takes all.")
+    layouts: Names = Field(
+        (), description="Layouts to render, loosened; empty: all but those of countries held out for measuring."
+    )
     wild: Share = Field(0.5, description="Share of made-up layouts: the way to plates never seen.")
     source: str = Field("", description="Labelled plates to learn too; only their split train is used.")
     format: str = Field("auto", description="Their format; auto takes the one that fits.")

@@ -22,6 +22,7 @@ from platemint.pipeline.plate import (
 from platemint.pipeline.render.glyphs import FONTS, HELD_OUT_FONTS
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "layouts"
+HELD_OUT_COUNTRIES = ("CA", "IN", "MY", "NL")  # of layouts/held-out: nothing is trained on their plates unless named
 CLASSES = {"D": DIGITS, "L": LETTERS, "A": DIGITS + LETTERS, "P": PROVINCES}
 
 Color = tuple[int, int, int]
@@ -166,6 +167,12 @@ def load_layouts(names: list[str] | tuple[str, ...] = ()) -> dict[str, Layout]:
             raise PlatemintError(f"layout {name!r}: there is already one called {layout.name}; rename the file")
         chosen[layout.name] = layout
     return chosen
+
+
+def training_layouts(names: list[str] | tuple[str, ...] = ()) -> dict[str, Layout]:
+    """The named layouts; where none is named, all but those of the countries whose layouts measure a generator."""
+    layouts = load_layouts(names)
+    return layouts if names else {name: k for name, k in layouts.items() if k.country not in HELD_OUT_COUNTRIES}
 
 
 def spelled_with(alphabet: str, layouts: dict[str, Layout]) -> tuple[dict[str, Layout], list[str]]:

@@ -26,8 +26,7 @@ from platemint.pipeline import lock
 from platemint.pipeline.networks import choose_device
 from platemint.pipeline.plate import Failure, PlatemintError
 from platemint.pipeline.recipe import TrainRecipe, dump
-from platemint.pipeline.render import load_layouts
-from platemint.pipeline.render.layout import spelled_with
+from platemint.pipeline.render.layout import spelled_with, training_layouts
 from platemint.pipeline.train.alphabets import spelled
 from platemint.pipeline.train.generator import SPGTask
 from platemint.pipeline.train.pairs import Batch, batches, validation
@@ -107,7 +106,7 @@ class Run:
         self.say = _silent if self.peers.rank else say
         crops = _crops(recipe, self.say) if recipe.source else []
         self.task = TASKS[recipe.network](recipe, device, dtype, crops)
-        for note in spelled_with(self.task.alphabet, load_layouts(recipe.layouts))[1]:
+        for note in spelled_with(self.task.alphabet, training_layouts(recipe.layouts))[1]:
             self.say(note)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.task.network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema)

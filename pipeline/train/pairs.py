@@ -12,8 +12,8 @@ from torch import Tensor
 from platemint.pipeline.networks import resize
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, unspellable
 from platemint.pipeline.recipe import TrainRecipe
-from platemint.pipeline.render import Photo, load_layouts, render_pair
-from platemint.pipeline.render.layout import spelled_with
+from platemint.pipeline.render import Photo, render_pair
+from platemint.pipeline.render.layout import spelled_with, training_layouts
 
 PLAIN = DIGITS + LETTERS + PROVINCES  # what made-up layouts are written with; further characters stand among them
 
@@ -54,7 +54,7 @@ class Pairs(torch.utils.data.Dataset):
 
     def __init__(self, recipe: TrainRecipe, alphabet: str):
         self.recipe = recipe
-        self.layouts = [*spelled_with(alphabet, load_layouts(recipe.layouts))[0].values()]
+        self.layouts = [*spelled_with(alphabet, training_layouts(recipe.layouts))[0].values()]
         self.more = unspellable(alphabet, PLAIN)
 
     def __len__(self) -> int:
