@@ -329,7 +329,8 @@ def _carry_out(stages, dry_run: bool, accept_versions: bool) -> None:
     from platemint.pipeline.plan import make_plan
 
     if stages.sources.read_as:
-        click.echo(f"{stages.recipe.source.path}: read as {stages.sources.read_as}", err=True)
+        named = ", ".join(filter(None, (part.source.path for part in stages.recipe.parts)))
+        click.echo(f"{named}: read as {stages.sources.read_as}", err=True)
     plan = make_plan(stages)
     stages.ready()  # or says why not, before anything is shown or written
     if dry_run:

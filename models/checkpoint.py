@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -21,6 +21,24 @@ def _kinds() -> dict:
     from platemint.models.spg import SPG, SPGConfig
 
     return {"spg": (SPG, SPGConfig), "reader": (Reader, ReaderConfig)}
+
+
+def grown(network: nn.Module, nearest: dict[str, str]) -> nn.Module:
+    """The same network with more characters: every weight that there is one of per character gets more rows.
+
+    nearest: {new character: one of the network's alphabet}, from whose weights it starts. What it gave for texts of
+    its own alphabet it gives still.
+    """
+    if not nearest:
+        return network
+    config, old = network.config, network.state_dict()
+    grown = type(network)(replace(config, alphabet=config.alphabet + "".join(nearest)))
+    like = [1 + config.alphabet.index(c) for c in nearest.values()]  # 0 is padding, or blank
+    new = grown.state_dict()
+    for name, weight in old.items():
+        new[name] = weight if weight.shape == new[name].shape else torch.cat([weight, weight[like]])
+    grown.load_state_dict(new)
+    return grown.to(memory_format=torch.channels_last).train(network.training)
 
 
 def find_checkpoint(name: str) -> Path:
@@ -47,6 +65,25 @@ def save(network: nn.Module, path: Path, half: bool = False, **notes: str) -> No
     temporary.replace(path)
 
 
+def checkpoint_alphabet(name: str, kind: str) -> str:
+    """What a checkpoint's network can spell or read, known without its weights. Raises CheckpointError as `load` does."""
+    from safetensors import SafetensorError, safe_open
+
+    path = find_checkpoint(name)
+    try:
+        with safe_open(str(path), framework="np") as file:
+            metadata = file.metadata() or {}
+        _expect(kind, metadata, path)
+        return json.loads(metadata["config"])["alphabet"]
+    except (SafetensorError, KeyError, TypeError, ValueError) as fault:
+        raise CheckpointError(f"{path}: not a checkpoint this version can read: {fault}") from None
+
+
+def _expect(kind: str, metadata: dict[str, str], path: Path) -> None:
+    if metadata.get("kind") != kind:
+        raise CheckpointError(f"{path}: holds a {metadata.get('kind')!r} network, {kind!r} is needed")
+
+
 def load(name: str, kind: str) -> nn.Module:
     """The network of a checkpoint, float32, channels_last, in eval mode, on the CPU.
 
@@ -59,8 +96,7 @@ def load(name: str, kind: str) -> nn.Module:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
             weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (safe_open is no dictionary)
-        if metadata.get("kind") != kind:
-            raise CheckpointError(f"{path}: holds a {metadata.get('kind')!r} network, {kind!r} is needed")
+        _expect(kind, metadata, path)
         network_class, config_class = _kinds()[kind]
         fields = json.loads(metadata["config"])
         config = config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})

@@ -11,7 +11,7 @@ import torch
 from platemint.models.reader import Reader, align
 from platemint.models.spg import encode_texts
 from platemint.pipeline.networks import autocast, network_input
-from platemint.pipeline.plate import READABLE, characters
+from platemint.pipeline.plate import SEPARATORS, characters
 
 # A reader may predict a character without seeing it, as 皖 in a corpus that has no other province. Its place counts only
 # where the reader finds it again in the same picture, padded on the left.
@@ -39,7 +39,7 @@ def standing(
 ) -> list[Standing | None]:
     """Where the characters of each picture, uint8 (h, w, 3), stand, None where none can be placed."""
     steps = reader.config.width // 4  # a row
-    codes = encode_texts([characters(text) for text in texts], READABLE).to(device)
+    codes = encode_texts([characters(text) for text in texts], reader.config.alphabet).to(device)
     seen, looked_at = _aligned(reader, pictures, codes, device, dtype)
     left, right = PADDED
     wider, _ = _aligned(reader, [_padded(picture) for picture in pictures], codes, device, dtype)
@@ -51,7 +51,7 @@ def standing(
 def spread_over_text(places: np.ndarray, text: str) -> np.ndarray:
     """Places of a text's characters with nan for its separators in between: float32 (len(text),)."""
     rest = iter(places)
-    return np.array([next(rest) if c in READABLE else np.nan for c in text], np.float32)
+    return np.array([np.nan if c in SEPARATORS else next(rest) for c in text], np.float32)
 
 
 def _padded(picture: np.ndarray) -> np.ndarray:

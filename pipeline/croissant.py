@@ -44,7 +44,7 @@ def croissant(recipe: GenerateRecipe, manifest: dict, schema: pa.Schema, columns
         "description": f"{manifest['accepted']:,} labelled license plates, made by platemint.",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "version": "1.0.0",
-        **({"license": recipe.source.license} if recipe.source.license else {}),
+        **({"license": recipe.license} if recipe.license else {}),
         "distribution": [_shards()],
         "recordSet": [
             {

@@ -36,7 +36,7 @@ def _header(recipe: GenerateRecipe, plan: dict, manifest: dict) -> dict:
     files = [{"split": split, "path": f"data/{split}-*.parquet"} for split in splits]
     return {
         "pretty_name": recipe.name,
-        **({"license": recipe.source.license} if recipe.source.license else {}),
+        **({"license": recipe.license} if recipe.license else {}),
         "task_categories": ["image-to-text"],
         "annotations_creators": ["machine-generated"],
         "size_categories": [next((name for size, name in _SIZES if manifest["accepted"] < size), "10M<n<100M")],
@@ -52,7 +52,8 @@ def meanings(recipe: GenerateRecipe) -> dict[str, str]:
 
 def _body(recipe: GenerateRecipe, manifest: dict) -> str:
     columns = meanings(recipe)
-    kind = _EDITED if recipe.source.path else _RENDERED
+    kinds = {_EDITED if part.source.path else _RENDERED for part in recipe.parts}
+    kind = "; and ".join(sorted(kinds))
     real = (
         f"\n\nBeside them {manifest['real']:,} plates of the corpus as they are (origin real)."
         if manifest["real"]
@@ -92,7 +93,7 @@ were rendered, and whose characters were then replaced. No photograph and no rea
 
 def _datasheet(recipe: GenerateRecipe, manifest: dict) -> list[tuple[str, str]]:
     """Questions of Gebru et al., Datasheets for Datasets (CACM 2021), as far as the run's files answer them."""
-    photographs = bool(recipe.source.path)
+    photographs = any(part.source.path for part in recipe.parts)
     tries = manifest["accepted"] + sum(manifest["rejected"].values())
     return [
         ("What was it made for?", "Training license-plate recognition on characters that are evenly spread."),
@@ -109,7 +110,7 @@ def _datasheet(recipe: GenerateRecipe, manifest: dict) -> list[tuple[str, str]]:
         ),
         ("Are there errors?", "An edit may look unlike its source's typeface; the scores do not measure that."),
         ("Does it relate to people?", _people(photographs)),
-        ("Which licence?", recipe.source.license or ("That of the photographs." if photographs else "None was given.")),
+        ("Which licence?", recipe.license or ("That of the photographs." if photographs else "None was given.")),
     ]
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from platemint.models import checkpoint
-from platemint.pipeline.plate import PlatemintError
+from platemint.pipeline.plate import SEPARATORS, PlatemintError
 from platemint.pipeline.recipe import Edit, TrainRecipe
 
 
@@ -51,6 +51,20 @@ def _cpu_has_bfloat16() -> bool:
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     """Convolutions and products in dtype, where that is bfloat16."""
     return torch.autocast(device.type, torch.bfloat16, enabled=dtype is torch.bfloat16)
+
+
+def editable_alphabet(options: Edit) -> str:
+    """The characters that the generator writes and the reader reads, and separators: what can be written and checked.
+
+    Raises PlatemintError for a checkpoint missing, broken or of another kind.
+    """
+    found = {}
+    for field, kind in (("checkpoint", "spg"), ("reader", "reader")):
+        try:
+            found[kind] = checkpoint.checkpoint_alphabet(getattr(options, field), kind)
+        except checkpoint.CheckpointError as fault:
+            raise PlatemintError(f"edit.{field}: {fault}") from None
+    return "".join(c for c in found["spg"] if c in SEPARATORS or c in found["reader"])
 
 
 def load_network(name: str, kind: str, options: Edit) -> Any:

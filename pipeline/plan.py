@@ -130,6 +130,8 @@ def _real_shards(sources, number: int, rows: int) -> list[Shard]:
     """Shards of the corpus's own plates, numbered from `number` on."""
     plates: dict[str, list[tuple[int, int, int]]] = {}
     for group, photos in enumerate(sources.photos):
+        if sources.groups[group].longer:  # its photographs are those of another group
+            continue
         for photo in range(len(photos)):
             of_split = plates.setdefault(sources.groups[group].split, [])
             of_split.append((len(of_split), group, photo))
@@ -155,7 +157,7 @@ def in_files(plan: Plan, stages: Stages) -> Iterator[tuple[Stages, SwapRules | N
     photos, planned, forbidden = (stages.recipe.folder / name for name in names)
     rules, for_workers = plan.rules, stages.for_recipe(stages.recipe)
     try:
-        if stages.recipe.source.path:
+        if any(part.source.path for part in stages.recipe.parts):
             stages.sources.write(photos)
             for_workers.sources_file = photos
         if rules:

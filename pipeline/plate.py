@@ -16,10 +16,16 @@ from rapidfuzz.distance import Levenshtein
 DIGITS = "0123456789"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 PROVINCES = "京沪津渝冀晋蒙辽吉黑苏浙皖闽赣鲁豫鄂湘粤桂琼川贵云藏陕甘青宁新"
+ACCENTED = "ÄÖÜČĆĐŠŽ"  # on plates of Germany, Croatia and their neighbours
+CHINESE_KINDS = (
+    "警学港澳挂使领"  # police, learner, Hong Kong, Macau, trailer, embassy, consulate: they say a plate's kind
+)
 SEPARATORS = "-·. "
 KINDS = {"D": DIGITS, "L": LETTERS, "P": PROVINCES, "A": DIGITS + LETTERS}  # of alphabets, in patterns
-READABLE = DIGITS + LETTERS + PROVINCES  # what a reader reads: labels leave separators out
-ALPHABET = READABLE + SEPARATORS  # what the generator can write
+# What a network that starts afresh can spell. What one that is there can is its checkpoint's to say, and grows by
+# training (`alphabet.add` of a recipe).
+READABLE = DIGITS + LETTERS + PROVINCES + CHINESE_KINDS + ACCENTED  # labels leave separators out
+ALPHABET = READABLE + SEPARATORS
 LONGEST = 12  # characters in a text, separators included: as much as the generator can write
 TELLING = 4  # characters, separators left out: a shorter text stands in any longer one by chance
 
@@ -72,7 +78,7 @@ class Plate:
     layout: name of the plate's layout file, "" where unknown. source: opaque id of the photograph it comes from.
     target: what it shall say; "" until drawn. places: float32 (n,), where across the picture the characters of its text
     stand as far as that is known, in parts of its width, else nan; None where nobody has looked. index, round: which
-    planned target it serves, and at which attempt.
+    planned target it serves, and at which attempt. rendered: drawn from a layout, and no photograph.
     After edit: image and text are the new ones, original and original_text the source's (in memory only, never
     written), source_mask and target_mask uint8 (H, W), 0..255, at the image's own size, slots float32 (n, 3, 2), where
     each character of the new text stands (see models/spg.py).
@@ -85,6 +91,7 @@ class Plate:
     layout: str = ""
     source: str = ""
     split: str = "train"
+    rendered: bool = False
     target: str = ""
     places: np.ndarray | None = None
     index: int = -1
@@ -105,9 +112,33 @@ def normalise(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
 
-def unspellable(text: str) -> str:
-    """The characters of a normalised text that platemint cannot write, each once, in order."""
-    return "".join(dict.fromkeys(c for c in text if c not in ALPHABET))
+def unspellable(text: str, alphabet: str = "") -> str:
+    """The characters of a normalised text that an alphabet lacks, each once, in order; separators are in all of them.
+
+    Without an alphabet: those that stand on no plate of any country, being neither letters nor digits.
+    """
+    there = alphabet.__contains__ if alphabet else str.isalnum
+    return "".join(dict.fromkeys(c for c in text if c not in SEPARATORS and not there(c)))
+
+
+@lru_cache(maxsize=4096)
+def kind_of(character: str) -> str:
+    """D digit, P province, L letter of A-Z or an accented one; else the script's name as Unicode has it, as HANGUL.
+
+    "" for what stands for itself alone: separators, and the characters that say a Chinese plate's kind.
+    """
+    if character in SEPARATORS + CHINESE_KINDS:
+        return ""
+    found = next((kind for kind in "DPL" if character in KINDS[kind]), "")
+    script = unicodedata.name(character, "?").split()[0]
+    return found or ("L" if script == "LATIN" else script)
+
+
+@lru_cache(maxsize=4096)
+def kin(character: str, alphabet: str) -> str:
+    """The characters of an alphabet that may stand where this one does: digits for a digit, and so on (`kind_of`)."""
+    kind = kind_of(character)
+    return "".join(c for c in alphabet if kind and kind_of(c) == kind) or character
 
 
 def characters(text: str) -> str:
@@ -205,7 +236,7 @@ class Group:
 
     positions: the alphabet of each character; one character alone is fixed, such as a separator. weight: the group's
     share of the run, 0..1. sources: number of photographs, 0 for endless (rendered). blocked: words that no text may
-    hold.
+    hold. longer: how many characters more the new texts have than their sources, negative for fewer.
     """
 
     layout: str
@@ -214,6 +245,7 @@ class Group:
     weight: float
     sources: int
     blocked: tuple[str, ...] = ()
+    longer: int = 0
 
     @property
     def name(self) -> str:
@@ -239,9 +271,10 @@ class Taken:
 
 
 def pattern(positions: Iterable[str]) -> str:
-    """A letter per position: D digits, L letters, P provinces, A a mixture; a fixed character stands for itself."""
+    """A letter per position: D digits, L letters, P provinces, S another script's, A a mixture; what is fixed as it is."""
     return "".join(alphabet if len(alphabet) == 1 else _kind(alphabet) for alphabet in positions)
 
 
 def _kind(alphabet: str) -> str:
-    return next((kind for kind, whole in KINDS.items() if set(alphabet) <= set(whole)), "A")
+    kinds = {kind_of(c) for c in alphabet}
+    return "A" if len(kinds) > 1 else next(kind if kind in KINDS else "S" for kind in kinds)

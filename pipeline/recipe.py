@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from platemint.pipeline.plate import UNREADABLE, PlatemintError
+from platemint.pipeline.plate import UNREADABLE, PlatemintError, normalise
 
 _PLAINLY = {  # pydantic's own words, where they are not a user's
     "int_type": "must be a whole number",
@@ -32,7 +32,7 @@ _PLAINLY = {  # pydantic's own words, where they are not a user's
     "invalid_key": "must be the name of a field",
 }
 # Where a run lands, who computes it and what may be done with it change no byte of its shards.
-NOT_IN_HASH: dict = {"out": True, "engine": True, "source": {"license"}}
+NOT_IN_HASH: dict = {"out": True, "engine": True, "source": {"license"}, "sources": {"__all__": {"license"}}}
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML gives lists; a frozen recipe holds tuples
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -105,6 +105,18 @@ class Source(Strict):
         return self
 
 
+class MixedSource(Source):
+    """One of several sources of a run."""
+
+    share: Share | None = Field(None, description="Its share of the run; what is left is shared by those without one.")
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> MixedSource:
+        if not (self.path or self.layouts):
+            raise ValueError("names neither a corpus (path) nor layouts to render")
+        return self
+
+
 class Balance(Strict):
     """What the new texts are balanced over, and to which shares."""
 
@@ -144,6 +156,18 @@ class Draw(Words):
     forbid: str = Field(
         "", description="Texts never drawn: a file with one a line, or a corpus, whose labels they are."
     )
+    lengths: Shares = Field(
+        (),
+        description="Shares of texts longer or shorter than their plate, {-1: 0.1, 1: 0.1}, of plates that have room.",
+    )
+
+    @model_validator(mode="after")
+    def _of_other_lengths(self) -> Draw:
+        if wrong := [d for d, _ in self.lengths if d not in ("-2", "-1", "1", "2")]:
+            raise ValueError(f"lengths: {wrong[0]!r} is not one of -2, -1, 1, 2, the characters that a text has more")
+        if sum(share for _, share in self.lengths) > 1 + 1e-9:
+            raise ValueError("lengths: the shares add up to more than 1")
+        return self
 
 
 class Edit(Strict):
@@ -203,6 +227,9 @@ class GenerateRecipe(Strict):
     count: int = Field(500, ge=1, le=100_000_000, description="Accepted plates; 500 takes minutes on two CPU cores.")
     out: str = Field("", description="Run folder; empty is outputs/NAME.")
     source: Source = Source()
+    sources: Annotated[
+        tuple[MixedSource, ...], Field(strict=False, description="Several, with shares, and no source.")
+    ] = ()
     balance: Balance = Balance()
     draw: Draw = Draw()
     edit: Edit = Edit()
@@ -213,14 +240,58 @@ class GenerateRecipe(Strict):
     @model_validator(mode="after")
     def _needs_a_corpus(self) -> GenerateRecipe:
         wanted = [name for name, on in (("balance.top_up", self.balance.top_up), ("write.real", self.write.real)) if on]
-        if wanted and not self.source.path:
+        if wanted and not any(part.path for part in self.sources or (self.source,)):
             raise ValueError(f"{wanted[0]} is about a corpus's own plates: give one as source.path")
+        if self.balance.top_up and self.draw.lengths:
+            raise ValueError(
+                "balance.top_up counts a corpus's plates as long as they are: it goes not with draw.lengths"
+            )
         return self
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> GenerateRecipe:
+        if not self.sources:
+            return self
+        if self.source != Source():
+            raise ValueError("source and sources: give one of them")
+        if twice := [part.path for part in self.sources if part.path and _listed_twice(part, self.sources)]:
+            raise ValueError(f"sources: {twice[0]} stands there twice")
+        shares_of(self.sources)
+        return self
+
+    @property
+    def license(self) -> str:
+        """The licences of its sources, "" where none is given."""
+        return ", ".join(dict.fromkeys(part.source.license for part in self.parts if part.source.license))
+
+    @property
+    def parts(self) -> tuple[GenerateRecipe, ...]:
+        """A recipe for each of its sources."""
+        parts = (Source(**part.model_dump(exclude={"share"})) for part in self.sources)
+        return tuple(self.model_copy(update={"source": part, "sources": ()}) for part in parts) or (self,)
 
     @property
     def folder(self) -> Path:
         """The run folder."""
         return Path(self.out or f"outputs/{self.name}")
+
+
+def _listed_twice(part: MixedSource, parts: Iterable[MixedSource]) -> bool:
+    """Whether the corpus of a part is another one's too: the same split, or one of both takes all."""
+    same = (other for other in parts if other.path and Path(other.path).resolve() == Path(part.path).resolve())
+    return any(other is not part and (not other.split or not part.split or other.split == part.split) for other in same)
+
+
+def shares_of(sources: Iterable[MixedSource]) -> list[float]:
+    """The share of each source of a mix. Raises ValueError where they do not add up to 1."""
+    given = [source.share for source in sources]
+    rest, open_ = 1 - sum(share for share in given if share is not None), given.count(None)
+    if rest < -1e-9 or (rest > 1e-9) != bool(open_):
+        why = "and nothing is left for those without one" if open_ else "they are parts of 1"
+        raise ValueError(f"sources: the shares add up to {1 - rest:.4g}: {why}")
+    if 0 in given:
+        raise ValueError("sources: a share of 0: leave that source out")
+    return [rest / open_ if share is None else share for share in given]
 
 
 class DatasetSource(Strict):
@@ -286,6 +357,20 @@ class AnonymizeRecipe(Strict):
         return Path(self.out or f"outputs/{self.name}")
 
 
+class Alphabet(Strict):
+    """What a network can spell is its checkpoint's to say, and grows by training."""
+
+    add: str = Field("", description="More characters, as ÄÖÜ; a character starts from the one that is nearest to it.")
+
+    @model_validator(mode="after")
+    def _new_characters(self) -> Alphabet:
+        if wrong := "".join(c for c in self.add if not c.isalnum() or normalise(c) != c):
+            raise ValueError(f"add: {wrong!r} is no capital letter or digit as labels have them")
+        if len(set(self.add)) < len(self.add):
+            raise ValueError(f"add: {self.add!r} holds a character twice")
+        return self
+
+
 class TrainRecipe(Strict):
     """Training of the generator or of the reader, on rendered pairs and, where a corpus is given, its crops."""
 
@@ -296,8 +381,11 @@ class TrainRecipe(Strict):
     seed: int = Field(0, ge=0, lt=2**63, description="Pair number i is a function of seed and i alone.")
     out: str = Field("", description="Run folder; empty is outputs/NAME.")
     start: str = Field("", description="Checkpoint to start from; empty starts afresh.")
+    alphabet: Alphabet = Alphabet()
     reader: str = Field("", description="Reader that judges edits and checks a corpus's labels; empty: neither.")
-    layouts: Names = Field((), description="Layouts to render, loosened; empty takes all.")
+    layouts: Names = Field(
+        (), description="Layouts to render, loosened; empty: all but those of countries held out for measuring."
+    )
     wild: Share = Field(0.5, description="Share of made-up layouts: the way to plates never seen.")
     source: str = Field("", description="Labelled plates to learn too; only their split train is used.")
     format: str = Field("auto", description="Their format; auto takes the one that fits.")
@@ -485,5 +573,7 @@ def _explain(model: type[Strict], fault: Mapping[str, Any]) -> str:
 
 def _fields(model: type[Strict], sections: Iterable[str]) -> dict[str, Any]:
     for name in sections:
-        model = model.model_fields[name].annotation  # type: ignore[assignment]
+        if not isinstance(name, int):  # of a list's items
+            model = model.model_fields[name].annotation  # type: ignore[assignment]
+            model = next(iter(get_args(model)), model)
     return model.model_fields

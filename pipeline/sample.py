@@ -68,17 +68,44 @@ class CorpusSources:
 
     def write(self, path: Path) -> None:
         """Writes what worker processes need of it to a file: groups and photographs."""
+        storage.write(path, json.dumps(self.stored(), default=str))
+
+    def stored(self) -> dict:
+        """What worker processes need of it, for JSON."""
         photos = [[(astuple(photo.label), photo.source, photo.style) for photo in group] for group in self.photos]
-        groups = [astuple(group) for group in self.groups]
-        storage.write(path, json.dumps({"groups": groups, "photos": photos}, default=str))
+        return {"groups": [astuple(group) for group in self.groups], "photos": photos}
 
     @classmethod
     def read(cls, path: Path) -> CorpusSources:
         """Groups and photographs that `write` has written; nothing else is known."""
-        stored = storage.read_json(path)
+        return cls.of_stored(storage.read_json(path))
+
+    @classmethod
+    def of_stored(cls, stored: dict) -> CorpusSources:
+        """Groups and photographs of `stored`."""
         groups = tuple(Group(*_as_tuples(group)) for group in stored["groups"])
         photos = (tuple(_stored_photo(*_as_tuples(photo)) for photo in photos) for photos in stored["photos"])
         return cls(groups, tuple(photos), frozenset(), [], "")
+
+    def apart_from(self, others: list[CorpusSources]) -> CorpusSources:
+        """The sources without pictures of other corpora, and without texts that stand there in another split.
+
+        These are set aside; groups of which nothing is left are left out.
+        """
+        seen = {photo.source: photo.label.name for other in others for group in other.photos for photo in group}
+        home = {p.text: g.split for other in others for g, group in zip(other.groups, other.photos) for p in group}
+        groups, photos, aside = [], [], [*self.set_aside]
+        for group, some in zip(self.groups, self.photos):
+            kept = tuple(p for p in some if p.source not in seen and home.get(p.text, group.split) == group.split)
+            for photo in {*some} - {*kept} if not group.longer else ():
+                same = seen.get(photo.source)
+                why = f"the same picture as {same}" if same else f"its text is also in the split {home[photo.text]}"
+                aside.append({"path": photo.label.name, "row": photo.label.row, "reason": f"{why} of another corpus"})
+            if kept:
+                weight = group.weight * len(kept) / len(some)
+                groups.append(replace(group, sources=len(kept), weight=weight))
+                photos.append(kept)
+        return replace(self, groups=tuple(groups), photos=tuple(photos), set_aside=aside)
 
     def turn(self, group: int, index: int, round: int) -> int:
         """Which photograph is for a group's index-th target at its round-th attempt.
@@ -112,13 +139,19 @@ def _as_tuples(stored):
 
 
 class RenderedSources:
-    """Plates drawn from layouts, as many as are wanted; the same interface as CorpusSources."""
+    """Plates drawn from layouts, as many as are wanted; the same interface as CorpusSources.
 
-    def __init__(self, recipe: GenerateRecipe):
+    first: number of its first group among all that a mix renders, so that no two draw the same.
+    """
+
+    def __init__(self, recipe: GenerateRecipe, first: int = 0):
+        from platemint.pipeline.lengths import rendered_lengths
+        from platemint.pipeline.networks import editable_alphabet
         from platemint.pipeline.render import load_layouts
+        from platemint.pipeline.render.layout import spelled_with
 
-        self.seed = recipe.seed
-        self.layouts = load_layouts(recipe.source.layouts)
+        self.seed, self.first = recipe.seed, first
+        self.layouts, notes = spelled_with(editable_alphabet(recipe.edit), load_layouts(recipe.source.layouts))
         shares = {"train": 1 - recipe.source.val_share, "val": recipe.source.val_share}
         self.groups = tuple(
             Group(layout.name, split, layout.positions, share / len(self.layouts), 0, _blocked(recipe, layout))
@@ -126,9 +159,11 @@ class RenderedSources:
             if share
             for layout in self.layouts.values()
         )
+        if recipe.draw.lengths:
+            self.groups = rendered_lengths(self.groups, self.layouts, recipe)
         self.texts: frozenset[str] = frozenset()
         self.read_as = ""
-        self.set_aside: list[dict[str, str]] = []
+        self.set_aside = [{"path": "", "row": "", "reason": note} for note in notes]
         self.fingerprint = sha256("\n".join(repr(layout) for layout in self.layouts.values()).encode())
 
     def turn(self, group: int, index: int, round: int) -> tuple[int, int]:
@@ -140,25 +175,27 @@ class RenderedSources:
         from platemint.pipeline.render import random_text, render_plate
 
         belongs = self.groups[group]
-        rng = np.random.default_rng([self.seed, Stream.SAMPLE, group, *turn])
-        plate = render_plate(self.layouts[belongs.layout], random_text(belongs.positions, rng), rng)
+        rng, layout = np.random.default_rng([self.seed, Stream.SAMPLE, self.first + group, *turn]), belongs.layout
+        plate = render_plate(self.layouts[layout], random_text(self.layouts[layout].positions, rng), rng)
         plate.source, plate.split = sha256(plate.image.tobytes())[:16], belongs.split
         return plate
 
 
-def open_sources(recipe: GenerateRecipe) -> CorpusSources | RenderedSources:
-    """The sources a recipe asks for; every picture of a corpus is decoded once, so that a run meets no surprise.
+def open_sources(recipe: GenerateRecipe, first: int = 0) -> CorpusSources | RenderedSources:
+    """The source a recipe asks for; every picture of a corpus is decoded once, so that a run meets no surprise.
 
     Raises PlatemintError for an unknown layout or split and for a corpus without any usable plate.
     """
-    return _open_corpus(recipe) if recipe.source.path else RenderedSources(recipe)
+    return _open_corpus(recipe) if recipe.source.path else RenderedSources(recipe, first)
 
 
 def _open_corpus(recipe: GenerateRecipe) -> CorpusSources:
+    from platemint.pipeline.networks import editable_alphabet
     from platemint.pipeline.render import load_layouts
 
-    source = recipe.source
+    source, alphabet = recipe.source, editable_alphabet(recipe.edit)
     corpus = read_corpus(source.path, source.unreadable, source.format, source.classes)
+    corpus.spell_with(alphabet)
     texts, found = corpus.texts, len(corpus.labels) + len(corpus.set_aside)
     layout = next(iter(load_layouts([recipe.source.layout]).values())) if recipe.source.layout else None
     rules = of_layout(layout) if layout else read_grammar(recipe.source.grammar) if recipe.source.grammar else None
@@ -167,7 +204,7 @@ def _open_corpus(recipe: GenerateRecipe) -> CorpusSources:
     photos = usable_photos(corpus, _of_split(split_apart(corpus.labels, corpus.labels, corpus), recipe))
     unusable = [*corpus.set_aside]
     for label, photo in photos:
-        positions = positions_of(label.text)
+        positions = tuple("".join(c for c in a if c in alphabet) for a in positions_of(label.text))
         if positions:
             members.setdefault((label.split, positions), []).append(photo)
         else:

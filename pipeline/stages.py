@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from platemint.pipeline import storage
 from platemint.pipeline.balance.quotas import Demand, had
 from platemint.pipeline.balance.shares import read_target
 from platemint.pipeline.plate import Plate, PlatemintError
 from platemint.pipeline.recipe import GenerateRecipe
+
+if TYPE_CHECKING:
+    from platemint.pipeline.filter import Filter
 
 
 class Stages:
@@ -32,15 +35,29 @@ class Stages:
 
     @cached_property
     def sources(self) -> Any:
-        """CorpusSources or RenderedSources. Raises PlatemintError for a corpus without any usable plate."""
-        from platemint.pipeline.sample import CorpusSources, open_sources, tried
+        """CorpusSources, RenderedSources or a mix of them. Raises PlatemintError for a corpus without a usable plate."""
+        from platemint.pipeline.mix import MixedSources, mixed, rendered
+        from platemint.pipeline.sample import CorpusSources
 
         if self.sources_file:
-            return CorpusSources.read(self.sources_file)
-        sources = open_sources(self.recipe)
-        if not (self.recipe.source.tries and isinstance(sources, CorpusSources)):
-            return sources
-        return tried(sources, self.recipe, lambda plates: self.filter(self.edit(plates)))
+            file, recipe = self.sources_file, self.recipe
+            return MixedSources.read(file, recipe) if recipe.sources else CorpusSources.read(file)
+        parts: list = []
+        for part in self.recipe.parts:
+            parts.append(self._opened(part, rendered(parts)))
+        return mixed(parts, self.recipe) if self.recipe.sources else parts[0]
+
+    def _opened(self, recipe: GenerateRecipe, first: int):
+        """The one source of a recipe. first: as RenderedSources takes it."""
+        from platemint.pipeline.lengths import with_lengths
+        from platemint.pipeline.sample import CorpusSources, open_sources, tried
+
+        sources = open_sources(recipe, first)
+        if recipe.source.tries and isinstance(sources, CorpusSources):
+            sources = tried(sources, recipe, lambda plates: self.filter(self.edit(plates)))
+        if recipe.source.path and recipe.draw.lengths:
+            sources = with_lengths(sources, recipe, self.filter.standing)
+        return sources
 
     @cached_property
     def demand(self) -> Demand:
@@ -96,7 +113,7 @@ class Stages:
         return Editor(self.recipe.edit)
 
     @cached_property
-    def filter(self) -> Callable[[list[Plate]], list[Plate]]:
+    def filter(self) -> Filter:
         """Edited plates -> the same with scores, and with the reason where one is rejected."""
         from platemint.pipeline.filter import Filter
 

@@ -48,7 +48,7 @@ def row(plate: Plate, recipe: GenerateRecipe) -> dict:
         "reading": plate.reading,
         "reason": plate.reason,
         "origin": "synthetic",
-        "digital_source_type": EDITED_PHOTOGRAPH if recipe.source.path else SYNTHETIC,
+        "digital_source_type": SYNTHETIC if plate.rendered else EDITED_PHOTOGRAPH,
         **{f"score_{name}": plate.scores[name] for name in scores(recipe)},
     }
 

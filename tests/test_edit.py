@@ -12,9 +12,11 @@ from click.testing import CliRunner
 from platemint.pipeline.edit import Editor, contact_sheet, finish, unlike
 from platemint.pipeline.edit_folder import edit_folder
 from platemint.pipeline.filter import Filter
+from platemint.pipeline.networks import editable_alphabet
 from platemint.pipeline.plate import SEPARATORS, Plate, PlatemintError
 from platemint.pipeline.recipe import Edit, Limits
 from platemint.pipeline.render import load_layouts, random_text, render_plate
+from platemint.pipeline.render.layout import spelled_with
 from platemint.pipeline.storage import read_picture
 from platemint.run_pipeline import main
 
@@ -237,7 +239,10 @@ def test_edit_on_the_command_line_reads_what_it_is_not_told(folder, tmp_path):
 
 def test_shipped_checkpoints_write_what_they_are_told():
     """On rendered plates never trained on, our own reader reads the edits nearly as often as it reads the sources."""
-    rng, layouts = np.random.default_rng(2**40), list(load_layouts().values())
+    rng, layouts = (
+        np.random.default_rng(2**40),
+        list(spelled_with(editable_alphabet(Edit()), load_layouts())[0].values()),
+    )
     made = []
     for i in range(52):
         layout = layouts[i % len(layouts)]

@@ -33,7 +33,8 @@ def test_normalise(raw, text):
 
 
 def test_what_cannot_be_spelled_is_named_once():
-    assert unspellable("AB♥12Ä♥") == "♥Ä" and unspellable("皖A·12 3-.") == ""
+    assert unspellable("AB♥12Ä♥") == "♥" and unspellable("皖A·12 3-.") == ""
+    assert unspellable("AB♥12Ä♥", "AB12") == "♥Ä" and unspellable("A-1 2", "A12") == ""
 
 
 def test_readings_agree_up_to_separators_and_lookalikes():

@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -35,7 +36,7 @@ def plate(rng, index=0, reason="", height=20, width=64):
     return Plate(
         rng.integers(0, 255, (height, width, 3), np.uint8), "京A·123", "china-blue", "5f", "val", index=index, round=1,
         target_mask=rng.integers(0, 255, (height, width), np.uint8), reading="京A123", reason=reason,
-        scores={"stability": 0.1, "slots": 0.2, "mask_reader": 0.3, "reader": 0.4, "residue": 0.5},
+        rendered=True, scores={"stability": 0.1, "slots": 0.2, "mask_reader": 0.3, "reader": 0.4, "residue": 0.5},
     )  # fmt: skip
 
 
@@ -132,7 +133,7 @@ def test_dropped_rows_hold_a_reason_and_pixels_only_where_asked(pixels_too):
 
 def test_photographs_and_rendered_plates_are_declared_apart():
     rng = np.random.default_rng(0)
-    photo = write.row(plate(rng), recipe("x", source={"path": "somewhere"}))
+    photo = write.row(replace(plate(rng), rendered=False), recipe("x", source={"path": "somewhere"}))
     assert photo["digital_source_type"].endswith("/compositeWithTrainedAlgorithmicMedia")
 
 

@@ -19,7 +19,7 @@ from platemint.pipeline.corpora.datasets import Frame
 from platemint.pipeline.corpora.rectify import Box, overlapping, views_of
 from platemint.pipeline.edit import Editor
 from platemint.pipeline.filter import Filter
-from platemint.pipeline.networks import batched
+from platemint.pipeline.networks import batched, editable_alphabet
 from platemint.pipeline.plate import TELLING, Plate, PlatemintError, characters, same_reading, within_one
 from platemint.pipeline.recipe import AnonymizeRecipe
 
@@ -37,6 +37,7 @@ class Anonymizer:
     def __init__(self, recipe: AnonymizeRecipe):
         self.recipe = recipe
         self.edit, self.filter = self.networks()
+        self.alphabet = editable_alphabet(recipe.edit)
 
     def __reduce__(self) -> tuple:
         return type(self), (self.recipe,)
@@ -59,7 +60,7 @@ class Anonymizer:
         for annotation, view, shared in zip(frame.annotations, views, overlapping(views)):
             new = texts.get(annotation.text, ())
             item = Replacement(frame, annotation, view, pixels, view.cut(pixels), new, coded)
-            if not writable(annotation.text):
+            if not writable(annotation.text, self.alphabet):
                 none = "found, no text" if annotation.found else "no text"
                 self.give_up(item, "a text that cannot be written" if annotation.text else none)
             elif shared:  # an edit of the one may change pixels of the other

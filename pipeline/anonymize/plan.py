@@ -25,7 +25,7 @@ from platemint.pipeline.anonymize.read_texts import completed, is_wanted
 from platemint.pipeline.anonymize.replacement import writable
 from platemint.pipeline.corpora.datasets import BARE, Dataset, Frame, open_any, rewrite_dataset
 from platemint.pipeline.corpora.records import Refused
-from platemint.pipeline.networks import batched
+from platemint.pipeline.networks import batched, editable_alphabet
 from platemint.pipeline.plate import PlatemintError, Readings, characters
 from platemint.pipeline.recipe import NOT_IN_HASH, AnonymizeRecipe, GenerateRecipe
 from platemint.pipeline.stages import Stages
@@ -71,6 +71,7 @@ class AnonymizePlan:
         self.read = len(self.texts) - len(known)  # texts that nobody but the reader gave
         self.forbidden = Forbidden(self.texts, recipe.draw.blocked, recipe.draw.reserved)
         self.real = Readings(self.texts)
+        self.alphabet = editable_alphabet(recipe.edit)
         stages = Stages(GenerateRecipe(edit=recipe.edit))
         self.networks, self.device, self.gpus = stages.checkpoints, stages.device, stages.gpus
         self.key = read_key(recipe.key_file, folders) if recipe.key_file else None
@@ -92,7 +93,7 @@ class AnonymizePlan:
 
     def _drawn(self, secret: bytes) -> Drawn:
         plates = ((annotation.text, frame.path) for frame in self.dataset.frames for annotation in frame.annotations)
-        plates = [plate for plate in plates if writable(plate[0])]
+        plates = [plate for plate in plates if writable(plate[0], self.alphabet)]
         return Drawn(secret, plates, self.forbidden, self.recipe.track_consistent)
 
     def _shard(self, number: int, numbers: list[int]) -> AnonymizeShard:
@@ -101,7 +102,9 @@ class AnonymizePlan:
 
     def new_texts(self, frame: Frame) -> dict[str, tuple[str, ...]]:
         """{old text: new one of each attempt} of a frame's plates; "" for one that reads like a text of the dataset."""
-        old = dict.fromkeys(annotation.text for annotation in frame.annotations if writable(annotation.text))
+        old = dict.fromkeys(
+            annotation.text for annotation in frame.annotations if writable(annotation.text, self.alphabet)
+        )
         return {text: self._attempts(text, frame) for text in old}
 
     def _attempts(self, text: str, frame: Frame) -> tuple[str, ...]:

@@ -102,7 +102,8 @@ class Drawn:
         letters = letters_in_use(text for text, _ in keys)
         wanted: dict[tuple[str, ...], list[int]] = {}
         for place, (text, _) in enumerate(keys):
-            wanted.setdefault(positions_like(text, letters), []).append(place)
+            if _all_change(positions := positions_like(text, letters)):
+                wanted.setdefault(positions, []).append(place)
         roomy = {p: places for p, places in wanted.items() if _has_room(p, ATTEMPTS * len(places), forbidden, stream)}
         used: set[str] = set()
         attempts = [[""] * len(keys) for _ in range(ATTEMPTS)]
@@ -139,10 +140,13 @@ class Keyed:
         self._secret, self._forbidden = key, forbidden
 
     def __call__(self, text: str, frame: str, attempt: int = 0) -> str:
-        """The new text; "" at a second attempt, where it is forbidden, and for a Chinese label with I or O (GA 36)."""
+        """The new text; "" at a second attempt, where it is forbidden, and for a label with other letters than A-Z or
+        a Chinese one with I or O (GA 36).
+        """
         plain = characters(text)
         positions = positions_like(plain)
-        if attempt or any(c not in alphabet for c, alphabet in zip(plain, positions)):
+        spelled = all(c in alphabet for c, alphabet in zip(plain, positions))
+        if attempt or not spelled or not _all_change(positions):
             return ""
         new = _text(_permuted(self._secret, pattern(positions), _number(plain, positions), _size(positions)), positions)
         # Not walked past like what is outside the domain: if new is a real plate X, X has a pseudonym of its own, and
@@ -231,6 +235,11 @@ def _has_room(positions: tuple[str, ...], count: int, forbidden: Container[str],
     else:
         looks = ["".join(map(stream.choice, positions)) for _ in range(SAMPLED)]  # counted, never used
     return 4 * count <= _size(positions) and sum(text not in forbidden for text in looks) >= FREE * len(looks)
+
+
+def _all_change(positions: tuple[str, ...]) -> bool:
+    """Whether every character can become another: the only one of its script in a dataset could not."""
+    return all(len(alphabet) > 1 for alphabet in positions)
 
 
 def _random_text(positions: tuple[str, ...], forbidden: Container[str], used: Container[str], stream: _Stream) -> str:

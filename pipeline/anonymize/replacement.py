@@ -17,7 +17,7 @@ from platemint.pipeline.anonymize.picture import differing
 from platemint.pipeline.anonymize.residue import in_view
 from platemint.pipeline.corpora.datasets import Annotation, Frame
 from platemint.pipeline.corpora.rectify import Box, View
-from platemint.pipeline.plate import LONGEST, Plate, canonical, characters, unspellable
+from platemint.pipeline.plate import LONGEST, Plate, canonical, characters, kind_of, unspellable
 
 ERASED = 0.75  # part of the old strokes' pixels that have to change where nobody could read the photograph
 HALF_READ = 0.5  # likeness of a reading and a text from which on the one is a poor reading of the other
@@ -96,9 +96,10 @@ class Replacement:
         return {"looked_for": count, "in_view": self.remaining(self.edit)}
 
 
-def writable(text: str) -> bool:
-    """Whether networks can write a normalised text."""
-    return bool(characters(text)) and not unspellable(text) and len(text) <= LONGEST
+def writable(text: str, alphabet: str) -> bool:
+    """Whether networks of an alphabet can write a normalised text, and every character of it can become another."""
+    plain = characters(text)
+    return bool(plain) and not unspellable(text, alphabet) and all(map(kind_of, plain)) and len(text) <= LONGEST
 
 
 def _erased(plate: Plate) -> bool:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from platemint.pipeline.corpora import read_corpus
 from platemint.pipeline.corpora.datasets import AUTO
 from platemint.pipeline.plate import (
+    ALPHABET,
     DIGITS,
     KINDS,
     LETTERS,
@@ -29,6 +30,8 @@ from platemint.pipeline.plate import (
     PlatemintError,
     _kind,
     characters,
+    kin,
+    kind_of,
     normalise,
     pattern,
     spell_like,
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
 
 FAKER = "faker:"
 BATCH, MOST_BATCHES = 50_000, 10  # plates drawn of Faker; a batch takes about a second, and few need more than two
-_KIND = str.maketrans({c: kind for kind in "DLP" for c in KINDS[kind]})
+_KIND = str.maketrans({c: kind_of(c) for c in READABLE if kind_of(c)})
 
 # Letters that Faker draws although the country does not issue them: {Faker's locale: {a place in "LL-DDDD": letters}}.
 LEFT_OUT = {
@@ -177,17 +180,22 @@ def grammar_as_text(grammar: Grammar) -> str:
 def positions_like(text: str, letters: str = LETTERS) -> tuple[str, ...]:
     """What each character of a label may become: letters stay letters, digits digits, provinces provinces.
 
-    letters: those in use where the plate comes from. Chinese plates use neither I nor O (GA 36). Separators stay.
+    letters: those in use where the plate comes from, of every script. Chinese plates use neither I nor O (GA 36). What
+    has no like there stays, as separators and the characters that say a Chinese plate's kind do.
     """
     if text[0] in PROVINCES:
         letters = LETTERS.translate(str.maketrans("", "", "IO"))
-    return tuple(next((a for a in (DIGITS, PROVINCES) if c in a), c if c in SEPARATORS else letters) for c in text)
+    return tuple(kin(c, DIGITS + letters + PROVINCES) for c in text)
 
 
 def letters_in_use(texts: Iterable[str]) -> str:
-    """A-Z without those of I, O and Q that no label has: many countries leave some of them out, as too like 1 and 0."""
+    """A-Z without those of I, O and Q that no label has, then letters with accents and of other scripts that one has.
+
+    Many countries leave out some of I, O and Q, as too like 1 and 0.
+    """
     seen = set().union(*(text for text in texts if text[0] not in PROVINCES))
-    return "".join(c for c in LETTERS if c not in "IOQ" or c in seen)
+    more = sorted(c for c in seen - {*LETTERS} if kind_of(c) not in ("", "D", "P"))
+    return "".join([*(c for c in LETTERS if c not in "IOQ" or c in seen), *more])
 
 
 def _template(text: str) -> str:
@@ -202,7 +210,7 @@ def _gaps(positions: tuple[str, ...]) -> str:
 
 
 def _gap(alphabet: str) -> str:
-    missing = [c for c in KINDS[_kind(alphabet)] if c not in alphabet]
+    missing = [c for c in KINDS.get(_kind(alphabet), "") if c not in alphabet]
     if not missing or len(alphabet) == 1:  # a fixed character stands in the pattern
         return ""
     return f"no {' '.join(missing)}" if len(missing) <= len(alphabet) else f"only {' '.join(alphabet)}"
@@ -234,11 +242,11 @@ def _draw(fake: Faker, name: str) -> tuple[Counter[str], dict[str, set[tuple[int
     for _ in range(MOST_BATCHES):
         known = sum(map(len, seen.values()))
         drawn = [normalise(fake.license_plate()) for _ in range(BATCH)]
-        texts = [text for text in drawn if len(text) <= LONGEST and not unspellable(text)]
+        texts = [text for text in drawn if len(text) <= LONGEST and not unspellable(text, ALPHABET)]
         if len(texts) < BATCH / 2:  # of an alphabet that is mostly foreign the few letters we know say nothing
             raise PlatemintError(
                 f"{name}: platemint can spell only {100 * len(texts) / BATCH:.0f} % of Faker's plates for this locale; "
-                f"the others hold {unspellable(''.join(drawn))[:10]}; take a layout or labels of that country"
+                f"the others hold {unspellable(''.join(drawn), ALPHABET)[:10]}; take a layout or labels of that country"
             )
         for text in texts:
             shape = text.translate(_KIND)

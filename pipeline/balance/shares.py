@@ -11,7 +11,7 @@ import numpy as np
 
 from platemint.pipeline.balance.rounding import largest_remainder
 from platemint.pipeline.corpora import table_rows
-from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, READABLE, PlatemintError, normalise
+from platemint.pipeline.plate import PlatemintError, kind_of, normalise
 
 UNIFORM = "uniform"
 COLUMNS = ("position", "character", "share")
@@ -68,8 +68,9 @@ def shared_by_class(counts: np.ndarray, characters: str, weights: np.ndarray) ->
 
 
 def _classes(characters: str) -> list[np.ndarray]:
-    """Where the digits, the letters and the provinces are among the characters: bool (characters,) each."""
-    return [np.array([c in alphabet for c in characters], dtype=bool) for alphabet in (DIGITS, LETTERS, PROVINCES)]
+    """Where the digits, the letters and so on are among the characters (`kind_of`): bool (characters,) each."""
+    kinds = [kind_of(c) for c in characters]
+    return [np.array([k == kind for k in kinds], dtype=bool) for kind in dict.fromkeys(filter(None, kinds))]
 
 
 def _weights(shares: Mapping[str, float], characters: str) -> np.ndarray:
@@ -126,8 +127,8 @@ def _position(value: str, where: str) -> int:
 
 def _character(value: str, where: str) -> str:
     character = normalise(value)
-    if len(character) != 1 or character not in READABLE:
-        raise PlatemintError(f"{where}: character: must be one digit, letter A to Z or province, not {value!r}")
+    if len(character) != 1 or not character.isalnum():
+        raise PlatemintError(f"{where}: character: must be one digit, letter or province, not {value!r}")
     return character
 
 

@@ -238,7 +238,8 @@ def compare(
 def shape(texts: Iterable[str], tested: Iterable[str]) -> RecogniserConfig:
     """A recogniser for the texts that are learned and tested: their characters, and slots for the longest."""
     every = [*texts, *tested]
-    alphabet = "".join(c for c in READABLE if c in {*"".join(every)})
+    there = {*"".join(every)}
+    alphabet = "".join([*(c for c in READABLE if c in there), *sorted(there.difference(READABLE))])
     return RecogniserConfig(alphabet, max(map(len, every)), HEIGHT, WIDTH)
 
 

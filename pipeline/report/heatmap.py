@@ -26,7 +26,7 @@ from matplotlib.lines import Line2D
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.patches import Patch, Rectangle
 
-from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES
+from platemint.pipeline.plate import kind_of
 from platemint.pipeline.report.inspect import FIGURES, figure, figures
 
 DOUBLINGS = 3  # the scale goes from an eighth of the wanted count to eight times it
@@ -72,7 +72,7 @@ def figure_of(report: dict) -> Figure:
 
 def columns(characters: str) -> dict[str, float]:
     """Left edge of each character's column, in cells."""
-    kinds = [next(n for n, a in enumerate((DIGITS, LETTERS, PROVINCES)) if c in a) for c in characters]
+    kinds = [kind_of(c) for c in characters]
     gaps = np.cumsum([0, *(GAP * (a != b) for a, b in pairwise(kinds))])
     return {c: number + float(gap) for number, (c, gap) in enumerate(zip(characters, gaps))}
 

@@ -18,11 +18,11 @@ from platemint.pipeline.balance.shares import UNIFORM, Target, read_target, shar
 from platemint.pipeline.corpora import read_corpus
 from platemint.pipeline.corpora.datasets import AUTO
 from platemint.pipeline.corpora.formats.parquet import columns_in, is_run
-from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, SEPARATORS, PlatemintError
+from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, READABLE, SEPARATORS, PlatemintError, kind_of
 from platemint.pipeline.report.near_duplicates import near_duplicates
 
 CLASSES = {"letters": LETTERS, "digits": DIGITS, "provinces": PROVINCES, "separators": SEPARATORS}
-PATTERN = str.maketrans({c: kind for kind, alphabet in zip("LDP", CLASSES.values()) for c in alphabet})
+PATTERN = str.maketrans({c: kind_of(c) for c in READABLE if kind_of(c)})
 BARS = "▁▂▃▄▅▆▇█"
 FIGURES = ("count", "absent", "max/min", "entropy", "gini", "kl")  # of a row of a balance
 LISTED = 8  # layouts or patterns a table names
@@ -92,12 +92,13 @@ def _is_run(path: Path) -> bool:
 
 
 def _in_use(corpora: Iterable[list[str]], target: Target) -> str:
-    """The characters whose balance is judged, digits, letters and provinces in this order, each kind where it occurs.
+    """The characters whose balance is judged: digits, letters, provinces and other scripts', each kind where it occurs.
 
     Of the letters I, O and Q those that occur: many countries leave some of them out, as too like 1 and 0.
     """
     seen = target.characters.union(*(set("".join(texts)) for texts in corpora))
     alphabets = [alphabet for alphabet in (DIGITS, LETTERS, PROVINCES) if seen & set(alphabet)]
+    alphabets += sorted(filter(kind_of, seen.difference(*alphabets)), key=lambda c: ("DLP".find(kind_of(c)) < 0, c))
     return "".join(c for c in "".join(alphabets) if c in seen or c not in "IOQ")
 
 

@@ -47,8 +47,8 @@ def run_page(folder: Path, with_sources: bool = False, stages: Stages | None = N
     recipe = load_recipe(folder / "recipe.yaml")
     if not isinstance(recipe, GenerateRecipe):
         raise PlatemintError(f"{folder}: is a run of {recipe.task}: pages are made of generate and rebalance")
-    rendered = not recipe.source.path
-    source_of = _source_of(stages or Stages(recipe), plan) if rendered or with_sources else None
+    rendered = [not part.source.path for part in recipe.parts]
+    source_of = _source_of(stages or Stages(recipe), plan, with_sources) if any(rendered) or with_sources else None
     commits = [storage.read_json(path) for path in sorted(folder.glob("commits/*.json"))]
     columns = _columns(folder, recipe)
     shown = gallery(folder, source_of, recipe.seed)
@@ -60,7 +60,7 @@ def run_page(folder: Path, with_sources: bool = False, stages: Stages | None = N
         facts=facts,
         headline=_headline(recipe, manifest),
         remarks=_remarks(recipe, manifest, report, columns),
-        photographs=with_sources and not rendered,
+        photographs=with_sources and not all(rendered),
         heat_maps=heat_maps(report),
         shares=shares(report),
         histograms=_histograms(recipe, columns),
@@ -92,22 +92,27 @@ def _finished(folder: Path) -> tuple[dict, dict]:
 def _before(recipe: GenerateRecipe) -> dict:
     """What `inspect` compares a run with: the corpus it was made from, where that is still there."""
     source = recipe.source
-    return {"against": source.path} if source.path and Path(source.path).exists() else {}
+    there = bool(source.path) and not recipe.sources and Path(source.path).exists()
+    return {"against": source.path} if there else {}
 
 
-def _source_of(stages: Stages, plan: Plan | None) -> SourceOf:
-    """Finds the picture that a row's plate was made from, as sampling took it."""
+def _source_of(stages: Stages, plan: Plan | None, with_photographs: bool) -> SourceOf:
+    """Finds the picture that a row's plate was made from, as sampling took it; photographs only where asked for."""
     sources = stages.sources
-    if stages.recipe.source.path:
-        turns = {photo.source: (g, n) for g, photos in enumerate(sources.photos) for n, photo in enumerate(photos)}
-        return lambda row: sources.get(*turns[row["source"]]).image if row["source"] in turns else None
+    corpora = any(part.source.path for part in stages.recipe.parts)
+    photos = sources.photos if corpora and with_photographs else ()
+    turns = {photo.source: (g, n) for g, group in enumerate(photos) for n, photo in enumerate(group)}
     group, group_index = _places(plan or make_plan(stages))
 
-    def rendering(row: Mapping) -> np.ndarray:
-        place = int(group[row["index"]])
-        return sources.get(place, sources.turn(place, int(group_index[row["index"]]), row["round"])).image
+    def found(row: Mapping) -> np.ndarray | None:
+        number = int(group[row["index"]])
+        if row["source"] in turns:
+            return sources.get(*turns[row["source"]]).image
+        if corpora and sources.groups[number].sources:  # photographs
+            return None
+        return sources.get(number, sources.turn(number, int(group_index[row["index"]]), row["round"])).image
 
-    return rendering
+    return found
 
 
 def _places(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
@@ -159,7 +164,7 @@ def _remarks(recipe: GenerateRecipe, manifest: dict, report: dict, columns: dict
 
 
 def _variety(recipe: GenerateRecipe, sources: int) -> Remark:
-    if not recipe.source.path:
+    if not any(part.source.path for part in recipe.parts):
         return Remark(False, "All plates were rendered: there is no real light, dirt or camera in them.")
     return Remark(sources >= FEW_SOURCES, f"The plates were made from {sources:,} different photographs.")
 

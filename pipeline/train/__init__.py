@@ -27,6 +27,8 @@ from platemint.pipeline import lock
 from platemint.pipeline.networks import choose_device
 from platemint.pipeline.plate import Failure, PlatemintError
 from platemint.pipeline.recipe import TrainRecipe, dump
+from platemint.pipeline.render.layout import spelled_with, training_layouts
+from platemint.pipeline.train.alphabets import spelled
 from platemint.pipeline.train.generator import SPGTask
 from platemint.pipeline.train.pairs import Batch, pair_batches, validation
 from platemint.pipeline.train.reading import ReaderTask
@@ -106,6 +108,8 @@ class Run:
         self.say = _silent if self.peers.rank else say
         crops = _crops(recipe, self.say) if recipe.source else []
         self.task = TASKS[recipe.network](recipe, device, dtype, crops)
+        for note in spelled_with(self.task.alphabet, training_layouts(recipe.layouts))[1]:
+            self.say(note)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.task.network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema)
         )
@@ -118,7 +122,9 @@ class Run:
 
     def batches(self) -> Iterable[Batch]:
         """The share of the batches that this process has, from the present step on."""
-        return pair_batches(self.recipe, self.task.size, self.step, self.peers.rank, self.peers.world)
+        return pair_batches(
+            self.recipe, self.task.alphabet, self.task.size, self.step, self.peers.rank, self.peers.world
+        )
 
     def _parts(self) -> dict:
         parts = {"network": self.task.network, "average": self.average, "optimizer": self.optimizer}
@@ -141,7 +147,8 @@ class Run:
         path = self.folder / "state.pt"
         try:
             state = torch.load(path, map_location=self.task.device, weights_only=True)
-            changed = [k for k, v in _identity(self.recipe).items() if state["recipe"].get(k) != v]
+            begun = _identity(TrainRecipe()) | state["recipe"]  # a field that came later had its default
+            changed = [k for k, v in _identity(self.recipe).items() if begun[k] != v]
             if changed:
                 raise PlatemintError(
                     f"{path}: was made with another {', '.join(changed)}; undo that or choose another name"
@@ -187,7 +194,7 @@ class Run:
     def validate(self) -> float:
         """Scores the averaged weights on pairs never trained on; the best become the run's checkpoint."""
         if self.held_out is None:
-            self.held_out = validation(self.recipe, self.task.size, VALIDATION_PAIRS)
+            self.held_out = validation(self.recipe, self.task.alphabet, self.task.size, VALIDATION_PAIRS)
         network = self.average.module.eval()
         score = self.task.score(network, self.held_out)
         self.stale = 0 if score > self.best else self.stale + 1
@@ -203,7 +210,9 @@ def _crops(recipe: TrainRecipe, say: Say) -> list[tuple[np.ndarray, str]]:
     from platemint.pipeline.train.crops import learnable_crops
 
     reader = checkpoint.load(recipe.reader, "reader") if recipe.reader else None
-    crops = learnable_crops(recipe.source, "train", reader, say, recipe.unreadable, recipe.format, recipe.max_set_aside)
+    crops = learnable_crops(
+        recipe.source, "train", reader, say, recipe.unreadable, recipe.format, recipe.max_set_aside, spelled(recipe)
+    )
     return [(crop.image, crop.text) for crop in crops]
 
 

@@ -17,6 +17,7 @@ from platemint.pipeline.evaluate import metrics
 from platemint.pipeline.plate import Plate, PlatemintError, characters
 from platemint.pipeline.render import load_layouts, render_plate
 from platemint.pipeline.render.glyphs import FONTS, HELD_OUT_FONTS
+from platemint.pipeline.render.layout import HELD_OUT_COUNTRIES, training_layouts
 from platemint.pipeline.render.wild import wild_layout
 
 HELD_OUT = ev.held_out_layouts()
@@ -174,8 +175,9 @@ def test_held_out_layouts_and_fonts_are_unknown_to_training():
     assert len(HELD_OUT) >= 3 and any(len(layout.rows) == 2 for layout in HELD_OUT)
     assert any(sum(layout.background[0]) < sum(layout.ink[0]) for layout in HELD_OUT)
     assert any(sum(layout.background[0]) > sum(layout.ink[0]) for layout in HELD_OUT)
-    known = load_layouts()
-    assert not {layout.name for layout in HELD_OUT} & set(known)
+    known = training_layouts()
+    assert {layout.country for layout in HELD_OUT} == set(HELD_OUT_COUNTRIES)
+    assert not {layout.name for layout in HELD_OUT} & set(load_layouts())
     assert not {layout.country for layout in HELD_OUT} & {layout.country for layout in known.values()}
     fonts = {font.partition(":")[0] for layout in HELD_OUT for font in layout.fonts}
     assert fonts == set(HELD_OUT_FONTS) and not fonts & set(FONTS)

@@ -17,10 +17,10 @@ from safetensors import safe_open
 from platemint.models import checkpoint
 from platemint.models.spg import SPGConfig
 from platemint.pipeline import train as training
-from platemint.pipeline.plate import DIGITS, LETTERS, READABLE, PlatemintError
+from platemint.pipeline.plate import ALPHABET, READABLE, PlatemintError, kind_of
 from platemint.pipeline.recipe import TrainRecipe, load_recipe
 from platemint.pipeline.render import load_layouts, photograph, random_text, render_plate
-from platemint.pipeline.train.generator import SPGTask, another_text
+from platemint.pipeline.train.generator import SPGTask, another_text, shortened
 from platemint.pipeline.train.pairs import Pairs, pair_batches, shrink, slots_of, unit_pictures
 from platemint.pipeline.train.reading import UNKNOWN, frames_of
 from platemint.run_pipeline import main
@@ -133,23 +133,23 @@ def test_a_loss_that_is_not_a_number_stops_and_saves_the_batch(tmp_path):
 
 
 def test_pairs_are_the_same_in_every_process_and_differ_by_number(tmp_path):
-    pairs = Pairs(recipe(tmp_path))
+    pairs = Pairs(recipe(tmp_path), ALPHABET)
     (a, _), (b, _), (c, _) = pairs[3], pairs[3], pairs[4]
     assert np.array_equal(a.image, b.image) and a.text == b.text and a.text != c.text
-    inline = next(iter(pair_batches(recipe(tmp_path), SIZE, 1)))
-    ahead = next(iter(pair_batches(recipe(tmp_path, workers=1), SIZE, 1)))
+    inline = next(iter(pair_batches(recipe(tmp_path), ALPHABET, SIZE, 1)))
+    ahead = next(iter(pair_batches(recipe(tmp_path, workers=1), ALPHABET, SIZE, 1)))
     assert torch.equal(inline.source, ahead.source) and inline.target_text == ahead.target_text
 
 
 def test_processes_share_a_batch_without_gap_or_overlap(tmp_path):
-    whole = next(iter(pair_batches(recipe(tmp_path, batch=4), SIZE, 1)))
-    parts = [next(iter(pair_batches(recipe(tmp_path, batch=4), SIZE, 1, rank, 2))) for rank in range(2)]
+    whole = next(iter(pair_batches(recipe(tmp_path, batch=4), ALPHABET, SIZE, 1)))
+    parts = [next(iter(pair_batches(recipe(tmp_path, batch=4), ALPHABET, SIZE, 1, rank, 2))) for rank in range(2)]
     assert torch.equal(whole.source[0::2], parts[0].source) and torch.equal(whole.source[1::2], parts[1].source)
 
 
 def test_frames_say_what_is_read_where():
     slots = torch.tensor([[[x, y], [0.1, 0.0], [0.0, 0.2]] for x, y in ((0.25, 0.25), (0.75, 0.25), (0.5, 0.75))])
-    frames = frames_of("A-7", slots, 40).view(2, 40)
+    frames = frames_of("A-7", slots, 40, READABLE).view(2, 40)
     assert frames[0, 10] == READABLE.index("A") + 1 and frames[1, 20] == READABLE.index("7") + 1
     assert frames[0, 30] == 0 and frames[1, 10] == 0
 
@@ -193,10 +193,18 @@ def test_phase_2_learns_from_real_plates_without_masks(tmp_path, untrained):
     assert "real_read=" in (tmp_path / "run" / "losses.csv").read_text()
     assert not {i for i, _ in enumerate(run.task.held_back)} & {24}
     kinds = [
-        "".join("D" if c in DIGITS else "L" if c in LETTERS else c for c in t)
-        for t in ("AB12-CD", another_text("XY90-ZZ", np.random.default_rng(0)))
+        "".join(kind_of(c) or c for c in t)
+        for t in ("AB12-CD", another_text("XY90-ZZ", np.random.default_rng(0), ALPHABET))
     ]
     assert kinds[0] == kinds[1]
+
+
+def test_some_texts_are_shortened_by_two_neighbours_and_never_by_the_first():
+    rng = np.random.default_rng(0)
+    found = [shortened("ABC1234", rng) for _ in range(500)]
+    assert {len(text) for text in found} == {5, 7} and 50 < sum(len(text) == 5 for text in found) < 150
+    assert {text for text in found if len(text) == 5} == {"A1234", "AB234", "ABC34", "ABC14"}
+    assert all(shortened(text, rng) == text for text in ("AB123", "AB-12345") for _ in range(50))
 
 
 def test_the_reader_says_where_characters_of_a_real_plate_stand(tmp_path):
