@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 import cv2
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from platemint.models import checkpoint
-from platemint.pipeline.plate import PlatemintError
+from platemint.pipeline.plate import Failure, PlatemintError
 from platemint.pipeline.recipe import Edit, TrainRecipe
 
 
@@ -20,6 +20,29 @@ def batched(items: Iterable, size: int) -> Iterator[list]:
     rest = iter(items)
     while some := list(islice(rest, size)):
         yield some
+
+
+def in_batches(work: Callable[[list], Iterable], items: Sequence, size: int) -> list:
+    """All results, in order, of work(some) on lists of at most so many items, each giving a result for every item.
+
+    Lists get half as long whenever the GPU's memory does not suffice, which changes no result: none depends on its list.
+    Raises Failure where it does not suffice for a single item.
+    """
+    done: list = []
+    while len(done) < len(items):
+        some = list(items[len(done) : len(done) + size])
+        try:
+            done += work(some)
+        except torch.cuda.OutOfMemoryError:
+            size = len(some) // 2
+        if not size:
+            raise Failure(
+                "edit.device: the GPU's memory does not suffice for a single plate: end what else uses it and run the same "
+                "command again, or take another GPU (CUDA_VISIBLE_DEVICES) or edit.device=cpu"
+            )
+        if size < len(some):
+            torch.cuda.empty_cache()  # only now: until here the fault held the list's tensors
+    return done
 
 
 def choose_device(options: Edit | TrainRecipe) -> tuple[torch.device, torch.dtype]:
