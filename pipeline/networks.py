@@ -59,6 +59,12 @@ def choose_device(options: Edit | TrainRecipe) -> tuple[torch.device, torch.dtyp
     return torch.device(name), torch.bfloat16 if bfloat16 else torch.float32
 
 
+def pinned(options: Edit) -> Edit:
+    """The same with the device and precision that are chosen here, so that no other machine chooses others."""
+    device, dtype = choose_device(options)
+    return options.model_copy(update={"device": device.type, "precision": str(dtype).removeprefix("torch.")})
+
+
 def gpus(options: Edit) -> int:
     """How many GPUs there are for these options: 0 where the device chosen is another."""
     return torch.cuda.device_count() if choose_device(options)[0].type == "cuda" else 0

@@ -10,7 +10,7 @@ from platemint.pipeline import storage
 from platemint.pipeline.balance.quotas import Demand, had
 from platemint.pipeline.balance.shares import read_target
 from platemint.pipeline.plate import Plate, PlatemintError
-from platemint.pipeline.recipe import GenerateRecipe
+from platemint.pipeline.recipe import Edit, GenerateRecipe
 
 
 class Stages:
@@ -67,10 +67,14 @@ class Stages:
     @cached_property
     def device(self) -> str:
         """The kind of device and the precision, on which bytes depend: "cpu bfloat16". Raises where it is not there."""
-        from platemint.pipeline.networks import choose_device
+        return f"{self.edit_options.device} {self.edit_options.precision}"
 
-        device, dtype = choose_device(self.recipe.edit)
-        return f"{device.type} {str(dtype).removeprefix('torch.')}"
+    @cached_property
+    def edit_options(self) -> Edit:
+        """The recipe's, with the device and precision of the process that began the run: every other one takes the same."""
+        from platemint.pipeline.networks import pinned
+
+        return pinned(self.recipe.edit)
 
     @cached_property
     def gpus(self) -> int:
@@ -92,11 +96,11 @@ class Stages:
         """Plates with a target -> plates that say it."""
         from platemint.pipeline.edit import Editor
 
-        return Editor(self.recipe.edit)
+        return Editor(self.edit_options)
 
     @cached_property
     def filter(self) -> Callable[[list[Plate]], list[Plate]]:
         """Edited plates -> the same with scores, and with the reason where one is rejected."""
         from platemint.pipeline.filter import Filter
 
-        return Filter(self.recipe.filter, self.recipe.edit)
+        return Filter(self.recipe.filter, self.edit_options)

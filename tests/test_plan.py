@@ -74,6 +74,6 @@ def seen(shard: int) -> str:
     return os.environ["CUDA_VISIBLE_DEVICES"]
 
 
-def test_each_worker_has_a_gpu_of_its_own(monkeypatch):
+def test_each_worker_has_a_gpu_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-    assert {*engines.each(seen, range(6), 2, gpus=2)} == {"4", "6"}
+    assert {*engines.Team(2, 1, gpus=2).each(seen, range(6), tmp_path)} == {"4", "6"}
