@@ -137,16 +137,19 @@ def _interruptible() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Processes started in here get no SIGINT: a terminal sends it to all that it runs, and only one shall decide."""
-    if not hasattr(signal, "pthread_sigmask"):
+def _ignored() -> Iterator[None]:
+    """Processes started in here ignore SIGINT: a terminal sends it to all that it runs, and only one shall decide.
+
+    A mask would not do: multiprocessing's resource tracker takes SIGINT out of it.
+    """
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before)
 
 
 # -------------------------------------------------------------------------------------------------------- this machine
@@ -169,7 +172,7 @@ def _in_processes(team: Team, work: Callable, shards: Sequence, asked: threading
         pool = Parallel(team.workers, "loky", "generator_unordered", batch_size=1, pre_dispatch="n_jobs",
                         initializer=_begin, initargs=begin)  # fmt: skip
         try:
-            with _uninterrupted():
+            with _ignored():
                 coming = pool(delayed(_run)(shard) for shard in shards if not asked.is_set())
             yield from coming
         except TerminatedWorkerError as error:
@@ -239,7 +242,7 @@ def _connected(address: str):
         return ray
     here = {} if address else {"num_cpus": _cores(), "object_store_memory": OBJECTS, "include_dashboard": False}
     try:
-        with _uninterrupted():
+        with _ignored():
             ray.init(address or "local", namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR", **here)
     except (ConnectionError, RuntimeError, ValueError) as fault:
         raise Failure(

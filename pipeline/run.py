@@ -67,6 +67,7 @@ def generate(
     stages = stages or Stages(recipe)
     stages.ready()
     with lock.held(recipe.folder):
+        _refuse_foreign(recipe.folder)
         if overwrite:
             _remove(recipe.folder)
         return _Run(stages, progress, accept_versions).carried_out(extend)
@@ -255,6 +256,12 @@ def estimate(plan: Plan, stages: Stages) -> dict[str, float]:
     return {"bytes": scale * size, "seconds": scale * seconds / (team.workers * team.threads)}
 
 
+def _refuse_foreign(folder: Path) -> None:
+    """Raises PlatemintError where a folder holds anything and is no run's."""
+    if not (folder / plan_file(0)).exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise PlatemintError(f"{folder}: holds files that are not a run's: choose another --out")
+
+
 def _remove(folder: Path) -> None:
     """Removes the files of a run, and no other; its plans last, so that until then the folder is known for a run's."""
     plans = stored_plans(folder)
@@ -305,8 +312,6 @@ def _another_run(folder: Path, changes: Iterable[str], remedy: str = "") -> Plat
 def _refuse_another_run(folder: Path, plan: str, facts: dict) -> None:
     """Raises PlatemintError where a folder is not this very run's."""
     if not (folder / plan).exists():
-        if plan == plan_file(0) and any(not path.name.startswith(".") for path in folder.iterdir()):
-            raise PlatemintError(f"{folder}: holds files that are not a run's: choose another --out")
         return
     stored = read_json(folder / plan)
     different = [key for key in facts if key != "versions" and stored.get(key) != facts[key]]
