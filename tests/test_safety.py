@@ -135,7 +135,9 @@ def test_what_is_balanced_how_is_told(tmp_path, command, balance, said):
     assert result.exit_code == 0 and said in result.stderr and verify(tmp_path / "plates").faults == []
 
 
-@pytest.mark.parametrize("fields, said", [({"count": 30}, "count was 40, is 30"), ({"seed": 1, "count": 60}, "seed was")])
+@pytest.mark.parametrize(
+    "fields, said", [({"count": 30}, "count was 40, is 30"), ({"seed": 1, "count": 60}, "seed was")]
+)
 def test_no_other_change_is_an_extension(folder, fields, said):
     before = contents(folder)
     with pytest.raises(PlatemintError, match=f"{said}.*--overwrite") as refused:
@@ -272,7 +274,9 @@ def test_a_manifest_that_lies_is_mended_and_a_commit_that_lies_is_no_excuse(fold
     assert command("verify", folder, "--repair").exit_code == 0 and contents(folder) == whole
     edit_json(folder / "commits/00000.json", lambda facts: facts["reasons"].update({"0": {"A": {"reader": 1}}}))
     result = command("verify", folder, "--repair")
-    assert result.exit_code == 0 and "00000.json: its shard was made again" in result.output and contents(folder) == whole
+    assert (
+        result.exit_code == 0 and "00000.json: its shard was made again" in result.output and contents(folder) == whole
+    )
 
 
 class Otherwise(Lucky):
@@ -329,9 +333,9 @@ ANONYMIZE = ["--track-consistent"]
 
 def start(verb: str, out: Path, *args, seconds: float = 0.05) -> subprocess.Popen:
     """The program with slow stand-in networks, in a process group of its own, as a terminal has it."""
-    corpus = [out.parent / "in"] if verb == "anonymize" else []
+    source = [out.parent / "in"] if verb == "anonymize" else []
     options = GENERATE if verb == "generate" else ANONYMIZE
-    command = [verb, *corpus, "--out", out, *options, *args]
+    command = [verb, *source, "--out", out, *options, *args]
     return subprocess.Popen(
         [sys.executable, "-c", SLOWLY, str(seconds), *map(str, command)], cwd=HERE, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
