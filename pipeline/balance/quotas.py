@@ -144,7 +144,7 @@ class Demand:
         return faults
 
 
-def add_quotas(tables: Iterable[dict[str, dict[str, int]]]) -> dict[str, dict[str, int]]:
+def add_quotas(tables: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
     """The sum of tables {"position" or "position/alphabet": {character: count}}, in order, zeros kept."""
     total: dict[str, dict[str, int]] = {}
     for table in tables:
