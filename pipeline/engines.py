@@ -284,8 +284,8 @@ class _Actors:
 
         self.ray, self.folder = ray, folder
         self.make = ray.remote(num_cpus=team.cores, num_gpus=1 if team.gpus else 0)(_Actor)
-        holder = (folder / lock.HOLDER).read_bytes()
-        self.beginning = ray.put(ray.cloudpickle.dumps(work)), os.getcwd(), folder, holder, versions()
+        blob = ray.put(ray.cloudpickle.dumps(work))
+        self.beginning = blob, os.getcwd(), folder, lock.holder(folder), versions()
         self.idle: list = []
         self.at: dict = {}
         self.deaths: Counter = Counter()  # by the number of a shard; None: of actors that had none
@@ -367,11 +367,7 @@ class _Actor:
 def _refuse_another_place(folder: Path, holder: bytes, made_with: dict) -> None:
     """Raises Failure on a machine that has not the run's folder, or would make other bytes."""
     node = socket.gethostname()
-    try:
-        same = (folder / lock.HOLDER).read_bytes() == holder
-    except OSError:
-        same = False
-    if not same:
+    if lock.holder(folder) != holder:
         raise Failure(
             f"{folder}: is not there on {node}: a cluster needs storage that all its machines have at one path, for the "
             "output and for what is read"

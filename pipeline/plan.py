@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from platemint.pipeline import storage
+from platemint.pipeline import lock, storage
 from platemint.pipeline.balance.forbidden import forbidden_texts
 from platemint.pipeline.balance.quotas import Demand, add_quotas
 from platemint.pipeline.balance.swaps import SwapRules
@@ -218,6 +218,7 @@ def in_files(plan: Plan, stages: Stages) -> Iterator[tuple[Stages, SwapRules | N
     names = (f".{name}{storage.TEMPORARY}" for name in ("photos", "planned", "forbidden"))
     photos, planned, forbidden = (stages.recipe.folder / name for name in names)
     rules, for_workers = plan.rules, stages.for_recipe(stages.recipe)
+    for_workers.holder = lock.holder(stages.recipe.folder)
     try:
         if stages.recipe.source.path:
             stages.sources.write(photos)

@@ -17,11 +17,14 @@ class Stages:
     """What plates of a run go through. Each stage is built when first used: loading networks takes seconds.
 
     sources_file: where a worker process finds the photographs of a corpus; None: they are opened from the recipe.
+    holder: the record by which the run holds its folder (see `lock`), for a worker to see that it still does; None: it
+    works in the process that holds it.
     """
 
     def __init__(self, recipe: GenerateRecipe):
         self.recipe = recipe
         self.sources_file: Path | None = None
+        self.holder: bytes | None = None
 
     def for_recipe(self, recipe: GenerateRecipe) -> Stages:
         """The same stages for a recipe of another count: sources and networks are not opened twice."""
