@@ -1,8 +1,8 @@
 """The command line: one verb per use, thin. Also installed as `platemint`.
 
 Exit codes: 0 done; 2 wrong usage, wrong recipe or unusable input; 3 finished, but something is left to do: a quota that
-could not be filled, plates that no annotation covers, annotations that belong to no picture, no picture written; 1
-anything else: a full disk, a folder that another process is writing, a check that found a fault.
+could not be filled, plates that no annotation covers, annotations that belong to no picture, no picture written; 130
+stopped by Ctrl-C; 1 anything else: a full disk, a folder that another process is writing, a check that found a fault.
 """
 
 from __future__ import annotations
@@ -50,6 +50,12 @@ class WrongUse(click.ClickException):
     exit_code = 2
 
 
+class Stopped(click.ClickException):
+    """A run that somebody has stopped."""
+
+    exit_code = 130
+
+
 class Verb(click.Command):
     """A command that shows its example below its help, and a user's fault as one message without a traceback."""
 
@@ -69,11 +75,15 @@ class Verbs(click.Group):
 
 @contextmanager
 def _faults():
-    """A user's fault is exit code 2, what else stops a run exit code 1; each is one message."""
-    from platemint.pipeline.plate import Failure, PlatemintError
+    """A user's fault is exit code 2, Ctrl-C 130, what else stops a run exit code 1; each is one message."""
+    from platemint.pipeline.plate import Failure, Interrupted, PlatemintError
 
     try:
         yield
+    except Interrupted as fault:
+        raise Stopped(str(fault)) from None
+    except KeyboardInterrupt:
+        raise Stopped("stopped at once: what was unfinished is lost; the same command goes on with a run") from None
     except Failure as fault:
         raise click.ClickException(str(fault)) from None
     except PlatemintError as fault:
@@ -140,6 +150,22 @@ FORMAT = click.option(
 ACCEPT_VERSIONS = click.option(
     "--accept-versions", is_flag=True, help="Go on with a run though libraries have other versions by now."
 )
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Remove the run that the folder holds, and begin anew.")
+EXTEND = click.option("--extend", is_flag=True, help="Add to the run that the folder holds, up to the count.")
+
+
+def _engine_options(verb):
+    engine = click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        help="Who does the work: this machine, or Ray.  [default: local]",
+    )
+    address = click.option("--address", metavar="ADDRESS", help="Of a Ray cluster: auto, HOST:6379.  [default: here]")
+    return engine(address(verb))
+
+
+def _engine(engine: str | None, address: str | None) -> dict:
+    return {"engine.kind": engine, "engine.address": address}
 
 
 @click.group(
@@ -159,9 +185,14 @@ def main() -> None:
 @click.option("--out", metavar="DIR", help="Run folder.  [default: outputs/NAME]")
 @click.option("--seed", type=int, metavar="S", help="Another seed is another dataset.")
 @click.option("--forbid", metavar="FILE", help="Texts never drawn: one a line, a table, or a corpus.")
+@_engine_options
 @ACCEPT_VERSIONS
+@EXTEND
+@OVERWRITE
 @click.option("--dry-run", is_flag=True, help="Show recipe, quotas, shards, disk and time; write nothing.")
-def generate(recipe, sets, source, form, count, out, seed, forbid, accept_versions, dry_run) -> None:
+def generate(
+    recipe, sets, source, form, count, out, seed, forbid, engine, address, accept_versions, extend, overwrite, dry_run
+) -> None:
     """Make a dataset, or go on with one that was interrupted.
 
     RECIPE is a YAML file, or the name of one that ships; left out, every field has its default.
@@ -169,9 +200,9 @@ def generate(recipe, sets, source, form, count, out, seed, forbid, accept_versio
     from platemint.pipeline.stages import Stages
 
     given = {"source.path": source, "source.format": form, "count": count, "out": out, "seed": seed}
-    given |= {"draw.forbid": forbid}
+    given |= {"draw.forbid": forbid} | _engine(engine, address)
     stages = Stages(_load(recipe, sets, given))
-    _carry_out(stages, dry_run, accept_versions)
+    _carry_out(stages, dry_run, accept_versions, extend, overwrite)
 
 
 @main.command(name="rebalance")
@@ -188,10 +219,29 @@ def generate(recipe, sets, source, form, count, out, seed, forbid, accept_versio
 @click.option("--recipe", metavar="FILE", default="rebalance", show_default=True, help="Recipe to start from.")
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Set a field of the recipe.")
 @click.option("--seed", type=int, metavar="S", help="Another seed is another dataset.")
+@_engine_options
 @ACCEPT_VERSIONS
+@EXTEND
+@OVERWRITE
 @click.option("--dry-run", is_flag=True, help="Show curve, recipe, quotas, shards, disk and time; write nothing.")
 def rebalance(
-    corpus, form, out, count, until, split, merge, forbid, recipe, sets, seed, accept_versions, dry_run
+    corpus,
+    form,
+    out,
+    count,
+    until,
+    split,
+    merge,
+    forbid,
+    recipe,
+    sets,
+    seed,
+    engine,
+    address,
+    accept_versions,
+    extend,
+    overwrite,
+    dry_run,
 ) -> None:
     """Add to a corpus the plates it lacks, edited from its own.
 
@@ -205,13 +255,13 @@ def rebalance(
     if count and until is not None:
         raise click.UsageError("--count and --until: give one of them")
     given = {"source.path": corpus, "source.format": form, "source.split": split, "out": out, "seed": seed}
-    given |= {"draw.forbid": forbid}
+    given |= {"draw.forbid": forbid} | _engine(engine, address)
     given |= {"balance.top_up": True} | ({"write.real": True} if merge else {})
     first = Stages(_load(recipe, sets, given))
     proposal = propose(first, count, until)
     stages = first.for_recipe(_load(recipe, sets, given | {"count": proposal.count}))
     click.echo(proposal.text)
-    _carry_out(stages, dry_run, accept_versions)
+    _carry_out(stages, dry_run, accept_versions, extend, overwrite)
 
 
 @main.command(name="anonymize")
@@ -235,7 +285,9 @@ def rebalance(
 @click.option("--list", "list_file", metavar="FILE", help="List the plates given up, for you alone: it names them.")
 @click.option("--recipe", metavar="FILE", help="Recipe to start from.")
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Set a field of the recipe.")
+@_engine_options
 @ACCEPT_VERSIONS
+@OVERWRITE
 def anonymize(
     corpus,
     out,
@@ -250,7 +302,10 @@ def anonymize(
     list_file,
     recipe,
     sets,
+    engine,
+    address,
     accept_versions,
+    overwrite,
 ) -> None:
     """Write a dataset anew with other plates, or go on with a run that was interrupted.
 
@@ -278,11 +333,12 @@ def anonymize(
     given |= {"source.classes": classes} if classes else {}
     given |= {"detector.finds": finds, "read_texts": read_texts or None}
     given |= {"track_consistent": True} if track_consistent else {}
+    given |= _engine(engine, address)
     resolved = _load(recipe, sets, given, "anonymize")
     with _unquoted():
         plan = AnonymizePlan(resolved, progress=sys.stderr)
         click.echo(f"read as {plan.dataset.format} ({plan.dataset.evidence})", err=True)
-        audit = anonymize(resolved, sys.stderr, plan, accept_versions)
+        audit = anonymize(resolved, sys.stderr, plan, accept_versions, overwrite)
     shown = {name: value for name, value in audit.items() if name != "given_up"}  # may be long: the file has it
     click.echo(json.dumps(shown, ensure_ascii=False, indent=1))
     left = [*_left_to_do(audit, NAMED_BY.get(plan.dataset.format, ""))]
@@ -323,20 +379,20 @@ def _load(recipe, sets, given: dict, task: str = "generate"):
     return load_recipe(recipe, sets, task, {k: v for k, v in given.items() if v is not None})
 
 
-def _carry_out(stages, dry_run: bool, accept_versions: bool) -> None:
+def _carry_out(stages, dry_run: bool, accept_versions: bool, extend: bool, overwrite: bool) -> None:
     """Carries a recipe out, or shows what it would do, and ends the program."""
     from platemint.pipeline import run
-    from platemint.pipeline.plan import make_plan
 
+    if extend and overwrite:
+        raise click.UsageError("--extend and --overwrite: give one of them")
     if stages.sources.read_as:
         named = ", ".join(filter(None, (part.source.path for part in stages.recipe.parts)))
         click.echo(f"{named}: read as {stages.sources.read_as}", err=True)
-    plan = make_plan(stages)
     stages.ready()  # or says why not, before anything is shown or written
     if dry_run:
-        _preview(stages, plan)
+        _preview(stages, *run.planned(stages, extend, overwrite))
         return
-    result = run.generate(stages.recipe, sys.stderr, stages, plan, accept_versions)
+    result = run.generate(stages.recipe, sys.stderr, stages, accept_versions, extend, overwrite)
     real = f", and {result.real:,} of the corpus as they are" if result.real else ""
     click.echo(f"{result.folder}: {result.accepted:,} plates{real}")
     if result.missing:
@@ -351,7 +407,7 @@ def _carry_out(stages, dry_run: bool, accept_versions: bool) -> None:
     sys.exit(result.exit_code)
 
 
-def _preview(stages, plan) -> None:
+def _preview(stages, plan, extension: str) -> None:
     from platemint.pipeline import run
     from platemint.pipeline.recipe import dump
 
@@ -363,6 +419,8 @@ def _preview(stages, plan) -> None:
     click.echo(f"sources: {len(stages.sources.groups)} groups, {len(stages.sources.set_aside)} pictures set aside")
     cost = run.estimate_run(plan, stages)
     click.echo(f"shards: {len(plan.shards)}")
+    if extension:
+        click.echo(extension)
     click.echo(f"disk: about {cost['bytes'] / 1e6:,.1f} MB")
     click.echo(f"time: about {cost['seconds'] / 60:,.1f} minutes")
 
@@ -476,19 +534,30 @@ def grammar(spec, form) -> None:
 @click.option("--against", metavar="CORPUS", type=FOLDER, help="RUN is an anonymized folder: check it against this.")
 @click.option("--format", "form", metavar="NAME", default="", help="Format of CORPUS, where several fit.")
 @click.option("--class", "classes", metavar="NAME", multiple=True, help="A class of plates of CORPUS, as it was given.")
-def verify(run, against, form, classes) -> None:
+@click.option("--repair", is_flag=True, help="First make again what is missing or damaged, and nothing else.")
+@ACCEPT_VERSIONS
+def verify(run, against, form, classes, repair, accept_versions) -> None:
     """Check a finished run.
 
     Decodes every image, recounts labels, checks hashes, quotas and invariants. RUN is a run's folder. With --against,
     RUN is the folder of an anonymized dataset and CORPUS the dataset it was made from: no text of CORPUS in any label,
     name or byte, no metadata, nothing changed outside of plates, figures as audit.json has them; faults name real texts
     and are not for passing on. Exit code 1 on any fault.
+    --repair makes the shards again of which a file is missing or has a wrong hash, from the sources and networks the run
+    was made with; they come to the same bytes. An anonymized folder cannot be repaired, its secret being gone: anonymize
+    it again with --overwrite.
     """
+    from platemint.pipeline import run as runs
+    from platemint.pipeline import stages
     from platemint.pipeline.anonymize.compare import verify_against
     from platemint.pipeline.verify import verify
 
     if (form or classes) and not against:
         raise click.UsageError("--format and --class: are about the CORPUS of --against")
+    if repair and against:
+        raise click.UsageError("--repair: an anonymized folder is made again by anonymize --overwrite")
+    for commit in runs.repair(run, sys.stderr, stages.Stages, accept_versions) if repair else ():
+        click.echo(f"{commit}: its shard was made again")
     report = verify_against(run, against, form, sys.stderr, classes) if against else verify(run)
     for fault in report.faults:
         click.echo(fault)

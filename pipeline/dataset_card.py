@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import yaml
 
 from platemint.pipeline import write
@@ -25,14 +27,14 @@ _COLUMNS = {
 }
 
 
-def card(recipe: GenerateRecipe, plan: dict, manifest: dict) -> str:
-    """The card's text. plan, manifest: contents of plan.json and manifest.json."""
-    header = yaml.safe_dump(_header(recipe, plan, manifest), sort_keys=False, allow_unicode=True)
+def card(recipe: GenerateRecipe, shards: Sequence[dict], manifest: dict) -> str:
+    """The card's text. shards: as plans have them. manifest: contents of manifest.json."""
+    header = yaml.safe_dump(_header(recipe, shards, manifest), sort_keys=False, allow_unicode=True)
     return f"---\n{header}---\n\n{_body(recipe, manifest)}"
 
 
-def _header(recipe: GenerateRecipe, plan: dict, manifest: dict) -> dict:
-    splits = dict.fromkeys(shard["split"] for shard in plan["shards"])
+def _header(recipe: GenerateRecipe, shards: Sequence[dict], manifest: dict) -> dict:
+    splits = dict.fromkeys(shard["split"] for shard in shards)
     files = [{"split": split, "path": f"data/{split}-*.parquet"} for split in splits]
     return {
         "pretty_name": recipe.name,

@@ -14,7 +14,7 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 from random import Random
@@ -24,7 +24,14 @@ import numpy as np
 
 from platemint.pipeline.balance.evenness import count_table
 from platemint.pipeline.balance.quotas import Demand, Pool, group_weights
-from platemint.pipeline.balance.rounding import largest_remainder, lattice, pool, round_table, spread_evenly
+from platemint.pipeline.balance.rounding import (
+    largest_remainder,
+    lattice,
+    pool,
+    round_table,
+    spread_evenly,
+    water_fill,
+)
 from platemint.pipeline.plate import PlatemintError, Stream, Taken, characters
 
 if TYPE_CHECKING:
@@ -59,9 +66,13 @@ def draw_targets(
     forbidden: Container[str],
     reserved: Iterable[str] = (),
     demand: Demand | None = None,
+    part: int = 0,
+    drawn: Sequence[int] = (),
 ) -> Targets:
     """`count` different strings, none in `forbidden` or `reserved`, shared over the groups by weight.
 
+    part, drawn: of a run that is drawn in parts, which one this is, and how many strings each group got in those before:
+    shared by weight, as near as can be, are all of them.
     demand: how often characters, layouts and lengths shall come; None: every character of a position alike. Raises
     PlatemintError, naming group, asked and possible, where the strings do not suffice, where no arrangement is found
     within a bounded search, and where what is demanded cannot be had.
@@ -69,17 +80,20 @@ def draw_targets(
     demand = demand or Demand()
     if not groups:
         raise PlatemintError("source: no group of plates to draw texts for: see that the source holds labelled plates")
-    rng = np.random.default_rng([seed, Stream.DRAW])
-    asked = largest_remainder(group_weights(groups, demand.balance), count)
+    rng = np.random.default_rng([seed, Stream.DRAW, part])
+    weights = group_weights(groups, demand.balance)
+    asked = water_fill(drawn, count, weights) if part else largest_remainder(weights, count)
     taken = Taken(forbidden, frozenset(reserved))
     patterns = _patterns(groups, asked, demand)
-    _check_room(patterns, groups, asked, count, taken)
+    asked_for = _Asked(groups, asked, count, sum(drawn))
+    _check_room(patterns, asked_for, taken)
     texts, pools = _fill_columns(patterns, demand, rng)
     mending = _PairMender if demand.balance.pairs else _Mender
     mender = mending(texts, pools, patterns, taken, Random(int(rng.integers(2**62))))
     if faults := mender.mend():
-        raise _unmended(faults, patterns, groups, asked, count, taken)
-    return _take_turns(mender.texts, patterns, groups, asked, rng)
+        raise _unmended(faults, patterns, asked_for, taken)
+    targets = _take_turns(mender.texts, patterns, groups, asked, rng)
+    return replace(targets, group_index=targets.group_index + np.array(drawn)[targets.group]) if part else targets
 
 
 def quotas(targets: Targets, groups: Sequence[Group], demand: Demand | None = None) -> dict[str, dict[str, int]]:
@@ -379,9 +393,28 @@ def _take_turns(
     return Targets(group[order].astype(np.int32), np.array(texts)[order], number[order].astype(np.int64))
 
 
-def _check_room(
-    patterns: list[_Pattern], groups: Sequence[Group], asked: np.ndarray, count: int, taken: Container[str]
-) -> None:
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked for: of each group, int64 (n,), and in all. before: in a run's earlier parts."""
+
+    groups: Sequence[Group]
+    of: np.ndarray
+    count: int
+    before: int
+
+    def of_pattern(self, pattern: _Pattern) -> str:
+        """In words, for a message."""
+        g = max(pattern.groups, key=lambda g: self.of[g])
+        others = f" (with {len(pattern.groups) - 1} more of its pattern)" if len(pattern.groups) > 1 else ""
+        return f"group {self.groups[g].name}{others} is asked for {pattern.size} different texts"
+
+    def remedy(self, most: int) -> str:
+        """most: as can be had."""
+        lower = f"lower it to {most + self.before} or less, or " if most else ""
+        return f"{lower}leave the plates of such groups out of the source"
+
+
+def _check_room(patterns: list[_Pattern], asked: _Asked, taken: Container[str]) -> None:
     """Raises PlatemintError where a pattern has fewer strings than are asked of it."""
     short = []
     for pattern in patterns:
@@ -389,15 +422,13 @@ def _check_room(
             short.append((pattern, free))
     if not short:
         return
-    named = "; ".join(f"{_asks(p, groups, asked)}, where {free} are possible" for p, free in short[:3])
+    named = "; ".join(f"{asked.of_pattern(p)}, where {free} are possible" for p, free in short[:3])
     more = f"; and {len(short) - 3} more" if len(short) > 3 else ""
-    most = min(count * free // pattern.size for pattern, free in short)
-    raise PlatemintError(f"count: {named}{more}: {_remedy(most)}")
+    most = min(asked.count * free // pattern.size for pattern, free in short)
+    raise PlatemintError(f"count: {named}{more}: {asked.remedy(most)}")
 
 
-def _unmended(
-    faults: list[int], patterns: list[_Pattern], groups: Sequence[Group], asked: np.ndarray, count: int, taken: Taken
-) -> PlatemintError:
+def _unmended(faults: list[int], patterns: list[_Pattern], asked: _Asked, taken: Taken) -> PlatemintError:
     """The error for rows that could not be mended, naming the pattern that has most of them."""
     starts = [pattern.start for pattern in patterns]
     [(worst, stuck)] = Counter(bisect_right(starts, row) - 1 for row in faults).most_common(1)
@@ -407,9 +438,9 @@ def _unmended(
         free = pattern.free_texts(taken)
         room, even = len(free), _most_even(free, pattern)
     return PlatemintError(
-        f"count: {_asks(pattern, groups, asked)}; {room} are possible, but no {pattern.size} were found that hold "
+        f"count: {asked.of_pattern(pattern)}; {room} are possible, but no {pattern.size} were found that hold "
         "every character equally often and that no other group uses: "
-        + _remedy(count * min(even, placed) // pattern.size)
+        + asked.remedy(asked.count * min(even, placed) // pattern.size)
     )
 
 
@@ -420,14 +451,3 @@ def _most_even(free: list[str], pattern: _Pattern) -> int:
         (len(alphabet) * min(left[c] for c in alphabet) for alphabet, left in zip(pattern.positions, columns)),
         default=0,
     )
-
-
-def _asks(pattern: _Pattern, groups: Sequence[Group], asked: np.ndarray) -> str:
-    g = max(pattern.groups, key=lambda g: asked[g])
-    others = f" (with {len(pattern.groups) - 1} more of its pattern)" if len(pattern.groups) > 1 else ""
-    return f"group {groups[g].name}{others} is asked for {pattern.size} different texts"
-
-
-def _remedy(most: int) -> str:
-    lower = f"lower it to {most} or less, or " if most else ""
-    return f"{lower}leave the plates of such groups out of the source"

@@ -12,8 +12,8 @@ from torch import Tensor
 from platemint.models.spg import SPG, cell_mask, compose, encode_texts, erasure, repaint
 from platemint.pipeline.networks import (
     autocast,
-    batched,
     choose_device,
+    in_batches,
     load_network,
     network_input,
 )
@@ -44,7 +44,7 @@ class Editor:
         """
         for plate in plates:
             self.check(plate)
-        return [p for batch in batched(plates, self.options.batch) for p in self._edit(batch)]
+        return in_batches(self._edit, plates, self.options.batch)
 
     def check(self, plate: Plate) -> None:
         """Raises PlatemintError for a text that is empty, too long or cannot be spelled."""

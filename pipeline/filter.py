@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from platemint.models.reader import ctc, greedy_decode
 from platemint.models.spg import encode_texts, slot_grid
 from platemint.pipeline import recipe as recipes
 from platemint.pipeline.alignment import Standing, standing
-from platemint.pipeline.networks import autocast, batched, choose_device, load_network, network_input
+from platemint.pipeline.networks import autocast, choose_device, in_batches, load_network, network_input
 from platemint.pipeline.plate import FOLD, SEPARATORS, Plate, canonical
 
 OFFSET = 38  # of 255, about 0.15: how far the two cuts of the stability score lie from the middle
@@ -71,24 +72,24 @@ class Filter:
 
     def scored(self, plates: list[Plate]) -> list[Plate]:
         """The plates with reading and scores, and nothing decided."""
-        return [p for batch in batched(plates, self.options.batch) for p in self._score(batch)]
+        return in_batches(self._score, plates, self.options.batch)
 
     def standing(self, plates: list[Plate]) -> list[Standing | None]:
         """Where the characters of each plate's text stand in its picture, None where that is not clear."""
-        where: list[Standing | None] = []
-        for batch in batched(plates, self.options.batch):
-            pictures, texts = [p.image for p in batch], [p.text for p in batch]
-            where += standing(self.reader, pictures, texts, self.device, self.dtype)
-        return where
+        return in_batches(self._standing, plates, self.options.batch)
+
+    def _standing(self, plates: list[Plate]) -> list[Standing | None]:
+        pictures, texts = [p.image for p in plates], [p.text for p in plates]
+        return standing(self.reader, pictures, texts, self.device, self.dtype)
 
     def read(self, pictures: list[np.ndarray]) -> list[tuple[str, float]]:
         """What our reader reads of plates, uint8 (h, w, 3) each, and how probable that is per character, 0..1."""
-        alphabet, found = self.reader.config.alphabet, []
-        for batch in batched(pictures, self.options.batch):
-            seen = self._read(batch)
-            texts = greedy_decode(seen, alphabet)
-            found += zip(texts, likelihood(seen, texts, alphabet))
-        return found
+        return in_batches(self._texts, pictures, self.options.batch)
+
+    def _texts(self, pictures: list[np.ndarray]) -> Iterable[tuple[str, float]]:
+        seen, alphabet = self._read(pictures), self.reader.config.alphabet
+        texts = greedy_decode(seen, alphabet)
+        return zip(texts, likelihood(seen, texts, alphabet))
 
     def decide(self, scores: dict[str, float]) -> str:
         """The name of the first score out of bounds, "" for a plate to keep."""

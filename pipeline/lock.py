@@ -55,8 +55,16 @@ def held(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def holder(folder: Path) -> bytes | None:
+    """The record of who holds a folder, which no two starts have in common; None where nobody does."""
+    try:
+        return (folder / HOLDER).read_bytes()
+    except OSError:
+        return None
+
+
 def _sign(folder: Path) -> None:
-    since = datetime.now().astimezone().isoformat(timespec="seconds")
+    since = datetime.now().astimezone().isoformat(timespec="microseconds")
     holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
     (folder / HOLDER).write_text(json.dumps(holder), encoding="utf8")
 

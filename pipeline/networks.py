@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from platemint.models import checkpoint
-from platemint.pipeline.plate import SEPARATORS, PlatemintError
+from platemint.pipeline.plate import SEPARATORS, Failure, PlatemintError
 from platemint.pipeline.recipe import Edit, TrainRecipe
 
 
@@ -21,6 +21,29 @@ def batched(items: Iterable, size: int) -> Iterator[list]:
     rest = iter(items)
     while batch := list(islice(rest, size)):
         yield batch
+
+
+def in_batches(work: Callable[[list], Iterable], items: Sequence, size: int) -> list:
+    """All results, in order, of work(some) on lists of at most so many items, each giving a result for every item.
+
+    Lists get half as long whenever the GPU's memory does not suffice, which changes no result: none depends on its list.
+    Raises Failure where it does not suffice for a single item.
+    """
+    done: list = []
+    while len(done) < len(items):
+        some = list(items[len(done) : len(done) + size])
+        try:
+            done += work(some)
+        except torch.cuda.OutOfMemoryError:
+            size = len(some) // 2
+        if not size:
+            raise Failure(
+                "edit.device: the GPU's memory does not suffice for a single plate: end what else uses it and run the same "
+                "command again, or take another GPU (CUDA_VISIBLE_DEVICES) or edit.device=cpu"
+            )
+        if size < len(some):
+            torch.cuda.empty_cache()  # only now: until here the fault held the list's tensors
+    return done
 
 
 def choose_device(options: Edit | TrainRecipe) -> tuple[torch.device, torch.dtype]:
@@ -35,6 +58,12 @@ def choose_device(options: Edit | TrainRecipe) -> tuple[torch.device, torch.dtyp
     fast = {"cuda": lambda: torch.cuda.is_bf16_supported(), "mps": lambda: False, "cpu": _cpu_has_bfloat16}
     bfloat16 = fast[name]() if options.precision == "auto" else options.precision == "bfloat16"
     return torch.device(name), torch.bfloat16 if bfloat16 else torch.float32
+
+
+def pinned(options: Edit) -> Edit:
+    """The same with the device and precision that are chosen here, so that no other machine chooses others."""
+    device, dtype = choose_device(options)
+    return options.model_copy(update={"device": device.type, "precision": str(dtype).removeprefix("torch.")})
 
 
 def gpus(options: Edit) -> int:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
-from platemint.pipeline import storage
+from platemint.pipeline import lock, storage
 from platemint.pipeline.balance.forbidden import forbidden_texts
+from platemint.pipeline.balance.quotas import Demand, add_quotas
 from platemint.pipeline.balance.swaps import SwapRules
 from platemint.pipeline.draw import Targets, draw_targets, quotas
 from platemint.pipeline.plate import PlatemintError, Readings, SortedTexts, Taken
@@ -24,7 +27,7 @@ from platemint.pipeline.versions import versions
 class Shard:
     """What one transaction writes, all of one split: edited plates, or the corpus's own ones as they are.
 
-    index: int64 (n,), places of its targets among the run's. real: (number in the run, group, photograph) of each plate
+    number: in the run. index: int64 (n,), places of its targets among the run's. real: (number in the run, group, photograph) of each plate
     that is written as it is.
     """
 
@@ -79,18 +82,76 @@ class Plan:
     rules: SwapRules | None
 
 
-def make_plan(stages: Stages) -> Plan:
-    """Draws every target of the run and cuts it into shards.
+@dataclass(frozen=True)
+class Earlier:
+    """What the finished parts of a run come to, on top of which the next one is planned: none, where it is the first.
+
+    count: plates asked for. of_group: how many of each group. counts: characters of those accepted, {pool's name:
+    {character: count}}. texts: of these, sorted.
+    """
+
+    parts: int = 0
+    count: int = 0
+    shards: int = 0
+    of_group: tuple[int, ...] = ()
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    texts: tuple[str, ...] = ()
+
+    def after(self, plan: Plan, commits: Iterable[dict], folder: Path) -> Earlier:
+        """The same with one more part, whose shards are all in the folder."""
+        planned = [group["targets"] for group in plan.facts["groups"]]
+        files = [folder / shard.data for shard in plan.shards if len(shard.index)]
+        texts = (pq.read_table(file, columns=["text"])["text"].to_pylist() for file in files)
+        return Earlier(
+            self.parts + 1,
+            plan.facts["recipe"]["count"],
+            self.shards + len(plan.shards),
+            tuple(a + b for a, b in zip(self.of_group or [0] * len(planned), planned)),
+            add_quotas([self.counts, *(commit["counts"] for commit in commits)]),
+            tuple(sorted([*self.texts, *(text for some in texts for text in some)])),
+        )
+
+    def facts(self) -> dict:
+        """What the plan of the next part says of them."""
+        return {"parts": self.parts, "count": self.count, "texts_sha256": storage.sha256("\n".join(self.texts))}
+
+
+def plan_file(part: int) -> str:
+    """The name of the plan of a run's part, from 0; the first one is the run's where nothing was added to it."""
+    return f"plan-{part + 1}.json" if part else "plan.json"
+
+
+def stored_plans(folder: Path) -> list[dict]:
+    """The plans of a run's parts, in order. Raises PlatemintError where one is damaged."""
+    found: list[dict] = []
+    while (folder / plan_file(len(found))).exists():
+        found.append(storage.read_json(folder / plan_file(len(found))))
+    return found
+
+
+def is_added_to(demand: Demand) -> bool:
+    """Whether plates that a run gets later are balanced together with those it has; else by themselves.
+
+    A character counted over all positions, and a table for each position, leave no pool that could be topped up alone.
+    """
+    return demand.balance.per != "character" and not demand.target.by_position
+
+
+def make_plan(stages: Stages, earlier: Earlier = Earlier()) -> Plan:
+    """Draws every target of the run, or of its part behind the earlier ones, and cuts it into shards.
 
     Raises PlatemintError where the strings do not suffice, and for a balance that cannot be.
     """
     recipe, sources, demand = stages.recipe, stages.sources, stages.demand
+    if earlier.parts and is_added_to(demand):
+        demand = replace(demand, have=add_quotas([demand.have, earlier.counts]))
     given = forbidden_texts(recipe.draw.forbid)
-    forbidden = Readings(sources.texts | given)
-    targets = draw_targets(sources.groups, recipe.count, recipe.seed, forbidden, recipe.draw.reserved, demand)
-    shards = _cut(targets, [group.split for group in sources.groups], recipe.write.shard_rows)
+    forbidden, reserved = Readings(sources.texts | given), (*recipe.draw.reserved, *earlier.texts)
+    count, drawn = recipe.count - earlier.count, (earlier.parts, earlier.of_group)
+    targets = draw_targets(sources.groups, count, recipe.seed, forbidden, reserved, demand, *drawn)
+    shards = _cut(targets, [group.split for group in sources.groups], recipe.write.shard_rows, earlier)
     with_targets = len(shards)
-    if recipe.write.real:
+    if recipe.write.real and not earlier.parts:
         shards += _real_shards(sources, len(shards), recipe.write.shard_rows)
     planned = np.bincount(targets.group, minlength=len(sources.groups)).tolist()
     facts = {
@@ -105,24 +166,27 @@ def make_plan(stages: Stages) -> Plan:
         "have": demand.have,
         "quotas": quotas(targets, sources.groups, demand),
         "shards": [shard.facts() for shard in shards],
+        **({"on_top_of": earlier.facts()} if earlier.parts else {}),
     }
-    taken = Taken(forbidden, frozenset(recipe.draw.reserved), SortedTexts(np.sort(targets.text)))
-    rules = None if recipe.balance.pairs else SwapRules(taken, with_targets, recipe.seed)
+    known = np.sort(np.concatenate([targets.text, np.array(earlier.texts, dtype=str)]))
+    taken = Taken(forbidden, frozenset(recipe.draw.reserved), SortedTexts(known))
+    rules = None if recipe.balance.pairs else SwapRules(taken, earlier.shards + with_targets, recipe.seed)
     return Plan(json.loads(json.dumps(facts)), shards, rules)
 
 
-def _cut(targets: Targets, splits: Sequence[str], rows: int) -> list[Shard]:
+def _cut(targets: Targets, splits: Sequence[str], rows: int, earlier: Earlier) -> list[Shard]:
     """Shards of at most so many targets, in order and each of one split."""
-    split = np.asarray(splits)[targets.group]
-    shards = []
+    split, shards = np.asarray(splits)[targets.group], []
+    part = f"-part{earlier.parts + 1}" if earlier.parts else ""
     for name in dict.fromkeys(splits):
         if not re.fullmatch(r"\w+", name):
             raise PlatemintError(f"split {name!r}: names files, so it must be of letters, digits and _: rename it")
         index = np.flatnonzero(split == name)
         pieces = [index[start : start + rows] for start in range(0, len(index), rows)]
         for k, piece in enumerate(pieces):
-            data = f"data/{name}-{k:05d}-of-{len(pieces):05d}.parquet"
-            shards.append(Shard(len(shards), name, data, piece, take(targets, piece)))
+            data = f"data/{name}{part}-{k:05d}-of-{len(pieces):05d}.parquet"
+            number = earlier.shards + len(shards)
+            shards.append(Shard(number, name, data, piece + earlier.count, take(targets, piece)))
     return shards
 
 
@@ -156,6 +220,7 @@ def in_files(plan: Plan, stages: Stages) -> Iterator[tuple[Stages, SwapRules | N
     names = (f".{name}{storage.TEMPORARY}" for name in ("photos", "planned", "forbidden"))
     photos, planned, forbidden = (stages.recipe.folder / name for name in names)
     rules, for_workers = plan.rules, stages.for_recipe(stages.recipe)
+    for_workers.holder = lock.holder(stages.recipe.folder)
     try:
         if any(part.source.path for part in stages.recipe.parts):
             stages.sources.write(photos)

@@ -50,6 +50,10 @@ class Failure(PlatemintError):
     """What stops a run though nothing is wrong with what it was given, such as a full disk. Exit code 1."""
 
 
+class Interrupted(Failure):
+    """A run that ends early because somebody asked for it (Ctrl-C). Exit code 130."""
+
+
 @unique
 class Stream(IntEnum):
     """Streams of random numbers of one seed. A generator's seed begins [seed, stream], so that no two draw the same.

@@ -213,9 +213,17 @@ class Write(Strict):
 class Engine(Strict):
     """Which processes compute the shards. It changes no byte of them."""
 
+    kind: Literal["local", "ray"] = Field("local", description="Who runs shards: this machine, or a cluster of Ray.")
+    address: str = Field("", description="Of a Ray cluster, such as auto or HOST:6379; empty starts one here.")
     workers: Workers = Field(
         "auto", description="Processes. auto uses all cores or GPUs; few plates are made soonest by one, in threads."
     )
+
+    @model_validator(mode="after")
+    def _address_of_ray(self) -> Engine:
+        if self.address and self.kind != "ray":
+            raise ValueError("address is of a Ray cluster: give kind: ray (--engine ray), too")
+        return self
 
 
 class GenerateRecipe(Strict):

@@ -13,12 +13,14 @@ from time import perf_counter
 from typing import TextIO
 
 from platemint.pipeline import engines, lock, storage, write
+from platemint.pipeline.balance.quotas import add_quotas
 from platemint.pipeline.croissant import croissant
 from platemint.pipeline.dataset_card import card, meanings
-from platemint.pipeline.plan import Plan, Shard, in_files, make_plan
-from platemint.pipeline.plate import PlatemintError
+from platemint.pipeline.engines import Team
+from platemint.pipeline.plan import Earlier, Plan, Shard, in_files, is_added_to, make_plan, plan_file, stored_plans
+from platemint.pipeline.plate import Failure, PlatemintError
 from platemint.pipeline.progress import Progress
-from platemint.pipeline.recipe import GenerateRecipe, dump, recipe_hash
+from platemint.pipeline.recipe import NOT_IN_HASH, GenerateRecipe, dump, recipe_hash
 from platemint.pipeline.shard import make_plates, run_shard
 from platemint.pipeline.stages import Stages
 from platemint.pipeline.storage import read_json
@@ -52,60 +54,195 @@ def generate(
     recipe: GenerateRecipe,
     progress: TextIO | None = None,
     stages: Stages | None = None,
-    plan: Plan | None = None,
     accept_versions: bool = False,
+    extend: bool = False,
+    overwrite: bool = False,
 ) -> Result:
     """Carries out a recipe, or goes on where an earlier start of the same recipe was interrupted.
 
-    progress: a stream to report on. plan: of these stages, where it is made already. accept_versions: go on with
-    other versions of what decides bytes than the run was begun with.
+    progress: a stream to report on. accept_versions: go on with other versions of what decides bytes than the run was
+    begun with. extend: where the folder holds a run that differs in nothing but a lower count, add what is missing to it,
+    as `extension` says. overwrite: remove the run that the folder holds, and begin anew.
     Raises PlatemintError if the folder holds something else than this very run, if the quotas cannot be met by any
     strings, or if the folder cannot be written; Failure if another process is writing it.
     """
     stages = stages or Stages(recipe)
-    plan = plan or make_plan(stages)
     stages.ready()
     with lock.held(recipe.folder):
-        return _carried_out(plan, stages, progress, accept_versions)
+        _refuse_foreign(recipe.folder)
+        if overwrite:
+            _remove(recipe.folder)
+        return _Run(stages, progress, accept_versions).carried_out(extend)
 
 
-def _carried_out(plan: Plan, stages: Stages, progress: TextIO | None, accept_versions: bool) -> Result:
-    recipe, folder = stages.recipe, stages.recipe.folder
-    facts = plan.facts | {"checkpoints": stages.checkpoints, "device": stages.device}
-    _refuse_another_run(folder, facts)
-    commits = {shard.number: commit for shard in plan.shards if (commit := _commit(folder, shard, recipe))}
-    todo = [shard for shard in plan.shards if shard.number not in commits]
-    if todo and not accept_versions:
-        _refuse_other_versions(folder, commits.values())
-    _open_folder(folder, recipe, facts, stages.sources.set_aside)
-    reporter = Progress(recipe.count, progress)
-    reporter.resume(sum(commit["accepted"] for commit in commits.values()))
-    processes = _processes(stages, todo)
-    with _work(plan, stages, processes, reporter) as work:
-        for commit in engines.each(work, todo, processes, stages.gpus):
-            commits[commit["shard"]] = commit
-            if processes > 1:
-                reporter.add(commit["accepted"], sum(commit["rejected"].values()))
-    reporter.tell(end=True)
-    result = _finish(folder, recipe, facts, [commits[number] for number in sorted(commits)])
-    if recipe.count <= WITH_A_PAGE:
-        from platemint.pipeline.report.run_page import write_page
+def repair(
+    folder: Path, progress: TextIO | None = None, stages: type[Stages] = Stages, accept_versions: bool = False
+) -> list[str]:
+    """Makes again what is missing or damaged in the folder of a finished run, and nothing else; the shards' commits.
 
-        write_page(folder, stages=stages, plan=plan)
-    return result
+    Raises PlatemintError where the folder holds no run, and where what it was made from is no longer the same; Failure
+    where what is made is not what the run ended with.
+    """
+    plans = stored_plans(folder)
+    if not plans:
+        raise PlatemintError(f"{folder}: is not a run folder: it holds no plan.json")
+    if not (folder / "manifest.json").exists():
+        raise PlatemintError(f"{folder}: is not finished: the command that it was begun with goes on with it")
+    recipe = GenerateRecipe.model_validate(plans[-1]["recipe"] | {"out": str(folder)})
+    opened = stages(recipe)
+    opened.ready()
+    with lock.held(folder):
+        run = _Run(opened, progress, accept_versions, _ended_with(folder))
+        run.carried_out(extend=False)
+    return run.made
 
 
-def _processes(stages: Stages, shards: list[Shard]) -> int:
-    plates = sum(len(shard.index) for shard in shards)
-    workers, worth = stages.recipe.engine.workers, plates // WORTH_A_PROCESS
-    return engines.processes(workers, len(shards), worth, stages.gpus)
+def planned(stages: Stages, extend: bool = False, overwrite: bool = False) -> tuple[Plan, str]:
+    """What `generate` would do next, with nothing written: the plan, and what is said of an extension.
+
+    Raises PlatemintError as `generate` does, and where the part to be extended is not finished.
+    """
+    folder = stages.recipe.folder
+    counts = [stages.recipe.count] if overwrite else _counts(folder, stages.recipe, extend)
+    earlier = Earlier()
+    for part, count in enumerate(counts[:-1]):
+        before = _with_count(stages, count)
+        plan = make_plan(before, earlier)
+        commits = [_commit(folder, shard, before.recipe) for shard in plan.shards]
+        if not all(commits):
+            raise PlatemintError(f"{folder}: {plan_file(part)} is not carried out yet: do that first, then --extend")
+        earlier = earlier.after(plan, [commit for commit in commits if commit], folder)
+    return make_plan(stages, earlier), extension(stages, earlier) if earlier.parts else ""
+
+
+def extension(stages: Stages, earlier: Earlier) -> str:
+    """What plates that are added to a run are balanced with."""
+    recipe = stages.recipe
+    what = f"{len(earlier.texts):,} plates stay as they are, {recipe.count - earlier.count:,} are added"
+    if not is_added_to(stages.demand):
+        what += "; these are balanced by themselves, as the recipe says: with per: character or a table of positions"
+    else:
+        what += ", so that every position's characters come as the recipe says over all of them together"
+    if recipe.balance.pairs:
+        what += "; pairs of neighbours are even among the added ones"
+    return f"{recipe.folder}: {what}; groups have their shares of all {recipe.count:,}; no text comes twice"
+
+
+def _with_count(stages: Stages, count: int) -> Stages:
+    return stages.for_recipe(stages.recipe.model_copy(update={"count": count}))
+
+
+class _Run:
+    """A run in its folder, which is held. ended_with: fingerprints of the commits that it ended with, by shard.
+
+    Without ended_with a shard counts as finished by its files' sizes; with it, it has to be what it was. made: commits
+    of the shards that were made now.
+    """
+
+    def __init__(
+        self,
+        stages: Stages,
+        progress: TextIO | None,
+        accept_versions: bool,
+        ended_with: dict[int, str] | None = None,
+    ):
+        self.recipe, self.stages, self.folder = stages.recipe, stages, stages.recipe.folder
+        self.progress, self.accept_versions, self.ended_with = progress, accept_versions, ended_with
+        self.reporter = Progress(stages.recipe.count, progress)
+        self.made: list[str] = []
+        self.before: dict[int, str] = {}  # fingerprints of commits that are not those the run ended with
+
+    def carried_out(self, extend: bool) -> Result:
+        earlier, commits, shards = Earlier(), [], []
+        for count in _counts(self.folder, self.recipe, extend):
+            stages = _with_count(self.stages, count)
+            plan = make_plan(stages, earlier)
+            if earlier.parts and self.progress and not (self.folder / plan_file(earlier.parts)).exists():
+                print(extension(stages, earlier), file=self.progress)
+            done = self._part(plan, stages, earlier.parts, sum(commit["accepted"] for commit in commits))
+            commits += done
+            shards += plan.facts["shards"]
+            if count != self.recipe.count:
+                earlier = earlier.after(plan, done, self.folder)
+        self.reporter.tell(end=True)
+        self._refuse_other_bytes(commits)
+        result = _finish(self.folder, self.recipe, shards, commits)
+        if self.recipe.count <= WITH_A_PAGE:
+            from platemint.pipeline.report.run_page import write_page
+
+            write_page(self.folder, stages=self.stages, plan=None if earlier.parts else plan)
+        return result
+
+    def _part(self, plan: Plan, stages: Stages, part: int, before: int) -> list[dict]:
+        """Makes what is left of a part; its commits, in order. before: plates of the earlier ones."""
+        folder, recipe = self.folder, stages.recipe
+        facts = plan.facts | {"checkpoints": stages.checkpoints, "device": stages.device}
+        _refuse_another_run(folder, plan_file(part), facts)
+        commits = {shard.number: commit for shard in plan.shards if (commit := self._finished(shard, recipe))}
+        todo = [shard for shard in plan.shards if shard.number not in commits]
+        if todo and not self.accept_versions:
+            _refuse_other_versions(folder, plan_file(part), commits.values())
+        _open_folder(folder, plan_file(part), recipe, facts, stages.sources.set_aside)
+        self.reporter.resume(before + sum(commit["accepted"] for commit in commits.values()))
+        team = _team(stages, todo)
+        try:
+            with _work(plan, stages, team, self.reporter) as work:
+                for commit in team.each(work, todo, folder):
+                    commits[commit["shard"]] = commit
+                    if not team.here:
+                        self.reporter.add(commit["accepted"], sum(commit["rejected"].values()))
+        except storage.NoRoom as fault:
+            raise Failure(f"{fault}{_rest_takes(plan.shards, commits)}") from fault
+        self.made += [shard.commit for shard in todo]
+        return [commits[number] for number in sorted(commits)]
+
+    def _finished(self, shard: Shard, recipe: GenerateRecipe) -> dict | None:
+        """The commit of a finished shard, None where it has to be made (again)."""
+        commit = _commit(self.folder, shard, recipe, by_hash=self.ended_with is not None)
+        if commit and (self.ended_with or {}).get(shard.number, fingerprint(commit)) != fingerprint(commit):
+            self.before[shard.number] = fingerprint(commit)
+            return None
+        return commit
+
+    def _refuse_other_bytes(self, commits: list[dict]) -> None:
+        """Raises Failure where a shard that was made again is neither what the run ended with nor what it was before."""
+        ended, made = self.ended_with or {}, {commit["shard"]: fingerprint(commit) for commit in commits}
+        other = [n for n, one in made.items() if one not in (ended.get(n, one), self.before.get(n))]
+        if other and not self.accept_versions:
+            raise Failure(
+                f"{self.folder}: shard {other[0]} was made again, and it is not the one that the run ended with, on which "
+                "its manifest insists: repair it on the kind of machine it was made on, restore it, or begin the run anew "
+                "with --overwrite"
+            )
+
+
+def _ended_with(folder: Path) -> dict[int, str]:
+    """Fingerprints of the commits that a run ended with, by shard; none where its manifest does not tell."""
+    try:
+        return dict(enumerate(read_json(folder / "manifest.json")["commits"]))
+    except (PlatemintError, LookupError, TypeError):
+        return {}
+
+
+def _rest_takes(shards: list[Shard], commits: dict[int, dict]) -> str:
+    """What the shards that are left take on disk, by those that are finished."""
+    rows = {shard.number: len(shard.index) + len(shard.real) for shard in shards}
+    done, size = sum(rows[n] for n in commits), sum(f["bytes"] for c in commits.values() for f in c["files"])
+    left = sum(rows.values()) - done
+    return f". The {left:,} plates that are left take about {size * left // done:,} bytes" if done else ""
+
+
+def _team(stages: Stages, shards: list[Shard]) -> Team:
+    plates, recipe = sum(len(shard.index) for shard in shards), stages.recipe
+    worth, batch_cores = plates // WORTH_A_PROCESS, recipe.edit.threads
+    return engines.team(recipe.engine, len(shards), worth, stages.gpus, batch_cores=batch_cores)
 
 
 @contextmanager
-def _work(plan: Plan, stages: Stages, processes: int, reporter: Progress) -> Iterator[Callable[[Shard], dict]]:
-    """What runs a shard: here, where its batches are reported too, or in processes, which are sent only this."""
-    run = partial(run_shard, threads=engines.threads(processes, stages.recipe.edit.threads))
-    if processes == 1:
+def _work(plan: Plan, stages: Stages, team: Team, reporter: Progress) -> Iterator[Callable[[Shard], dict]]:
+    """What runs a shard: here, where its batches are reported too, or by workers, which are sent only this."""
+    run = partial(run_shard, threads=team.threads)
+    if team.here:
         yield partial(run, stages=stages, rules=plan.rules, tick=reporter.add)
         return
     with in_files(plan, stages) as (for_workers, rules):
@@ -122,40 +259,77 @@ def estimate_run(plan: Plan, stages: Stages) -> dict[str, float]:
     kept, dropped = [*made.kept.values()], made.dropped
     size = len(write.parquet(kept, write.schema(recipe))) + len(write.parquet(dropped, write.schema(recipe, True)))
     scale = recipe.count / len(kept) if kept else 0.0
-    processes = _processes(stages, plan.shards)
-    at_once = processes * engines.threads(processes, recipe.edit.threads)
-    return {"bytes": scale * size, "seconds": scale * seconds / at_once}
+    team = _team(stages, plan.shards)
+    return {"bytes": scale * size, "seconds": scale * seconds / (team.workers * team.threads)}
 
 
-def _open_folder(folder: Path, recipe: GenerateRecipe, facts: dict, set_aside: list[dict]) -> None:
+def _refuse_foreign(folder: Path) -> None:
+    """Raises PlatemintError where a folder holds anything and is no run's."""
+    if not (folder / plan_file(0)).exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise PlatemintError(f"{folder}: holds files that are not a run's: choose another --out")
+
+
+def _remove(folder: Path) -> None:
+    """Removes the files of a run, and no other; its plans last, so that until then the folder is known for a run's."""
+    plans = stored_plans(folder)
+    ours = {shard[kind] for plan in plans for shard in plan["shards"] for kind in ("commit", "data", "dropped")}
+    for kind in ("commits/*", "data/*", "dropped/*"):
+        for path in folder.glob(kind):
+            if path.relative_to(folder).as_posix() in ours:
+                path.unlink()
+    for name in ("manifest.json", "README.md", "set_aside.csv", "recipe.yaml") if plans else ():
+        (folder / name).unlink(missing_ok=True)
+    for part in reversed(range(len(plans))):
+        (folder / plan_file(part)).unlink()
+
+
+def _open_folder(folder: Path, plan: str, recipe: GenerateRecipe, facts: dict, set_aside: list[dict]) -> None:
     """Makes the folder a run's, and clears what a kill has left."""
     for part in folder.glob(f"**/.*{storage.TEMPORARY}"):
         part.unlink()
-    if not (folder / "plan.json").exists():
-        storage.write(folder / "plan.json", _json(facts))  # first: it makes the folder a run's
+    if not (folder / plan).exists():
+        storage.write(folder / plan, _json(facts))  # first: it makes the folder a run's
     storage.write(folder / "recipe.yaml", dump(recipe))
     storage.write(folder / "set_aside.csv", write.rows_as_csv(set_aside, ("path", "row", "reason")))
 
 
-def _refuse_another_run(folder: Path, facts: dict) -> None:
+def _counts(folder: Path, recipe: GenerateRecipe, extend: bool) -> list[int]:
+    """How many plates the run has at the end of each of its parts. Raises PlatemintError where the folder holds another."""
+    plans = stored_plans(folder)
+    if not plans:
+        return [recipe.count]
+    there, count = [plan["recipe"]["count"] for plan in plans], recipe.count
+    changes = _changes(plans[-1]["recipe"], recipe.model_dump(mode="json", exclude=NOT_IN_HASH))
+    grows = count > there[-1] and len(changes) == 1
+    if not changes:
+        return there
+    if grows and extend:
+        return [*there, count]
+    more = f"--extend to add {count - there[-1]:,} plates and leave those that are there, " if grows else ""
+    raise _another_run(folder, changes, more)
+
+
+def _another_run(folder: Path, changes: Iterable[str], remedy: str = "") -> PlatemintError:
+    return PlatemintError(
+        f"{folder}: holds another run ({'; '.join(changes)}): undo the change to go on with it, {remedy}--overwrite to "
+        "remove it and begin anew, or choose another --out"
+    )
+
+
+def _refuse_another_run(folder: Path, plan: str, facts: dict) -> None:
     """Raises PlatemintError where a folder is not this very run's."""
-    if not (folder / "plan.json").exists():
-        if any(not path.name.startswith(".") for path in folder.iterdir()):
-            raise PlatemintError(f"{folder}: holds files that are not a run's: choose another --out")
+    if not (folder / plan).exists():
         return
-    stored = read_json(folder / "plan.json")
+    stored = read_json(folder / plan)
     different = [key for key in facts if key != "versions" and stored.get(key) != facts[key]]
     if different:
         changes = _changes(stored.get("recipe", {}), facts["recipe"])
-        changes = changes or [f"{key} have changed since" for key in different]
-        raise PlatemintError(
-            f"{folder}: holds another run ({'; '.join(changes)}): choose another --out, or undo the change to go on"
-        )
+        raise _another_run(folder, changes or [f"{key} have changed since" for key in different])
 
 
-def _refuse_other_versions(folder: Path, commits: Iterable[dict]) -> None:
+def _refuse_other_versions(folder: Path, plan: str, commits: Iterable[dict]) -> None:
     """Raises PlatemintError where a run was begun, or any of its shards made, with other versions."""
-    begun = [read_json(folder / "plan.json")] if (folder / "plan.json").exists() else []
+    begun = [read_json(folder / plan)] if (folder / plan).exists() else []
     made = [facts.get("versions", {}) for facts in [*begun, *commits]]
     if changes := dict.fromkeys(change for old in made for change in changed(old, versions())):
         raise PlatemintError(
@@ -176,22 +350,34 @@ def _changes(old: dict, new: dict, prefix: str = "") -> list[str]:
     return changes
 
 
-def _commit(folder: Path, shard: Shard, recipe: GenerateRecipe) -> dict | None:
-    """The commit of a finished shard, None where it has to be made (again). Raises if another recipe's lies there."""
+def _commit(folder: Path, shard: Shard, recipe: GenerateRecipe, by_hash: bool = False) -> dict | None:
+    """The commit of a finished shard, None where it has to be made (again). Raises if another recipe's lies there.
+
+    by_hash: its files have to be the very bytes, not only as many.
+    """
     try:
         commit = read_json(folder / shard.commit)
-    except PlatemintError:
+        whole = all(_is_there(folder, file, by_hash) for file in commit["files"])
+    except (PlatemintError, LookupError, TypeError):
         return None
     if commit["recipe_sha256"] != recipe_hash(recipe):
-        raise PlatemintError(f"{folder / shard.commit}: was made by another recipe: choose another --out")
-    files = [(folder / file["path"], file["bytes"]) for file in commit["files"]]
-    whole = all(path.is_file() and path.stat().st_size == size for path, size in files)
+        if by_hash:
+            return None
+        raise PlatemintError(
+            f"{folder / shard.commit}: was made by another recipe: --overwrite begins anew, or choose another --out"
+        )
     return commit if whole else None
 
 
-def _finish(folder: Path, recipe: GenerateRecipe, facts: dict, commits: list[dict]) -> Result:
-    total = {"plan_sha256": storage.sha256((folder / "plan.json").read_bytes())} | manifest(commits)
-    storage.write(folder / "README.md", card(recipe, facts, total))
+def _is_there(folder: Path, file: dict, by_hash: bool) -> bool:
+    path = folder / file["path"]
+    there = path.is_file() and path.stat().st_size == file["bytes"]
+    return there and (not by_hash or storage.sha256(path.read_bytes()) == file["sha256"])
+
+
+def _finish(folder: Path, recipe: GenerateRecipe, shards: list[dict], commits: list[dict]) -> Result:
+    total = {"plan_sha256": plans_sha256(folder)} | manifest(commits)
+    storage.write(folder / "README.md", card(recipe, shards, total))
     storage.write(folder / "croissant.json", croissant(recipe, total, write.schema(recipe), meanings(recipe)))
     storage.write(folder / "manifest.json", _json(total))
     return Result(
@@ -199,11 +385,17 @@ def _finish(folder: Path, recipe: GenerateRecipe, facts: dict, commits: list[dic
     )
 
 
+def plans_sha256(folder: Path) -> str:
+    """Of the plans of all parts, one behind the other."""
+    files = (folder / plan_file(part) for part in range(len(stored_plans(folder))))
+    return storage.sha256(b"".join(file.read_bytes() for file in files))
+
+
 def manifest(commits: list[dict]) -> dict:
-    """What all commits of a run, in order, come to; with the hash of plan.json the contents of manifest.json."""
+    """What all commits of a run, in order, come to; with the hash of its plans the contents of manifest.json."""
     rejected = sum((Counter(commit["rejected"]) for commit in commits), Counter())
     return {
-        "recipe_sha256": commits[0]["recipe_sha256"],
+        "recipe_sha256": commits[-1]["recipe_sha256"],
         "versions": _all_versions(commits),
         "accepted": sum(commit["accepted"] for commit in commits),
         "real": sum(commit["real"] for commit in commits),
@@ -226,19 +418,6 @@ def _all_versions(commits: list[dict]) -> dict[str, list[str]]:
 def fingerprint(commit: dict) -> str:
     """sha256 of all that a commit says but the seconds it took, which differ from one time to the next."""
     return storage.sha256(json.dumps(commit | {"seconds": {}}, sort_keys=True))
-
-
-def add_quotas(tables: Iterable[dict[str, dict[str, int]]]) -> dict[str, dict[str, int]]:
-    """The sum of tables {"position" or "position/alphabet": {character: count}}, in order, zeros kept."""
-    total: dict[str, dict[str, int]] = {}
-    for table in tables:
-        for key, counts in table.items():
-            sums = total.setdefault(key, {})
-            for character, count in counts.items():
-                sums[character] = sums.get(character, 0) + count
-    return {
-        key: dict(sorted(total[key].items())) for key in sorted(total, key=lambda key: (int(key.split("/")[0]), key))
-    }
 
 
 def _add_reasons(tables: Iterable[dict]) -> dict[str, dict[str, dict[str, int]]]:

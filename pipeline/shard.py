@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from platemint.pipeline import storage, write
+from platemint.pipeline import lock, storage, write
 from platemint.pipeline.balance.swaps import TRIES_BEFORE_SWAP, Swapper, SwapRules
 from platemint.pipeline.draw import Targets, quotas
 from platemint.pipeline.plan import Shard, take
-from platemint.pipeline.plate import Group, Plate, same_reading
+from platemint.pipeline.plate import Failure, Group, Plate, same_reading
 from platemint.pipeline.recipe import recipe_hash
 from platemint.pipeline.stages import Stages
 from platemint.pipeline.versions import versions
@@ -42,6 +42,7 @@ def run_shard(
     """
     made = make_plates(shard, stages, rules, tick, threads)
     recipe, seconds = stages.recipe, made.seconds
+    _refuse_another_run(stages)
     start = perf_counter()
     kept = _in_order(made.kept.values()) + [_real_row(stages, *plate) for plate in shard.real]
     dropped = _in_order(made.dropped)
@@ -51,8 +52,16 @@ def run_shard(
     ]
     seconds["write"] += perf_counter() - start
     commit = _commit(made, stages, dropped, files)
+    _refuse_another_run(stages)
     storage.write(recipe.folder / shard.commit, json.dumps(commit, indent=1, ensure_ascii=False) + "\n")
     return commit
+
+
+def _refuse_another_run(stages: Stages) -> None:
+    """Raises Failure where the folder is another start's: this one's process was killed, and its workers have lived on."""
+    folder = stages.recipe.folder
+    if stages.holder and lock.holder(folder) != stages.holder:
+        raise Failure(f"{folder}: is no longer this run's: run the same command again")
 
 
 def _commit(made: MadePlates, stages: Stages, dropped: list[dict], files: list[dict]) -> dict:

@@ -11,7 +11,7 @@ from platemint.pipeline import storage
 from platemint.pipeline.balance.quotas import Demand, had
 from platemint.pipeline.balance.shares import read_target
 from platemint.pipeline.plate import Plate, PlatemintError
-from platemint.pipeline.recipe import GenerateRecipe
+from platemint.pipeline.recipe import Edit, GenerateRecipe
 
 if TYPE_CHECKING:
     from platemint.pipeline.filter import Filter
@@ -21,11 +21,14 @@ class Stages:
     """What plates of a run go through. Each stage is built when first used: loading networks takes seconds.
 
     sources_file: where a worker process finds the photographs of a corpus; None: they are opened from the recipe.
+    holder: the record by which the run holds its folder (see `lock`), for a worker to see that it still does; None: it
+    works in the process that holds it.
     """
 
     def __init__(self, recipe: GenerateRecipe):
         self.recipe = recipe
         self.sources_file: Path | None = None
+        self.holder: bytes | None = None
 
     def for_recipe(self, recipe: GenerateRecipe) -> Stages:
         """The same stages for a recipe of another count: sources and networks are not opened twice."""
@@ -85,10 +88,14 @@ class Stages:
     @cached_property
     def device(self) -> str:
         """The kind of device and the precision, on which bytes depend: "cpu bfloat16". Raises where it is not there."""
-        from platemint.pipeline.networks import choose_device
+        return f"{self.edit_options.device} {self.edit_options.precision}"
 
-        device, dtype = choose_device(self.recipe.edit)
-        return f"{device.type} {str(dtype).removeprefix('torch.')}"
+    @cached_property
+    def edit_options(self) -> Edit:
+        """The recipe's, with the device and precision of the process that began the run: every other one takes the same."""
+        from platemint.pipeline.networks import pinned
+
+        return pinned(self.recipe.edit)
 
     @cached_property
     def gpus(self) -> int:
@@ -110,11 +117,11 @@ class Stages:
         """Plates with a target -> plates that say it."""
         from platemint.pipeline.edit import Editor
 
-        return Editor(self.recipe.edit)
+        return Editor(self.edit_options)
 
     @cached_property
     def filter(self) -> Filter:
         """Edited plates -> the same with scores, and with the reason where one is rejected."""
         from platemint.pipeline.filter import Filter
 
-        return Filter(self.recipe.filter, self.recipe.edit)
+        return Filter(self.recipe.filter, self.edit_options)

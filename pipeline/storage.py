@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +25,7 @@ LEAST_SIDE, MOST_SIDE = 8, 16_383  # pixels; WebP holds no longer ones, and no p
 
 
 TEMPORARY = ".part"  # a file under this suffix is not there yet: a killed process may leave one behind
+FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # faults of a disk, or of what a user may have of it
 SUFFIX = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
 
 
@@ -47,29 +50,57 @@ def sha256(data: bytes | str) -> str:
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
 
 
+class NoRoom(Failure):
+    """A disk that is full. needed: bytes of the file that has no room. free: bytes that are left for it."""
+
+    def __init__(self, path: Path, needed: int, free: int):
+        super().__init__(path, needed, free)  # what it is pickled by
+        self.path, self.needed, self.free = path, needed, free
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: cannot be written (No space left on device): it takes {self.needed:,} bytes and "
+            f"{self.free:,} are free: make room and run the same command again, it goes on; or choose another --out"
+        )
+
+
 def write(path: Path, data: bytes | str, private: bool = False) -> None:
     """Writes a file so that at any moment it is whole, absent, or still the old one, power cuts included.
 
     private: nobody else may read it (POSIX), nor a file that somebody has put in its way.
-    Raises Failure, and leaves nothing half written, when the disk is full or the folder cannot be written.
+    Raises Failure, and leaves nothing half written, when the disk is full (NoRoom) or the folder cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    data = data.encode() if isinstance(data, str) else data
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "xb", opener=_private) if private else open(part, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        _sync(path.parent)
+        _put(path, data, private)
     except OSError as error:
+        if error.errno in FULL:
+            raise NoRoom(path, len(data), _free(path.parent)) from error
         raise Failure(
             f"{path}: cannot be written ({error.strerror or error}): make room or make the folder writable, and run "
             "the same command again; or choose another --out"
         ) from error
+
+
+def _put(path: Path, data: bytes, private: bool) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "xb", opener=_private) if private else open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        _sync(path.parent)
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def _free(folder: Path) -> int:
+    """Bytes that are left on the disk of a folder that may not be there itself."""
+    there = next((place for place in (folder, *folder.parents) if place.exists()), Path())
+    return shutil.disk_usage(there).free
 
 
 def _private(name: str, flags: int) -> int:

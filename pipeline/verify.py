@@ -16,11 +16,12 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from platemint.pipeline import storage, write
-from platemint.pipeline.balance.quotas import Demand
+from platemint.pipeline.balance.quotas import Demand, add_quotas
 from platemint.pipeline.balance.shares import Target
+from platemint.pipeline.plan import is_added_to, plan_file, stored_plans
 from platemint.pipeline.plate import KINDS, PlatemintError, Readings
 from platemint.pipeline.recipe import GenerateRecipe, load_recipe, recipe_hash
-from platemint.pipeline.run import add_quotas, by_position, fingerprint, manifest
+from platemint.pipeline.run import by_position, fingerprint, manifest, plans_sha256
 from platemint.pipeline.shard import why_missing
 from platemint.pipeline.storage import read_json
 
@@ -45,12 +46,13 @@ class Verification:
 def verify(run: str | Path) -> Verification:
     """Verifies a run folder. Raises PlatemintError where there is no run to verify, or its plan is beyond reading."""
     folder = Path(run)
-    if not (folder / "plan.json").is_file():
+    plans = stored_plans(folder)
+    if not plans:
         raise PlatemintError(f"{folder}: is not a run folder: it holds no plan.json")
     try:
-        verifier = _Verifier(folder, read_json(folder / "plan.json"))
+        verifier = _Verifier(folder, plans)
     except (LookupError, TypeError, ValueError) as error:
-        raise PlatemintError(f"{folder / 'plan.json'}: is damaged ({error!r})") from error
+        raise PlatemintError(f"{folder / plan_file(len(plans) - 1)}: is damaged ({error!r})") from error
     verifier.check()
     return verifier.report
 
@@ -58,28 +60,28 @@ def verify(run: str | Path) -> Verification:
 class _Verifier:
     """Goes through a run folder once, and remembers what must agree over all its shards."""
 
-    def __init__(self, folder: Path, plan: dict):
-        self.folder, self.plan, self.report = folder, plan, Verification()
-        self.recipe = GenerateRecipe.model_validate(plan["recipe"])
-        self.commits = [shard["commit"] for shard in plan["shards"]]
+    def __init__(self, folder: Path, plans: list[dict]):
+        self.folder, self.plans, self.report = folder, plans, Verification()
+        self.recipe = GenerateRecipe.model_validate(plans[-1]["recipe"])
+        self.shards = [(shard, plan) for plan in plans for shard in plan["shards"]]
         self.texts: set[str] = set()
         self.real_texts: list[str] = []
         self.split_of: dict[str, str] = {}  # by source
         self.served = np.zeros(self.recipe.count, bool)  # planned targets that have their plate
         self.patterns: dict[tuple[str, str], list[list[str]]] = {}  # positions by layout and split
-        for group in plan["groups"]:
+        for group in (group for plan in plans for group in plan["groups"]):
             self.patterns.setdefault((group["layout"], group["split"]), []).append(group["positions"])
 
     def check(self) -> None:
         with self.reading("recipe.yaml"):
             recipes = self.recipe, load_recipe(self.folder / "recipe.yaml")
-            if any(recipe_hash(recipe) != self.plan["recipe_sha256"] for recipe in recipes):
+            if any(recipe_hash(recipe) != self.plans[-1]["recipe_sha256"] for recipe in recipes):
                 self.fault("recipe.yaml", "is not the recipe the run was planned with")
         commits = []
-        for shard, commit in zip(self.plan["shards"], self.commits):
-            with self.reading(commit):
-                commits.append(self.shard(shard))
-        if len(commits) == len(self.plan["shards"]):  # else the totals would only repeat that a shard is missing
+        for shard, plan in self.shards:
+            with self.reading(shard["commit"]):
+                commits.append(self.shard(shard, plan))
+        if len(commits) == len(self.shards):  # else the totals would only repeat that a shard is missing
             self.totals(commits)
         self.leftovers()
 
@@ -102,11 +104,11 @@ class _Verifier:
             raise PlatemintError("missing: the run is not finished, generate again to go on with it")
         return read_json(self.folder / name)
 
-    def shard(self, shard: dict) -> dict:
+    def shard(self, shard: dict, plan: dict) -> dict:
         """Checks a commit and its two files; gives the commit."""
         commit = self.stored(shard["commit"])
         data, dropped = commit["files"]
-        if commit["recipe_sha256"] != self.plan["recipe_sha256"]:
+        if commit["recipe_sha256"] != plan["recipe_sha256"]:
             self.fault(shard["commit"], "was made by another recipe")
         if (data["path"], dropped["path"]) != (shard["data"], shard["dropped"]):
             self.fault(shard["commit"], "does not name the files that plan.json gives to this shard")
@@ -245,14 +247,19 @@ class _Verifier:
             yield f"its image and mask differ in size: {sizes}"
 
     def totals(self, commits: list[dict]) -> None:
-        with self.reading("plan.json"):
+        with self.reading(plan_file(0)):
             self.real()
-            self.quotas(add_quotas(commit[part] for commit in commits for part in ("counts", "shortfall")))
+        earlier: list[dict] = []  # commits of the parts before
+        for part, plan in enumerate(self.plans):
+            made = commits[len(earlier) : len(earlier) + len(plan["shards"])]
+            with self.reading(plan_file(part)):
+                self.quotas(plan_file(part), plan, earlier, made)
+            earlier += made
         with self.reading("manifest.json"):
             stored = self.stored("manifest.json")
-            if stored.pop("plan_sha256") != storage.sha256((self.folder / "plan.json").read_bytes()):
+            if stored.pop("plan_sha256") != plans_sha256(self.folder):
                 self.fault("plan.json", "is not the plan the run was made with")
-            for shard, commit, expected in zip(self.plan["shards"], commits, stored["commits"], strict=True):
+            for (shard, _), commit, expected in zip(self.shards, commits, stored["commits"], strict=True):
                 if fingerprint(commit) != expected:
                     self.fault(shard["commit"], "is not the commit the run ended with")
             if stored != manifest(commits):
@@ -260,32 +267,36 @@ class _Verifier:
 
     def real(self) -> None:
         """The corpus's own plates, where they were to be written: as many as planned, and no new text reads like one."""
-        expected = sum(shard["real"] for shard in self.plan["shards"])
+        expected = sum(shard["real"] for shard, _ in self.shards)
         if len(self.real_texts) != expected:
             self.fault("plan.json", f"plans {expected} real plates, the files hold {len(self.real_texts)}")
         known = Readings(self.real_texts)
         for text in sorted(text for text in self.texts if text in known):
             self.fault("data", f"the text {text!r} was made, and a real plate reads like it")
-        had = by_position(self.plan["have"])
+        had = by_position(self.plans[0]["have"])
         if expected and had and had != _by_position(self.real_texts):
             self.fault("plan.json", "counts other characters on real plates than the files hold")
 
-    def quotas(self, found: dict[str, dict[str, int]]) -> None:
-        """found: what the commits have served and missed together."""
-        planned, table = self.plan["quotas"], self.plan["target"]
+    def quotas(self, name: str, plan: dict, earlier: list[dict], made: list[dict]) -> None:
+        """Of a part's plan. earlier: commits of the parts before it. made: its own."""
+        planned, table = plan["quotas"], plan["target"]
+        found = add_quotas(commit[part] for commit in made for part in ("counts", "shortfall"))
         by_position = {int(position): shares for position, shares in table["by_position"].items()}
-        demand = Demand(self.recipe.balance, Target("", table["by_character"], by_position), self.plan["have"])
+        demand = Demand(self.recipe.balance, Target("", table["by_character"], by_position), plan["have"])
         for what in demand.faults(planned):
-            self.fault("plan.json", what)
+            self.fault(name, what)
+        there = [self.plans[0]["have"], *(commit["counts"] for commit in earlier)] if is_added_to(demand) else []
+        if earlier and plan["have"] != add_quotas(there):
+            self.fault(name, "is not on top of what the commits before it have")
         cells = {(key, c) for table in (planned, found) for key, counts in table.items() for c in counts}
         for key, c in sorted(cells):
             plans, have = (table.get(key, {}).get(c, 0) for table in (planned, found))
             if plans != have:
-                self.fault("plan.json", f"plans {plans} {c!r} at {key}, the commits have {have}")
+                self.fault(name, f"plans {plans} {c!r} at {key}, the commits have {have}")
 
     def leftovers(self) -> None:
         """Files that do not belong to the run: those in data/ would be read as part of the dataset."""
-        ours = {shard.get(kind) for shard in self.plan["shards"] for kind in ("data", "dropped", "commit")}
+        ours = {shard.get(kind) for shard, _ in self.shards for kind in ("data", "dropped", "commit")}
         for path in sorted(self.folder.rglob("*")):
             name = path.relative_to(self.folder).as_posix()
             if path.is_dir() or name in ours:

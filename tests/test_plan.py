@@ -5,10 +5,13 @@ from functools import partial
 
 import numpy as np
 import pytest
+import stand_ins
+import torch
 from test_sample import corpus
 
-from platemint.pipeline import engines
+from platemint.pipeline import engines, lock, networks
 from platemint.pipeline.plan import in_files, make_plan
+from platemint.pipeline.plate import Failure
 from platemint.pipeline.recipe import load_recipe
 from platemint.pipeline.shard import run_shard
 from platemint.pipeline.stages import Stages
@@ -74,6 +77,31 @@ def seen(shard: int) -> str:
     return os.environ["CUDA_VISIBLE_DEVICES"]
 
 
-def test_each_worker_has_a_gpu_of_its_own(monkeypatch):
+def test_each_worker_has_a_gpu_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-    assert {*engines.each(seen, range(6), 2, gpus=2)} == {"4", "6"}
+    assert {*engines.Team(2, 1, gpus=2).each(seen, range(6), tmp_path)} == {"4", "6"}
+
+
+def test_a_worker_that_outlives_its_run_writes_nothing(tmp_path):
+    """Its program was killed, and another one has begun the folder anew."""
+    stages = stand_ins.Lucky(stand_ins.recipe(tmp_path / "run", 40))
+    plan = make_plan(stages)
+    with lock.held(tmp_path / "run"), in_files(plan, stages) as (for_workers, rules):
+        worker = for_workers
+    with lock.held(tmp_path / "run"):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(Failure, match="no longer this run's"):
+            run_shard(plan.shards[0], worker)
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_workers_take_the_device_and_the_precision_that_a_run_was_begun_with(untrained, monkeypatch):
+    monkeypatch.setattr(networks, "_cpu_has_bfloat16", lambda: True)
+    stages = Stages(load_recipe(None, overrides={"edit": untrained.model_dump()}))
+    assert stages.device.endswith(" bfloat16")
+    sent = pickle.dumps(stages)
+    monkeypatch.setattr(networks, "_cpu_has_bfloat16", lambda: False)
+    worker = pickle.loads(sent)
+    assert worker.edit.dtype == worker.filter.dtype == torch.bfloat16
+    assert worker.recipe == stages.recipe  # by whose hash its commits are known
+    assert Stages(worker.recipe).device.endswith(" float32")

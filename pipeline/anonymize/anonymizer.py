@@ -19,7 +19,7 @@ from platemint.pipeline.corpora.datasets import Frame
 from platemint.pipeline.corpora.rectify import Box, overlapping, views_of
 from platemint.pipeline.edit import Editor
 from platemint.pipeline.filter import Filter
-from platemint.pipeline.networks import batched, editable_alphabet
+from platemint.pipeline.networks import batched, editable_alphabet, pinned
 from platemint.pipeline.plate import TELLING, Plate, PlatemintError, characters, same_reading, within_one
 from platemint.pipeline.recipe import AnonymizeRecipe
 
@@ -40,7 +40,7 @@ class Anonymizer:
         self.alphabet = editable_alphabet(recipe.edit)
 
     def __reduce__(self) -> tuple:
-        return type(self), (self.recipe,)
+        return type(self), (self.recipe.model_copy(update={"edit": pinned(self.recipe.edit)}),)
 
     def networks(self) -> tuple[Editor, Filter]:
         return Editor(self.recipe.edit, private=True), Filter(self.recipe.filter, self.recipe.edit)

@@ -101,7 +101,7 @@ def differing(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def read_picture_file(path: Path) -> bytes:
     """The bytes of a picture: a file, or a file/member (see `containers`). Raises ValueError where it cannot be read."""
     try:
-        file, member = containers.holder(path)
+        file, member = containers.file_and_member(path)
         data = containers.held_data(file, member) if member else b""
         if len(data) > MOST_BYTES or (not member and path.stat().st_size > MOST_BYTES):
             raise ValueError(f"file of more than {MOST_BYTES >> 20} MiB")

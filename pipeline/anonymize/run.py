@@ -37,6 +37,7 @@ from platemint.pipeline.report.audit_page import page
 from platemint.pipeline.storage import read_json
 from platemint.pipeline.versions import changed, versions
 
+OURS = {"pictures", "plates", "source_texts", "given_up"}  # by which our audit.json is known
 WORTH_A_PROCESS = 64  # pictures; one process anonymizes tens in the time that another takes to start
 
 
@@ -71,17 +72,34 @@ def anonymize(
     progress: TextIO | None = None,
     plan: AnonymizePlan | None = None,
     accept_versions: bool = False,
+    overwrite: bool = False,
 ) -> dict:
     """Writes the dataset of recipe.source anew, with other plates, into the recipe's folder; returns its audit.
 
     Goes on where an earlier start of the same recipe was interrupted. progress: a stream to report on. plan: of the
     recipe, where there is one already. accept_versions: go on with other versions of what decides bytes than the run was
-    begun with. Raises PlatemintError as `AnonymizePlan` does, where the folder cannot be written, and where it holds anything or
+    begun with. overwrite: begin anew, with all removed that the folder holds of an earlier run, finished or not.
+    Raises PlatemintError as `AnonymizePlan` does, where the folder cannot be written, and where it holds anything or
     another run that was interrupted; Failure where another process is writing it.
     """
     plan = plan or AnonymizePlan(recipe, progress=progress)
     with lock.held(recipe.folder):
+        if overwrite:
+            _remove(Unfinished(recipe.folder))
         return _carried_out(plan, progress, accept_versions)
+
+
+def _remove(record: Unfinished) -> None:
+    """Removes an output of anonymize, finished or not, with all that its folder holds; nothing of any other folder."""
+    try:
+        finished = read_json(record.folder / AUDIT).keys() >= OURS
+    except (PlatemintError, AttributeError):
+        finished = False
+    if finished:
+        record.mark.mkdir(exist_ok=True)  # first: what a kill leaves of the dataset shall not pass for whole
+    record.refuse_others()
+    if record.mark.is_dir():
+        record.clear()
 
 
 def _carried_out(plan: AnonymizePlan, progress: TextIO | None, accept_versions: bool) -> dict:
@@ -122,7 +140,7 @@ def _refuse_another_run(record: Unfinished, stored: dict, facts: dict) -> None:
     if changes:
         raise PlatemintError(
             f"{record.folder}: holds an interrupted run, and since then there have changed: {', '.join(changes)}. Undo that "
-            "to go on, choose another --out, or remove the folder to begin anew"
+            "to go on, --overwrite to remove it and begin anew, or choose another --out"
         )
 
 
@@ -180,16 +198,28 @@ def _anonymized(
     pictures, commits = sum(len(shard.numbers) for shard in todo), {}
     reporter = Count(len(plan.dataset.frames), progress, "pictures")
     reporter.resume(len(plan.dataset.frames) - pictures)
-    workers, worth = plan.recipe.engine.workers, pictures // WORTH_A_PROCESS
-    processes = engines.processes(workers, len(todo), worth, cores_each=1, gpus=plan.gpus)
-    tick = _ticking(reporter) if processes == 1 else None
-    work = replace(work, threads=engines.threads(processes, plan.recipe.edit.threads), tick=tick)
-    for commit in engines.each(work, todo, processes, plan.gpus):
-        commits[commit["shard"]] = commit
-        if not tick:
-            reporter.add(len(commit["frames"]), 0)
+    recipe, worth = plan.recipe, pictures // WORTH_A_PROCESS
+    team = engines.team(recipe.engine, len(todo), worth, plan.gpus, cores_each=1, batch_cores=recipe.edit.threads)
+    tick = _ticking(reporter) if team.here else None
+    work = replace(work, threads=team.threads, tick=tick)
+    try:
+        for commit in team.each(work, todo, recipe.folder):
+            commits[commit["shard"]] = commit
+            if not tick:
+                reporter.add(len(commit["frames"]), 0)
+    except storage.NoRoom as fault:
+        raise Failure(f"{fault}{_rest_takes(pictures, commits.values())}") from fault
     reporter.close()
     return commits
+
+
+def _rest_takes(pictures: int, commits: Iterable[dict]) -> str:
+    """What the pictures that are left take on disk, by those that are finished."""
+    sizes = [frame.get("bytes", 0) for commit in commits for frame in commit["frames"]]
+    left = pictures - len(sizes)
+    return (
+        f". The {left:,} pictures that are left take about {sum(sizes) * left // len(sizes):,} bytes" if sizes else ""
+    )
 
 
 def _ticking(reporter: Count) -> Callable[[], None]:
@@ -287,7 +317,8 @@ def _writing(folder: Path) -> Iterator[None]:
         cause = fault.__cause__ or fault  # of `storage.write`, which names a file: it may be a real picture's name
         if not isinstance(cause, OSError):
             raise
+        needed = f"; {fault.needed:,} bytes more are needed" if isinstance(fault, storage.NoRoom) else ""
         raise Failure(
-            f"{folder}: cannot be written ({cause.strerror}): make room or make the folder writable, and run the same "
-            "command again: it goes on; or choose another --out"
+            f"{folder}: cannot be written ({cause.strerror}{needed}): make room or make the folder writable, and run the "
+            "same command again: it goes on; or choose another --out"
         ) from None

@@ -46,7 +46,10 @@ class Unfinished:
         """Raises PlatemintError where the folder holds anything and has no mark."""
         marked = self.mark.is_dir() and not self.mark.is_symlink()
         if not marked and self.folder.exists() and any(path.name not in lock.FILES for path in self.folder.iterdir()):
-            raise PlatemintError(f"{self.folder}: is not empty; choose another --out, or remove what is there")
+            raise PlatemintError(
+                f"{self.folder}: is not empty: choose another --out, or --overwrite where it "
+                "is an earlier output of anonymize"
+            )
 
     def secret(self) -> bytes | None:
         """The secret of a run that was interrupted, None where there is none."""

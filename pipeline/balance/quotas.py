@@ -144,6 +144,19 @@ class Demand:
         return faults
 
 
+def add_quotas(tables: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+    """The sum of tables {"position" or "position/alphabet": {character: count}}, in order, zeros kept."""
+    total: dict[str, dict[str, int]] = {}
+    for table in tables:
+        for key, counts in table.items():
+            sums = total.setdefault(key, {})
+            for character, count in counts.items():
+                sums[character] = sums.get(character, 0) + count
+    return {
+        key: dict(sorted(total[key].items())) for key in sorted(total, key=lambda key: (int(key.split("/")[0]), key))
+    }
+
+
 def had(groups: Sequence[Group], texts: Sequence[Iterable[str]], balance: Balance) -> dict[str, dict[str, int]]:
     """How often each character stands in the texts of each group's plates: {pool's name: {character: count}}."""
     found: dict[str, dict[str, int]] = {}

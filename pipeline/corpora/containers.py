@@ -68,7 +68,7 @@ def data_of(label: Label) -> bytes:
         raise ValueError(f"cannot be read: {fault.strerror}") from None
 
 
-def holder(path: Path) -> tuple[Path, str]:
+def file_and_member(path: Path) -> tuple[Path, str]:
     """The file that holds a picture called file/member, and the member; the path itself and "" for any other."""
     for file in path.parents:
         if file.suffix in _OF_SUFFIX and file.is_file():

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from platemint.pipeline import storage
-from platemint.pipeline.plan import Plan, make_plan
+from platemint.pipeline.plan import Plan, make_plan, plan_file
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.recipe import GenerateRecipe, load_recipe
 from platemint.pipeline.report.gallery import SourceOf, gallery
@@ -48,7 +48,8 @@ def run_page(folder: Path, with_sources: bool = False, stages: Stages | None = N
     if not isinstance(recipe, GenerateRecipe):
         raise PlatemintError(f"{folder}: is a run of {recipe.task}: pages are made of generate and rebalance")
     rendered = [not part.source.path for part in recipe.parts]
-    source_of = _source_of(stages or Stages(recipe), plan, with_sources) if any(rendered) or with_sources else None
+    shown_sources = (any(rendered) or with_sources) and not (folder / plan_file(1)).exists()  # of an extended run none
+    source_of = _source_of(stages or Stages(recipe), plan, with_sources) if shown_sources else None
     commits = [storage.read_json(path) for path in sorted(folder.glob("commits/*.json"))]
     columns = _columns(folder, recipe)
     shown = gallery(folder, source_of, recipe.seed)
