@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -412,7 +413,7 @@ def test_croissant_describes_every_row(tmp_path):
     run.generate(made, stages=Lucky(made))
     described = croissant.Dataset(jsonld=str(tmp_path / "run" / "croissant.json"))
     assert not described.metadata.ctx.issues.errors
-    rows = pq.concat_tables([pq.read_table(file) for file in sorted((tmp_path / "run" / "data").glob("*.parquet"))])
+    rows = pa.concat_tables([pq.read_table(file) for file in sorted((tmp_path / "run" / "data").glob("*.parquet"))])
     found = {row["plates/index"]: row["plates/text"].decode() for row in described.records("plates")}
     assert found == dict(zip(rows["index"].to_pylist(), rows["text"].to_pylist()))
     assert described.metadata.license == ["CC-BY-4.0"]

@@ -886,7 +886,7 @@ def test_killed_at_any_moment_nothing_real_is_on_disk_and_the_next_run_goes_on(t
     )
     assert done.returncode == 0, done.stderr
     deaths, fewest = map(int, done.stdout.split())
-    assert deaths >= 8 and fewest >= 1
+    assert deaths >= 5 and fewest >= 1  # of four runs
 
 
 # ------------------------------------------------------------------------------------------ with the networks that ship

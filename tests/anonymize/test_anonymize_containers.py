@@ -380,7 +380,7 @@ def without_audit(root: Path) -> dict[str, bytes]:
 SLOWLY = """
 import sys, time
 import stand_ins
-from test_anonymize_containers import plans
+from anonymize.test_anonymize_containers import plans
 stamp = stand_ins.Stamps.stamp
 def slow(self, plates):
     time.sleep(0.2)

@@ -141,7 +141,8 @@ def commits(folder: Path) -> list[dict]:
 
 def contents(folder: Path) -> dict:
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    files.pop("recipe.yaml")
+    for name in ("recipe.yaml", "report.html"):
+        files.pop(name)
     return {name: data for name, data in files.items() if "commits/" not in name} | {"commits": commits(folder)}
 
 
