@@ -59,7 +59,7 @@ def load_network(name: str, kind: str, options: Edit):
     try:
         return checkpoint.load(name, kind).to(device).requires_grad_(False)
     except checkpoint.CheckpointError as fault:
-        raise PlatemintError(f"edit.{'reader' if kind == 'reader' else 'checkpoint'}: {fault}") from None
+        raise PlatemintError(f"edit.{'checkpoint' if kind == 'spg' else kind}: {fault}") from None
 
 
 def network_input(pictures: list[np.ndarray], height: int, width: int, device) -> Tensor:

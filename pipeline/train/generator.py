@@ -18,7 +18,7 @@ from platemint.models.spg import SIZES, SPG, D_t, SPGConfig, encode_texts, regio
 from platemint.pipeline.networks import autocast
 from platemint.pipeline.plate import ALPHABET, DIGITS, LETTERS, PROVINCES, READABLE, characters, same_reading
 from platemint.pipeline.recipe import TrainRecipe
-from platemint.pipeline.train.pairs import Batch, shrink, unit
+from platemint.pipeline.train.pairs import Batch, Pairs, Stack, shrink, unit
 from platemint.pipeline.train.reading import disturb, rare_first
 
 HELD_BACK = 64  # real crops at most that tell how phase 2 is doing, and are not learned
@@ -26,6 +26,8 @@ HELD_BACK = 64  # real crops at most that tell how phase 2 is doing, and are not
 
 class SPGTask:
     """Masks and slots first; from `generator_from` on also the picture, judged by reader and discriminator."""
+
+    kind = Pairs, Stack
 
     def __init__(self, recipe: TrainRecipe, device, dtype, crops: list[tuple[np.ndarray, str]]):
         self.recipe, self.device, self.dtype = recipe, device, dtype

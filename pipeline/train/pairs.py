@@ -80,20 +80,26 @@ class Stack:
         return Batch(*pictures, *masks, *texts, *slots)
 
 
-def batches(recipe: TrainRecipe, size: tuple[int, int], first_step: int, rank: int = 0, world: int = 1):
-    """The share that this process has of every batch from a step on, rendered ahead by recipe.workers processes."""
+def batches(
+    recipe: TrainRecipe, size: tuple[int, int], first_step: int, rank: int = 0, world: int = 1, kind=(Pairs, Stack)
+):
+    """The share that this process has of every batch from a step on, rendered ahead by recipe.workers processes.
+
+    kind: what renders an example by its number, and what stacks examples.
+    """
+    examples, stack = kind
     numbers = range(first_step * recipe.batch + rank, recipe.steps * recipe.batch, world)
     # spawned, since a forked child inherits OpenCV's and torch's thread pools without their threads, and hangs
     ahead = (
         dict(num_workers=recipe.workers, multiprocessing_context="spawn", prefetch_factor=4) if recipe.workers else {}
     )
     return torch.utils.data.DataLoader(
-        Pairs(recipe), recipe.batch // world, sampler=numbers, collate_fn=Stack(size), **ahead
+        examples(recipe), recipe.batch // world, sampler=numbers, collate_fn=stack(size), **ahead
     )
 
 
-def validation(recipe: TrainRecipe, size: tuple[int, int], count: int) -> Batch:
-    """Pairs of a seed that no run trains on, the same for every run of the same layouts."""
-    never = recipe.model_copy(update={"seed": 2**63 - 1})
-    pairs = Pairs(never)
-    return Stack(size)([pairs[number] for number in range(count)])
+def validation(recipe: TrainRecipe, size: tuple[int, int], count: int, kind=(Pairs, Stack)):
+    """Examples of a seed that no run trains on, stacked, the same for every run of the same layouts."""
+    make, stack = kind
+    examples = make(recipe.model_copy(update={"seed": 2**63 - 1}))
+    return stack(size)([examples[number] for number in range(count)])
