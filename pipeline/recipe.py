@@ -288,7 +288,7 @@ class TrainRecipe(Strict):
     format: str = Field("auto", description="Their format; auto takes the one that fits.")
     max_set_aside: Share = Field(0.5, description="Most of their records, of all, that may be unusable.")
     unreadable: Unreadable = UNREADABLE
-    real_share: Share = Field(0.3, description="Share of the reader's examples taken from that corpus.")
+    real_share: Share = Field(0.3, description="Share of the reader's or finder's examples from that corpus.")
     real: int = Field(4, ge=1, le=4096, description="Crops of that corpus the generator edits there and back a step.")
     steps: int = Field(6000, ge=1, description="Optimiser steps.")
     batch: int = Field(
@@ -318,7 +318,7 @@ class TrainRecipe(Strict):
     def _of_this_network(self) -> TrainRecipe:
         generator = ("size", "real", "generator_from", "recognition", "adversarial")
         idle = {"spg": ("real_share",), "reader": generator}
-        idle["finder"] = (*generator, *idle["spg"], "source", "reader")  # it learns where text is, which no label says
+        idle["finder"] = (*generator, "reader")
         fields = type(self).model_fields
         if given := [name for name in idle[self.network] if getattr(self, name) != fields[name].default]:
             raise ValueError(f"{', '.join(given)} is for another network than {self.network}: leave it out")

@@ -81,6 +81,25 @@ def _view(rng, aspect: float, height: int) -> tuple[np.ndarray, tuple[int, int]]
     return (corners - low) * (width, tall) / (high - low), (width, tall)
 
 
+def pasted(crop: np.ndarray, block: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A photographed plate, uint8 (h, w, 3), somewhere in a picture of a car, and its text block there.
+
+    block: where the text stands in the crop, float32 (4, 2) in fractions of it.
+    """
+    h, w = crop.shape[:2]
+    corners, size = _view(rng, w / h, int(np.exp(rng.uniform(np.log(14), np.log(96)))))
+    source = np.float32([[0, 0], [w, 0], [w, h], [0, h]])
+    matrix = cv2.getPerspectiveTransform(source, 2 * corners.astype(np.float32))
+    picture = _car(rng, 2 * size[0], 2 * size[1])
+    cv2.warpPerspective(
+        crop.astype(np.float32), matrix, picture.shape[1::-1], dst=picture, borderMode=cv2.BORDER_TRANSPARENT
+    )
+    picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA) * np.exp(rng.normal(0, 0.25))
+    picture += rng.normal(0, rng.uniform(0, 8), picture.shape)
+    there = cv2.perspectiveTransform((block * (w, h))[None].astype(np.float64), matrix.astype(np.float64))[0]
+    return np.clip(picture, 0, 255).astype(np.uint8), (there / (2 * np.float32(size))).astype(np.float32)
+
+
 # ------------------------------------------------------------------------------------------------ what is around plates
 
 

@@ -1,4 +1,7 @@
-"""The finder's task: rendered plates anywhere in pictures of cars, whose text block is known. No data."""
+"""The finder's task: plates anywhere in pictures of cars. Of rendered ones the text block is known.
+
+Of labelled real crops, where a corpus is given, the generator that ships says where the characters of the text stand.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,18 @@ from torch import Tensor, nn
 
 from platemint.models import checkpoint
 from platemint.models.finder import Finder, FinderConfig, decode, depth
-from platemint.models.spg import token_places
-from platemint.pipeline.networks import autocast
-from platemint.pipeline.recipe import TrainRecipe
+from platemint.models.spg import encode_texts, token_places
+from platemint.pipeline.networks import autocast, batched, network_input
+from platemint.pipeline.recipe import Edit, TrainRecipe
 from platemint.pipeline.render import load_layouts
-from platemint.pipeline.render.surroundings import loose_crop
+from platemint.pipeline.render.surroundings import loose_crop, pasted
 from platemint.pipeline.train.pairs import shrink, unit
 
 MOST = 2  # text blocks in a picture
 DEEP = 0.3  # from this depth on a cell lies on a block; on the rim nothing is asked of it
 CLOSE = 0.2  # of a text's height: as near to the truth is a corner that is found
 SURE = 0.5
+HOLD_BACK = 16  # one of so many real plates
 
 
 @dataclass(slots=True)
@@ -66,13 +70,32 @@ class FinderTask:
 
     critic, kind = None, (Rendered, StackCrops)
 
-    def __init__(self, recipe: TrainRecipe, device, dtype, crops: list):
+    def __init__(self, recipe: TrainRecipe, device, dtype, crops: list[tuple[np.ndarray, str]]):
         self.recipe, self.device, self.dtype = recipe, device, dtype
         self.network = checkpoint.load(recipe.start, "finder").train() if recipe.start else Finder(FinderConfig())
         self.network.to(device=device, memory_format=torch.channels_last)
         self.size = self.network.config.height, self.network.config.width
+        real = list(zip((image for image, _ in crops), blocks_of(crops, device, dtype)))
+        self.held_back = self._pasted(real[::HOLD_BACK]) if real else None
+        self.real = [crop for i, crop in enumerate(real) if i % HOLD_BACK]
+
+    def examples(self, batch: LooseCrops, rng: np.random.Generator) -> LooseCrops:
+        """The batch, with some of its pictures replaced by real plates."""
+        if self.real:
+            for i in np.flatnonzero(rng.random(len(batch.pictures)) < self.recipe.real_share):
+                picture, block = pasted(*self.real[rng.integers(len(self.real))], rng)
+                batch.pictures[i], batch.blocks[i] = shrink(picture, self.size), torch.nan
+                batch.blocks[i, 0] = torch.from_numpy(block)
+        return batch
+
+    def _pasted(self, real: list[tuple[np.ndarray, np.ndarray]]) -> LooseCrops:
+        """Real plates that tell how training is doing, and are not learned."""
+        rng = np.random.default_rng(0)
+        made = [pasted(*crop, rng) for crop in real]
+        return StackCrops(self.size)([(picture, block[None]) for picture, block in made])
 
     def loss(self, batch: LooseCrops, step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        batch = self.examples(batch, rng)
         with autocast(self.device, self.dtype):
             logits, corners = self.network(unit(batch.pictures, self.device))
         there, on, truth = wanted(batch.blocks.to(self.device), corners.shape[1], self.size)
@@ -93,7 +116,14 @@ class FinderTask:
 
     @torch.no_grad()
     def score(self, network: nn.Module, batch: LooseCrops) -> float:
-        """Share of pictures whose text is found, all corners being CLOSE; or not, where there is none."""
+        """Share of pictures whose text is found, all corners being CLOSE; or not, where there is none.
+
+        With a corpus, the mean of that of rendered pictures and of plates held back.
+        """
+        sets = [batch, *([self.held_back] if self.held_back else [])]
+        return float(np.mean([self._right(network, some) for some in sets]))
+
+    def _right(self, network: nn.Module, batch: LooseCrops) -> float:
         quads, sure = self._found(network, batch)
         blocks = batch.blocks.to(self.device)
         away = ((quads[:, None] - blocks) * _aspect(self.size, self.device)).norm(dim=-1).amax(-1) / text_height(blocks)
@@ -112,6 +142,40 @@ class FinderTask:
             cv2.polylines(canvas, [(quad * size).round().astype(np.int32)], True, color)
             drawn.append(torch.from_numpy(canvas).permute(2, 0, 1))
         return [unit(torch.stack(drawn), self.device)]
+
+
+@torch.no_grad()
+def blocks_of(crops: list[tuple[np.ndarray, str]], device, dtype) -> list[np.ndarray]:
+    """The text block of each labelled crop, float32 (4, 2), by the slots of the generator that ships."""
+    if not crops:
+        return []
+    spg = checkpoint.load(Edit().checkpoint, "spg").to(device)
+    config, found = spg.config, []
+    for some in batched(crops, Edit().batch):
+        source = network_input([image for image, _ in some], config.height, config.width, device)
+        texts = encode_texts([text for _, text in some], config.alphabet, config.longest).to(device)
+        with autocast(device, dtype):
+            slots = spg.masks(source, texts, texts)[2].float().cpu().numpy()
+        found += [block_of(row[: len(text)]) for row, (_, text) in zip(slots, some)]
+    return found
+
+
+def block_of(slots: np.ndarray) -> np.ndarray:
+    """The corners, float32 (4, 2), of the block of all slots (n, 3, 2): lines along their upper and lower ends."""
+    centres, axes = slots[:, 0], slots[:, 1:].mean(0)
+    signs = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+    corners = centres[:, None] + np.einsum("kj,njd->nkd", signs, slots[:, 1:])
+    local = corners @ np.linalg.inv(axes)  # in half widths and half heights of a slot
+    rows = local[..., 1].mean(1)
+    upper, lower = local[rows < rows.min() + 1], local[rows > rows.max() - 1]
+    ends = np.array([local[..., 0].min(), local[..., 0].max()])
+    top, bottom = (_line(points)(ends) for points in (upper[:, :2], lower[:, 2:]))
+    block = np.array([[ends[0], top[0]], [ends[1], top[1]], [ends[1], bottom[1]], [ends[0], bottom[0]]])
+    return (block @ axes).astype(np.float32)
+
+
+def _line(points: np.ndarray) -> np.poly1d:
+    return np.poly1d(np.polyfit(*points.reshape(-1, 2).T, 1))
 
 
 def _aspect(size: tuple[int, int], device) -> Tensor:
