@@ -16,7 +16,7 @@ from platemint.pipeline.plate import Plate
 
 WHOLE = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
 MARGIN = (0.4, 0.35)  # of the text's height, beside it and above: about what rendered plates have
-LOOSE = 1.6  # times the frame's area: a picture that is not larger is taken as it is
+LOOSE = 1.7  # times the frame within it: a picture that is not larger is taken as it is
 LEAST = 3.0  # pixels: lower text cannot be read, and is not framed
 
 
@@ -47,6 +47,12 @@ def _sides(pixels: np.ndarray) -> tuple[float, float]:
     a, b, c, d = pixels
     across, down = (np.linalg.norm(p - q) + np.linalg.norm(r - s) for p, q, r, s in ((b, a, c, d), (d, a, c, b)))
     return float(across / 2), float(down / 2)
+
+
+def pixels_of(frame: np.ndarray, picture: np.ndarray) -> tuple[int, int]:
+    """Height and width of a frame in the pixels of its picture, at least 1."""
+    across, down = _sides(frame.astype(np.float64) * picture.shape[1::-1])
+    return max(1, round(down)), max(1, round(across))
 
 
 def fills(frame: np.ndarray) -> bool:
@@ -91,7 +97,7 @@ def to_picture(layer: np.ndarray, frame: np.ndarray | None, height: int, width: 
         shrink = height < layer.shape[0] and width < layer.shape[1]
         return cv2.resize(layer, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC)
     pixels = frame.astype(np.float64) * (width, height)
-    across, down = (max(1, round(side)) for side in _sides(pixels))
+    down, across = (max(1, round(side)) for side in _sides(pixels)[::-1])
     if across < layer.shape[1] and down < layer.shape[0]:
         layer = cv2.resize(layer, (across, down), interpolation=cv2.INTER_AREA)
     size = np.float32(layer.shape[1::-1])
