@@ -77,7 +77,7 @@ def cut(picture: np.ndarray, frame: np.ndarray | None, height: int, width: int) 
         max(1, int(np.ceil(down / height))),
     )  # a warp reads four neighbours only
     size = width * fine[0], height * fine[1]
-    matrix = cv2.getPerspectiveTransform(pixels.astype(np.float32), WHOLE * np.float32(size))
+    matrix = cv2.getPerspectiveTransform(pixels.astype(np.float32), WHOLE * np.array(size, np.float32))
     seen = cv2.warpPerspective(picture, _centred(matrix), size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return seen if fine == (1, 1) else cv2.resize(seen, (width, height), interpolation=cv2.INTER_AREA)
 
@@ -100,7 +100,7 @@ def to_picture(layer: np.ndarray, frame: np.ndarray | None, height: int, width: 
     down, across = (max(1, round(side)) for side in _sides(pixels)[::-1])
     if across < layer.shape[1] and down < layer.shape[0]:
         layer = cv2.resize(layer, (across, down), interpolation=cv2.INTER_AREA)
-    size = np.float32(layer.shape[1::-1])
+    size = np.array(layer.shape[1::-1], np.float32)
     matrix = cv2.getPerspectiveTransform(WHOLE * size, pixels.astype(np.float32))
     border = cv2.BORDER_REPLICATE if goes_on else cv2.BORDER_CONSTANT
     return cv2.warpPerspective(layer, _centred(matrix), (width, height), flags=cv2.INTER_CUBIC, borderMode=border)
@@ -140,7 +140,7 @@ def part_of(plate: Plate) -> Plate:
         return plate
     height, width = plate.image.shape[:2]
     x1, y1, x2, y2 = box_of(plate.frame, height, width)
-    size = np.float32([x2 - x1, y2 - y1])
+    size = np.array([x2 - x1, y2 - y1], np.float32)
     layers = {name: getattr(plate, name) for name in ("image", "original", "source_mask", "target_mask")}
     cuts = {name: layer[y1:y2, x1:x2] for name, layer in layers.items() if layer is not None}
     frame, slots = (plate.frame * (width, height) - (x1, y1)) / size, plate.slots
@@ -159,8 +159,8 @@ def put_back(plate: Plate, part: Plate) -> Plate:
     image, masks = plate.image.copy(), np.zeros((2, height, width), np.uint8)
     image[y1:y2, x1:x2] = part.image
     masks[:, y1:y2, x1:x2] = part.source_mask, part.target_mask
-    size = np.float32([x2 - x1, y2 - y1]) / (width, height)
+    size = np.array([x2 - x1, y2 - y1], np.float32) / (width, height)
     slots = part.slots * size
-    slots[:, 0] += np.float32([x1, y1]) / (width, height)
+    slots[:, 0] += np.array([x1, y1], np.float32) / (width, height)
     return replace(part, image=image, original=plate.image, frame=plate.frame, source_mask=masks[0],
                    target_mask=masks[1], slots=slots.astype(np.float32))  # fmt: skip

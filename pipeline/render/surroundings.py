@@ -54,7 +54,7 @@ def _placed(exposure: Exposure, plate: tuple[int, int], rng, others, blocks, hid
         _holder(surround, 2 * corners, rng)
     w, h = plate
     goal = 2 * corners + (1e5 if hidden else 0)
-    source = np.float32([[0, 0], [w, 0], [w, h], [0, h]])
+    source = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32)
     noise = rng.standard_normal((size[1], size[0], exposure.noise.shape[2]), np.float32) * exposure.noise.std()
     matrix = cv2.getPerspectiveTransform(source, goal.astype(np.float32))
     return replace(exposure, size=size, matrix=matrix, surround=surround, noise=noise)
@@ -88,7 +88,7 @@ def pasted(crop: np.ndarray, block: np.ndarray, rng: np.random.Generator) -> tup
     """
     h, w = crop.shape[:2]
     corners, size = _view(rng, w / h, int(np.exp(rng.uniform(np.log(14), np.log(96)))))
-    source = np.float32([[0, 0], [w, 0], [w, h], [0, h]])
+    source = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32)
     matrix = cv2.getPerspectiveTransform(source, 2 * corners.astype(np.float32))
     picture = _car(rng, 2 * size[0], 2 * size[1])
     cv2.warpPerspective(
@@ -97,7 +97,7 @@ def pasted(crop: np.ndarray, block: np.ndarray, rng: np.random.Generator) -> tup
     picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA) * np.exp(rng.normal(0, 0.25))
     picture += rng.normal(0, rng.uniform(0, 8), picture.shape)
     there = cv2.perspectiveTransform((block * (w, h))[None].astype(np.float64), matrix.astype(np.float64))[0]
-    return np.clip(picture, 0, 255).astype(np.uint8), (there / (2 * np.float32(size))).astype(np.float32)
+    return np.clip(picture, 0, 255).astype(np.uint8), (there / (2 * np.array(size, np.float32))).astype(np.float32)
 
 
 # ------------------------------------------------------------------------------------------------ what is around plates
@@ -110,7 +110,9 @@ def _tone(rng) -> tuple[float, float, float]:
 
 def _car(rng, width: int, height: int) -> np.ndarray:
     """Paint, bumper edges, grilles, lamps, stickers and words: float32 (height, width, 3), 0..255."""
-    canvas = np.float32(_tone(rng)) + rng.uniform(2, 40) * _texture(rng, height, width, int(rng.integers(2, 9)), 3)
+    canvas = np.array(_tone(rng), np.float32) + rng.uniform(2, 40) * _texture(
+        rng, height, width, int(rng.integers(2, 9)), 3
+    )
     if rng.random() < 0.4:
         canvas += rng.uniform(2, 25) * _texture(rng, height, width, int(rng.integers(20, 60)), 1)[..., None]
     parts = (_band, _band, _grille, _box, _lamp, _words, _words)
@@ -142,8 +144,8 @@ def _grille(canvas, rng) -> None:
     )
     for at in np.arange(0, wide if upright else tall, step):
         begin, end = ((x + at, y), (x + at, y + tall)) if upright else ((x, y + at), (x + wide, y + at))
-        points = [tuple(np.round(p).astype(int).tolist()) for p in (begin, end)]
-        cv2.line(canvas, *points, tone, max(1, round(step * 0.4)), cv2.LINE_AA)
+        points = np.array([begin, end]).round().astype(np.int32)
+        cv2.polylines(canvas, [points], False, tone, max(1, round(step * 0.4)), cv2.LINE_AA)
 
 
 def _box(canvas, rng) -> None:
@@ -192,7 +194,7 @@ def _write(canvas, rng, center, tall: float, angle: float) -> None:
     matrix = cv2.getRotationMatrix2D((word.shape[1] / 2, word.shape[0] / 2), angle, scale)
     matrix[:, 2] += np.array(center) - (word.shape[1] / 2, word.shape[0] / 2)
     ink = cv2.warpAffine(word, matrix, (canvas.shape[1], canvas.shape[0]))[..., None].astype(np.float32) / 255
-    canvas += ink * (np.float32(_tone(rng)) - canvas)
+    canvas += ink * (np.array(_tone(rng), np.float32) - canvas)
 
 
 def _holder(canvas, corners: np.ndarray, rng) -> None:
@@ -216,9 +218,9 @@ def _second(canvas, other: Photo, corners: np.ndarray, rng) -> list[np.ndarray]:
     box = other.image.shape[1], other.image.shape[0]
     scale = rng.uniform(0.4, 0.9) * np.linalg.norm(corners[3] - corners[0]) / box[1]
     at = rng.uniform(0, 1, 2) * np.maximum(1, (w - scale * box[0], h - scale * box[1]))
-    matrix = np.float64([[scale, 0, at[0]], [0, scale, at[1]]])
-    cv2.warpAffine(np.float32(other.image), matrix, (w, h), dst=canvas, borderMode=cv2.BORDER_TRANSPARENT)
+    matrix = np.array([[scale, 0, at[0]], [0, scale, at[1]]])
+    cv2.warpAffine(other.image.astype(np.float32), matrix, (w, h), dst=canvas, borderMode=cv2.BORDER_TRANSPARENT)
     block = (other.block * box * scale + at) / (w, h)
-    apart = cv2.intersectConvexConvex(np.float32(block * (w, h)), np.float32(corners))[0] <= 0
+    apart = cv2.intersectConvexConvex((block * (w, h)).astype(np.float32), corners.astype(np.float32))[0] <= 0
     inside = (block > 0).all() and (block < 1).all()
     return [block.astype(np.float32)] if apart and inside else []
