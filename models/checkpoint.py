@@ -17,10 +17,11 @@ class CheckpointError(Exception):
 
 
 def _kinds() -> dict:
+    from platemint.models.finder import Finder, FinderConfig
     from platemint.models.reader import Reader, ReaderConfig
     from platemint.models.spg import SPG, SPGConfig
 
-    return {"spg": (SPG, SPGConfig), "reader": (Reader, ReaderConfig)}
+    return {"spg": (SPG, SPGConfig), "reader": (Reader, ReaderConfig), "finder": (Finder, FinderConfig)}
 
 
 def grown(network: nn.Module, nearest: dict[str, str]) -> nn.Module:
@@ -87,7 +88,7 @@ def _expect(kind: str, metadata: dict[str, str], path: Path) -> None:
 def load(name: str, kind: str) -> nn.Module:
     """The network of a checkpoint, float32, channels_last, in eval mode, on the CPU.
 
-    kind: 'spg' or 'reader'. Raises CheckpointError for a missing, broken or foreign file.
+    kind: 'spg', 'reader' or 'finder'. Raises CheckpointError for a missing, broken or foreign file.
     """
     from safetensors import SafetensorError, safe_open
 

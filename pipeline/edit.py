@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from platemint.models.spg import SPG, cell_mask, compose, encode_texts, erasure, repaint
+from platemint.pipeline.find import TextFinder
 from platemint.pipeline.networks import (
     autocast,
     choose_device,
@@ -19,6 +20,7 @@ from platemint.pipeline.networks import (
 )
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, Plate, PlatemintError
 from platemint.pipeline.recipe import Edit
+from platemint.pipeline.text_frame import cut_out, part_of, put_back, slots_in_picture, to_picture
 
 QUALITY = 95  # of pictures for people
 # Strokes that the network is not sure of come out soft. Unsharp masking of B_t settles them: of 300 real crops strangers
@@ -36,6 +38,7 @@ class Editor:
         self.options, self.private = options, private
         self.device, self.dtype = choose_device(options)
         self.spg: SPG = load_network(options.checkpoint, "spg", options)
+        self.finder = TextFinder(options) if options.find == "auto" and not private else None
 
     def __call__(self, plates: list[Plate]) -> list[Plate]:
         """The plates edited, in order; an image's result does not depend on the others.
@@ -44,7 +47,11 @@ class Editor:
         """
         for plate in plates:
             self.check(plate)
-        return in_batches(self._edit, plates, self.options.batch)
+        return in_batches(self._edit, self.find(plates), self.options.batch)
+
+    def find(self, plates: list[Plate]) -> list[Plate]:
+        """The plates with the frame in which they are edited, and to be read; as they are where none is looked for."""
+        return self.finder(plates) if self.finder else plates
 
     def check(self, plate: Plate) -> None:
         """Raises PlatemintError for a text that is empty, too long or cannot be spelled."""
@@ -58,7 +65,8 @@ class Editor:
     @torch.inference_mode()
     def _edit(self, plates: list[Plate]) -> list[Plate]:
         config = self.spg.config
-        source = network_input([p.image for p in plates], config.height, config.width, self.device)
+        size = config.height, config.width
+        source = network_input([cut_out(p.image, p.frame, *size) for p in plates], *size, self.device)
         steps = [[p.text for p in plates], [p.target for p in plates]]
         if self.private:
             steps.insert(1, [unlike(text) for text in steps[1]])
@@ -72,7 +80,8 @@ class Editor:
         layers = layers.float().permute(0, 2, 3, 1).cpu().numpy()
         slots = edit.target_slots.float().cpu().numpy()
         cells = edit.source_slots.float().cpu() if self.private else [None] * len(plates)
-        return [finish(*parts) for parts in zip(plates, layers, slots, cells)]
+        edits = map(finish, map(part_of, plates), layers, slots, cells)
+        return [put_back(plate, edit) for plate, edit in zip(plates, edits)]
 
 
 def known_places(places: list[np.ndarray | None], longest: int) -> Tensor:
@@ -87,15 +96,19 @@ def known_places(places: list[np.ndarray | None], longest: int) -> Tensor:
 def finish(plate: Plate, layers: np.ndarray, slots: np.ndarray, cell_slots: Tensor | None = None) -> Plate:
     """The plate with its edit composed at the photograph's own resolution.
 
-    layers: float32 (h, w, 8 or 11) at the network's size: B_s, B_t, ink, correction and, with cell_slots, the filled
-    plate. slots: of the target. cell_slots: of the source, float32 (2 N, 3, 2), where whole cells are painted anew.
+    layers: float32 (h, w, 8 or 11) of the plate's frame, at the network's size: B_s, B_t, ink, correction and, with
+    cell_slots, the filled plate. slots: of the target, in the frame. cell_slots: of the source, float32 (2 N, 3, 2),
+    likewise, where whole cells are painted anew.
     """
     height, width = plate.image.shape[:2]
     layers = np.concatenate([layers[..., :1], _sharp(layers[..., 1:2]), layers[..., 2:]], 2)
-    shrink = height < layers.shape[0] and width < layers.shape[1]
-    how = cv2.INTER_AREA if shrink else cv2.INTER_CUBIC
     channels = (slice(2), slice(2, 5), slice(5, 8), *([slice(8, 11)] if cell_slots is not None else []))
-    parts = (cv2.resize(layers[..., channel], (width, height), interpolation=how) for channel in channels)
+    parts = (
+        to_picture(
+            layers[..., channel], plate.frame, height, width, goes_on=number > 0
+        )  # masks end where the frame does
+        for number, channel in enumerate(channels)
+    )
     masks, ink, correction, *filled = (torch.from_numpy(part).permute(2, 0, 1)[None] for part in parts)
     B_s, B_t = masks.clamp(0, 1).chunk(2, 1)
     source = torch.from_numpy(plate.image.astype(np.float32)).permute(2, 0, 1)[None] / 255
@@ -103,6 +116,7 @@ def finish(plate: Plate, layers: np.ndarray, slots: np.ndarray, cell_slots: Tens
         image = compose(source, B_s, B_t, ink, correction)
     else:
         there = (torch.arange(len(cell_slots) // 2) < len(plate.text)).repeat(2)[None]
+        cell_slots = torch.from_numpy(slots_in_picture(cell_slots.numpy(), plate.frame))
         B_s = erasure(cell_mask(cell_slots[None], there, height, width), B_s)
         image = repaint(source, B_s, B_t, *filled, ink, correction)
     return replace(
@@ -113,7 +127,7 @@ def finish(plate: Plate, layers: np.ndarray, slots: np.ndarray, cell_slots: Tens
         original_text=plate.text,
         source_mask=_byte(B_s),
         target_mask=_byte(B_t),
-        slots=slots[: len(plate.target)],
+        slots=slots_in_picture(slots[: len(plate.target)], plate.frame),
     )
 
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
-from platemint.models.reader import greedy_decode
 from platemint.pipeline import lock, storage, write
 from platemint.pipeline.corpora import text_lines
 from platemint.pipeline.edit import QUALITY, Editor, contact_sheet
 from platemint.pipeline.filter import Filter
-from platemint.pipeline.networks import autocast, batched, network_input
+from platemint.pipeline.networks import batched
 from platemint.pipeline.plate import Plate, PlatemintError, characters, normalise, spell_like
 from platemint.pipeline.recipe import Edit, Limits
 from platemint.pipeline.storage import read_picture
@@ -84,6 +81,7 @@ def _edit_batch(
             plates[file] = Plate(image, text, source=source, target=target)
         except ValueError as fault:
             aside[file] = str(fault)
+    plates = dict(zip(plates, editor.find(list(plates.values()))))
     _read_missing([plate for plate in plates.values() if not plate.text], filter_)
     for file, plate in list(plates.items()):
         try:
@@ -98,9 +96,6 @@ def _read_missing(plates: list[Plate], filter_: Filter) -> None:
     """Reads the source texts that were not given."""
     if not plates:
         return
-    config = filter_.reader.config
-    with torch.inference_mode(), autocast(filter_.device, filter_.dtype):
-        seen = filter_.reader(network_input([p.image for p in plates], config.height, config.width, filter_.device))
-    for plate, text in zip(plates, greedy_decode(seen, config.alphabet)):
+    for plate, (text, _) in zip(plates, filter_.read([filter_.view(plate.image, plate) for plate in plates])):
         same_count = len(text) == len(characters(plate.target))  # then separators of the target are on the plate too
         plate.text = spell_like(text, plate.target) if same_count else text

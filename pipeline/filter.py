@@ -15,6 +15,7 @@ from platemint.pipeline import recipe as recipes
 from platemint.pipeline.alignment import Standing, standing
 from platemint.pipeline.networks import autocast, choose_device, in_batches, load_network, network_input
 from platemint.pipeline.plate import FOLD, SEPARATORS, Plate, canonical
+from platemint.pipeline.text_frame import cut_out, part_of
 
 OFFSET = 38  # of 255, about 0.15: how far the two cuts of the stability score lie from the middle
 
@@ -99,12 +100,13 @@ class Filter:
                 return name
         return "residue" if scores["residue"] > limits.max_residue else ""
 
-    def _score(self, plates: list[Plate]) -> list[Plate]:
-        bare = {id(p.target_mask): np.repeat(255 - p.target_mask[..., None], 3, 2) for p in plates}
+    def _score(self, whole: list[Plate]) -> list[Plate]:
+        plates = [part_of(plate) for plate in whole]
+        bare = {id(p.target_mask): np.repeat(self.view(255 - p.target_mask, p)[..., None], 3, 2) for p in plates}
         place = {
             mask: number for number, mask in enumerate(bare)
         }  # several pictures of one plate share its mask, which is read once
-        seen, masks = self._read([p.image for p in plates]), self._read(list(bare.values()))
+        seen, masks = self._read([self.view(p.image, p) for p in plates]), self._read(list(bare.values()))
         masks = masks[[place[id(p.target_mask)] for p in plates]]
         alphabet = self.reader.config.alphabet
         texts = [p.text for p in plates]
@@ -113,7 +115,7 @@ class Filter:
         residue = likelihood(seen, [p.original_text for p in plates], alphabet)
         return [
             replace(
-                plate,
+                whole[i],
                 reading=readings[i],
                 scores={
                     "stability": stability(plate.target_mask),
@@ -125,6 +127,11 @@ class Filter:
             )
             for i, plate in enumerate(plates)
         ]
+
+    def view(self, picture: np.ndarray, plate: Plate) -> np.ndarray:
+        """What the reader sees of a picture of a plate: its frame, uint8 of the reader's size."""
+        config = self.reader.config
+        return cut_out(picture, plate.frame, config.height, config.width)
 
     @torch.inference_mode()
     def _read(self, pictures: list[np.ndarray]) -> Tensor:

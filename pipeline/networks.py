@@ -103,7 +103,7 @@ def load_network(name: str, kind: str, options: Edit) -> Any:
     try:
         return checkpoint.load(name, kind).to(device).requires_grad_(False)
     except checkpoint.CheckpointError as fault:
-        raise PlatemintError(f"edit.{'reader' if kind == 'reader' else 'checkpoint'}: {fault}") from None
+        raise PlatemintError(f"edit.{'checkpoint' if kind == 'spg' else kind}: {fault}") from None
 
 
 def network_input(pictures: list[np.ndarray], height: int, width: int, device: torch.device) -> Tensor:

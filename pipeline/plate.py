@@ -81,8 +81,9 @@ class Plate:
     image: uint8 (H, W, 3), RGB, any size. text: what the picture says, normalised (see `normalise`).
     layout: name of the plate's layout file, "" where unknown. source: opaque id of the photograph it comes from.
     target: what it shall say; "" until drawn. places: float32 (n,), where across the picture the characters of its text
-    stand as far as that is known, in parts of its width, else nan; None where nobody has looked. index, round: which
-    planned target it serves, and at which attempt. rendered: drawn from a layout, and no photograph.
+    stand as far as that is known, in parts of its width, else nan; None where nobody has looked. frame: float32 (4, 2),
+    where the text stands (see pipeline/text_frame.py); None where nobody has looked. index, round: which planned target
+    it serves, and at which attempt. rendered: drawn from a layout, and no photograph.
     After edit: image and text are the new ones, original and original_text the source's (in memory only, never
     written), source_mask and target_mask uint8 (H, W), 0..255, at the image's own size, slots float32 (n, 3, 2), where
     each character of the new text stands (see models/spg.py).
@@ -98,6 +99,7 @@ class Plate:
     rendered: bool = False
     target: str = ""
     places: np.ndarray | None = None
+    frame: np.ndarray | None = None
     index: int = -1
     round: int = 0
     original: np.ndarray | None = None

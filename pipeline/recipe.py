@@ -175,6 +175,11 @@ class Edit(Strict):
 
     checkpoint: str = Field("spg-small", description="Generator: a name in models/checkpoints or a file.")
     reader: str = Field("reader", description="Reader that judges the edits: a name in models/checkpoints or a file.")
+    find: Literal["auto", "off"] = Field(
+        "auto",
+        description="auto: where text fills little of a picture, it is edited in a frame around it; tight crops as ever.",
+    )
+    finder: str = Field("finder", description="Network that finds the text: a name in models/checkpoints or a file.")
     batch: int = Field(32, ge=1, le=4096, description="Plates per forward pass; 32 fits 2 GB and fills small devices.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes the fastest there is.")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where it is faster.")
@@ -380,11 +385,11 @@ class Alphabet(Strict):
 
 
 class TrainRecipe(Strict):
-    """Training of the generator or of the reader, on rendered pairs and, where a corpus is given, its crops."""
+    """Training of generator, reader or finder, on rendered plates and, where a corpus is given, its crops."""
 
     task: Literal["train"] = "train"
     name: str = Field("spg", pattern=r"^\w[\w.-]{0,99}$", description="Names the run's folder and its checkpoint.")
-    network: Literal["spg", "reader"] = Field("spg", description="What is trained.")
+    network: Literal["spg", "reader", "finder"] = Field("spg", description="What is trained.")
     size: Literal["small", "base"] = Field("small", description="Of a generator that starts afresh; base wants a GPU.")
     seed: int = Field(0, ge=0, lt=2**63, description="Pair number i is a function of seed and i alone.")
     out: str = Field("", description="Run folder; empty is outputs/NAME.")
@@ -399,7 +404,7 @@ class TrainRecipe(Strict):
     format: str = Field("auto", description="Their format; auto takes the one that fits.")
     max_set_aside: Share = Field(0.5, description="Most of their records, of all, that may be unusable.")
     unreadable: Unreadable = UNREADABLE
-    real_share: Share = Field(0.3, description="Share of the reader's examples taken from that corpus.")
+    real_share: Share = Field(0.3, description="Share of the reader's or finder's examples from that corpus.")
     real: int = Field(4, ge=1, le=4096, description="Crops of that corpus the generator edits there and back a step.")
     steps: int = Field(6000, ge=1, description="Optimiser steps.")
     batch: int = Field(
@@ -427,7 +432,9 @@ class TrainRecipe(Strict):
 
     @model_validator(mode="after")
     def _of_this_network(self) -> TrainRecipe:
-        idle = {"spg": ("real_share",), "reader": ("size", "real", "generator_from", "recognition", "adversarial")}
+        generator = ("size", "real", "generator_from", "recognition", "adversarial")
+        idle = {"spg": ("real_share",), "reader": generator}
+        idle["finder"] = (*generator, "reader")
         fields = type(self).model_fields
         if given := [name for name in idle[self.network] if getattr(self, name) != fields[name].default]:
             raise ValueError(f"{', '.join(given)} is for another network than {self.network}: leave it out")

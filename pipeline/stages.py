@@ -77,7 +77,7 @@ class Stages:
         from platemint.models.checkpoint import CheckpointError, find_checkpoint
 
         found = {}
-        for field in ("checkpoint", "reader"):
+        for field in ("checkpoint", "reader", *(["finder"] if self.recipe.edit.find == "auto" else [])):
             name = getattr(self.recipe.edit, field)
             try:
                 found[name] = storage.sha256(find_checkpoint(name).read_bytes())

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from platemint import run_pipeline
 from platemint.models import checkpoint
+from platemint.models.finder import Finder, FinderConfig
 from platemint.models.reader import Reader, ReaderConfig
 from platemint.models.spg import SPG, SPGConfig
 from platemint.pipeline.plate import ALPHABET, READABLE
@@ -25,15 +26,20 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: more thread
 
 @pytest.fixture(scope="session")
 def untrained(tmp_path_factory) -> Edit:
-    """Options that name an untrained generator and reader."""
+    """Options that name an untrained generator, reader and finder."""
     folder = tmp_path_factory.mktemp("untrained")
     torch.manual_seed(0)
-    networks = {"spg": SPG(SPGConfig(ALPHABET)), "reader": Reader(ReaderConfig(READABLE))}
+    networks = {
+        "spg": SPG(SPGConfig(ALPHABET)),
+        "reader": Reader(ReaderConfig(READABLE)),
+        "finder": Finder(FinderConfig()),
+    }
     for name, network in networks.items():
         for weight in network.parameters():  # layers that start at zero would make many a property hold by accident
             weight.data += 0.02 * torch.randn_like(weight)
         checkpoint.save(network, folder / f"{name}.safetensors")
-    return Edit(checkpoint=str(folder / "spg.safetensors"), reader=str(folder / "reader.safetensors"), batch=8)
+    files = {"checkpoint": "spg", "reader": "reader", "finder": "finder"}
+    return Edit(**{field: str(folder / f"{name}.safetensors") for field, name in files.items()}, batch=8)
 
 
 @pytest.fixture

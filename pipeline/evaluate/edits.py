@@ -46,6 +46,7 @@ from platemint.pipeline.recipe import Edit, GenerateRecipe, Source
 from platemint.pipeline.render import Layout, Photo, load_layouts, photograph, random_text
 from platemint.pipeline.render.layout import FOLDER as LAYOUTS
 from platemint.pipeline.stages import Stages
+from platemint.pipeline.text_frame import cut_out
 
 HEIGHTS = (24, 400)  # pixels, of rendered pairs
 CLASSES = (24, 48, 96, 192)  # least height of each class of sizes that pairs are grouped by
@@ -307,7 +308,7 @@ def measure_plates(
 ) -> list[Measured]:
     """Edits plates to their targets and judges the edits beside the untouched pictures."""
     edited = edit(plates)
-    seen = {"edit": reader([p.image for p in edited])[1], "copy": reader([p.image for p in plates])[1]}
+    seen = {name: reader(looked)[1] for name, looked in _looked_at(edited, reader).items()}
     seen["untouched"] = seen["copy"]
     wanted = {"edit": [p.target for p in plates], "copy": [p.target for p in plates]}
     wanted["untouched"] = [p.text for p in plates]
@@ -327,6 +328,13 @@ def measure_plates(
         )
         for i, plate in enumerate(edited)
     ]
+
+
+def _looked_at(edited: list[Plate], reader: FeatureReader) -> dict[str, list[np.ndarray]]:
+    """Edits and their sources, of each the frame that its text stands in."""
+    size = reader.reader.config.height, reader.reader.config.width
+    edits, sources = ([cut_out(getattr(p, name), p.frame, *size) for p in edited] for name in ("image", "original"))
+    return {"edit": edits, "copy": sources}
 
 
 def _leaks(reading: str, plate: Plate) -> bool:

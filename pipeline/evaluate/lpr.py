@@ -28,6 +28,7 @@ from platemint.pipeline.corpora.formats.parquet import is_run
 from platemint.pipeline.corpora.pixels import read_plate
 from platemint.pipeline.edit import Editor
 from platemint.pipeline.filter import Filter
+from platemint.pipeline.find import TextFinder
 from platemint.pipeline.networks import autocast, choose_device, resize
 from platemint.pipeline.plate import (
     DIGITS,
@@ -45,6 +46,7 @@ from platemint.pipeline.recipe import Edit, Limits
 from platemint.pipeline.render import load_layouts, random_text, render_plate
 from platemint.pipeline.sample import usable_photos
 from platemint.pipeline.storage import decode as decode_picture
+from platemint.pipeline.text_frame import cut_out, is_whole, pixels_of
 
 HEIGHT, WIDTH = 32, 128  # pixels of the recogniser
 BATCH = 64
@@ -276,14 +278,25 @@ class Lpr:
     def __init__(self, options: Edit, train: Sequence[Path], test: Path, split: str = "", seed: int = 0):
         self.options, self.seed = options, seed
         self.filter = Filter(Limits(), options)
-        learned, tested = learned_and_tested(plates_of(test), split, seed)
+        learned, tested = learned_and_tested(self._framed(plates_of(test)), split, seed)
         for name, plates_given in (("to learn from", learned), ("to test on", tested)):
             if len(plates_given) < FEWEST:
                 raise PlatemintError(f"{test}: only {len(plates_given)} plates {name}; at least {FEWEST} are needed")
         names = [path.name for path in train]
         if twice := next((name for name in names if names.count(name) > 1), ""):
             raise PlatemintError(f"--train: two folders are called {twice}, which names them in the table; rename one")
-        self.plates = _without_tested(learned, tested, {path.name: plates_of(path) for path in train})
+        made = {path.name: self._framed(plates_of(path)) for path in train}
+        self.plates = _without_tested(learned, tested, made)
+
+    def _framed(self, plates: list[tuple[np.ndarray, str, str, str]]) -> list[tuple[np.ndarray, str, str, str]]:
+        """Plates of loose crops cut out, so that the recogniser, which is small, sees them large."""
+        if self.options.find == "off":
+            return plates
+        frames = TextFinder(self.options).frames([image for image, *_ in plates])
+        return [
+            (image if is_whole(f) else cut_out(image, f, *pixels_of(f, image)), *rest)
+            for f, (image, *rest) in zip(frames, plates)
+        ]
 
     def fraction(self, part: float) -> list[tuple[np.ndarray, str, str]]:
         """So much of the real plates, at random; a larger part holds a smaller one."""

@@ -6,6 +6,7 @@ sensor and file noise, picture = background * (1 - mask) + ink * mask.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -31,6 +32,7 @@ class Photo:
     boxes: np.ndarray
     text: str
     layout: str
+    block: np.ndarray  # float32 (4, 2): the corners of all cells together, likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,7 @@ def _emboss(plate: np.ndarray, coverage: np.ndarray, depth: float, angle: float)
 
 
 @dataclass(slots=True)
-class _Exposure:
+class Exposure:
     """Everything about one photograph but its text. Drawn once, so a pair shares it."""
 
     size: tuple[int, int]  # width, height of the picture
@@ -302,7 +304,7 @@ def _shade(rng, h: int, w: int, severity: float) -> np.ndarray:
     return shade[..., None]
 
 
-def _expose(layout: Layout, plate_size, height: int, severity: float, rng) -> _Exposure:
+def _expose(layout: Layout, plate_size, height: int, severity: float, rng) -> Exposure:
     w, h = plate_size
     aspect = layout.size[0] / layout.size[1] * np.exp(rng.normal(0, 0.08 * severity))
     size = max(16, round(height * aspect)), height
@@ -336,7 +338,7 @@ def _expose(layout: Layout, plate_size, height: int, severity: float, rng) -> _E
     down = rng.uniform(0.35, 1) if rng.random() < 0.4 * severity else 1.0
     sigma = 255 * (rng.uniform(0, 0.018) + (rng.uniform(0, 0.03) if night else 0)) * severity
     noise = rng.standard_normal((size[1], size[0], 1 if gray else 3), np.float32) * sigma
-    return _Exposure(
+    return Exposure(
         size=size,
         matrix=_view(rng, plate_size, size, severity),
         shade=_shade(rng, h, w, severity),
@@ -357,7 +359,7 @@ def _expose(layout: Layout, plate_size, height: int, severity: float, rng) -> _E
     )
 
 
-def _weather(plate: np.ndarray, mask: np.ndarray, owner: np.ndarray, exposure: _Exposure) -> None:
+def _weather(plate: np.ndarray, mask: np.ndarray, owner: np.ndarray, exposure: Exposure) -> None:
     """Light, screws, dirt and frame. What lies over the ink takes it out of the mask."""
     h, w = mask.shape
     for (x, y), radius, tone in exposure.screws:
@@ -374,7 +376,7 @@ def _weather(plate: np.ndarray, mask: np.ndarray, owner: np.ndarray, exposure: _
             cv2.rectangle(layer, (t // 2, t // 2), (w - 1 - t // 2, h - 1 - t // 2), value, t)
 
 
-def _shoot(plate, mask, owner, exposure: _Exposure):
+def _shoot(plate, mask, owner, exposure: Exposure):
     """Through the lens onto the sensor: image float32 (H, W, 3), mask uint8, owner uint8."""
     W, H = exposure.size
     double = (2 * W, 2 * H)
@@ -402,7 +404,7 @@ def _shoot(plate, mask, owner, exposure: _Exposure):
     return picture, matte, owner
 
 
-def _develop(picture: np.ndarray, exposure: _Exposure) -> np.ndarray:
+def _develop(picture: np.ndarray, exposure: Exposure) -> np.ndarray:
     """Exposure, white balance, infrared or colour, noise, tone curve, JPEG: uint8 (H, W, 3)."""
     picture = np.clip(picture * exposure.gain + exposure.bias, 0, 255)
     if exposure.gray:
@@ -417,13 +419,19 @@ def _develop(picture: np.ndarray, exposure: _Exposure) -> np.ndarray:
 
 
 def photograph(
-    layout: Layout, texts: list[str], height: int, severity: float, rng: np.random.Generator, rows=()
+    layout: Layout,
+    texts: list[str],
+    height: int,
+    severity: float,
+    rng: np.random.Generator,
+    rows=(),
+    place: Callable[[Exposure, tuple[int, int]], Exposure] | None = None,
 ) -> list[Photo]:
     """Photographs of one plate under one light that differ in nothing but the text.
 
     texts: each fits the layout's pattern, with or without its separators. height: of the picture, pixels.
     severity: 0 = a clean scan .. 1 = everything that happens on a road. rows: for each text, where the layout's own
-    do not fit it.
+    do not fit it. place: gives the exposure of a plate, pixels (width, height), another view and other surroundings.
     """
     kinds = [layout.model_copy(update={"rows": r}) for r in rows] or [layout] * len(texts)
     scale = 1.6 * max(height, 24) / layout.size[1]
@@ -435,6 +443,8 @@ def photograph(
     ink = np.float32(layout.ink[choice % len(layout.ink)]) + np.float32(rng.normal(0, 8 * severity, 3))
     depth, angle = (rng.uniform(0, 0.22) if rng.random() < 0.5 else 0.0), rng.uniform(0, 2 * np.pi)
     exposure = _expose(layout, (blank.shape[1], blank.shape[0]), height, severity, rng)
+    if place:
+        exposure = place(exposure, (blank.shape[1], blank.shape[0]))
     return [_photo(k, text, blank, ink, lettering, scale, depth, angle, exposure) for k, text in zip(kinds, texts)]
 
 
@@ -466,10 +476,18 @@ def _photo(layout, text, blank, ink, lettering, scale, depth, angle, exposure) -
         boxes=_boxes([c for c in placed if c.printed], layout.slant, scale, exposure),
         text=text,
         layout=layout.name,
+        block=_boxes([_block(placed)], layout.slant, scale, exposure)[0],
     )
 
 
-def _boxes(placed: list[Cell], slant: float, scale: float, exposure: _Exposure) -> np.ndarray:
+def _block(placed: list[Cell]) -> Cell:
+    """One cell around all."""
+    left, top = min(c.x for c in placed), min(c.y for c in placed)
+    right, bottom = max(c.x + c.width for c in placed), max(c.y + c.height for c in placed)
+    return Cell("", left, top, right - left, bottom - top, False)
+
+
+def _boxes(placed: list[Cell], slant: float, scale: float, exposure: Exposure) -> np.ndarray:
     corners = np.float32(
         [
             [

@@ -1,4 +1,4 @@
-"""train: the generator or the reader, on pairs rendered on the fly and on real crops, resumable to the same loss curve.
+"""train: generator, reader or finder, on pictures rendered on the fly and on real crops, resumable to the same loss curve.
 
 Pair number i of a run is a pure function of (seed, i), and the whole state of a run is in one file, written atomically;
 so a killed run continues as if nothing had happened. Under `torchrun` every process takes its share of each batch and
@@ -29,11 +29,12 @@ from platemint.pipeline.plate import Failure, PlatemintError
 from platemint.pipeline.recipe import TrainRecipe, dump
 from platemint.pipeline.render.layout import spelled_with, training_layouts
 from platemint.pipeline.train.alphabets import spelled
+from platemint.pipeline.train.finder import FinderTask
 from platemint.pipeline.train.generator import SPGTask
 from platemint.pipeline.train.pairs import Batch, pair_batches, validation
 from platemint.pipeline.train.reading import ReaderTask
 
-TASKS = {"spg": SPGTask, "reader": ReaderTask}
+TASKS = {"spg": SPGTask, "reader": ReaderTask, "finder": FinderTask}
 VALIDATION_PAIRS = 64
 Say = Callable[[str], object]  # where progress is reported, a line at a time
 
@@ -122,9 +123,8 @@ class Run:
 
     def batches(self) -> Iterable[Batch]:
         """The share of the batches that this process has, from the present step on."""
-        return pair_batches(
-            self.recipe, self.task.alphabet, self.task.size, self.step, self.peers.rank, self.peers.world
-        )
+        task, peers = self.task, self.peers
+        return pair_batches(self.recipe, task.alphabet, task.size, self.step, peers.rank, peers.world, task.kind)
 
     def _parts(self) -> dict:
         parts = {"network": self.task.network, "average": self.average, "optimizer": self.optimizer}
@@ -194,7 +194,9 @@ class Run:
     def validate(self) -> float:
         """Scores the averaged weights on pairs never trained on; the best become the run's checkpoint."""
         if self.held_out is None:
-            self.held_out = validation(self.recipe, self.task.alphabet, self.task.size, VALIDATION_PAIRS)
+            self.held_out = validation(
+                self.recipe, self.task.alphabet, self.task.size, VALIDATION_PAIRS, self.task.kind
+            )
         network = self.average.module.eval()
         score = self.task.score(network, self.held_out)
         self.stale = 0 if score > self.best else self.stale + 1

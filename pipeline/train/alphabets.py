@@ -47,7 +47,7 @@ def start(recipe: TrainRecipe) -> nn.Module:
 
 
 def nearest_character(character: str, alphabet: str) -> str:
-    """The character of an alphabet that is nearest_character to one: its letter without the accent, else what looks most alike."""
+    """The character of an alphabet that is nearest to one: its letter without the accent, else what looks most alike."""
     if _plain(character) in alphabet:
         return _plain(character)
     look = _look(character)

@@ -18,7 +18,7 @@ from platemint.pipeline.networks import autocast
 from platemint.pipeline.plate import SEPARATORS, characters, kin, same_reading
 from platemint.pipeline.recipe import TrainRecipe
 from platemint.pipeline.train.alphabets import prime_glyphs, refuse_unread, spelled, start
-from platemint.pipeline.train.pairs import Batch, shrink, unit_pictures
+from platemint.pipeline.train.pairs import Batch, Pairs, Stack, shrink, unit_pictures
 from platemint.pipeline.train.reading import disturb, rare_first
 
 HELD_BACK = 64  # real crops at most that phase 2 is validated on, never trained on
@@ -26,6 +26,8 @@ HELD_BACK = 64  # real crops at most that phase 2 is validated on, never trained
 
 class SPGTask:
     """Masks and slots first; from `generator_from` on also the picture, judged by reader and discriminator."""
+
+    kind = Pairs, Stack
 
     def __init__(
         self, recipe: TrainRecipe, device: torch.device, dtype: torch.dtype, crops: list[tuple[np.ndarray, str]]

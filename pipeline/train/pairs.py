@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -87,24 +88,34 @@ class Stack:
 
 
 def pair_batches(
-    recipe: TrainRecipe, alphabet: str, size: tuple[int, int], first_step: int, rank: int = 0, world: int = 1
-) -> Iterable[Batch]:
+    recipe: TrainRecipe,
+    alphabet: str,
+    size: tuple[int, int],
+    first_step: int,
+    rank: int = 0,
+    world: int = 1,
+    kind: tuple[type, type] = (Pairs, Stack),
+) -> Iterable:
     """The share that this process has of every batch from a step on, rendered ahead by recipe.workers processes.
 
-    alphabet: what the network can spell. Raises PlatemintError for a layout that holds something else.
+    alphabet: what the network can spell. kind: what renders an example by its number, and what stacks examples.
+    Raises PlatemintError for a layout that holds something else.
     """
+    examples, stack = kind
     numbers = range(first_step * recipe.batch + rank, recipe.steps * recipe.batch, world)
     # spawned, since a forked child inherits OpenCV's and torch's thread pools without their threads, and hangs
     ahead = (
         dict(num_workers=recipe.workers, multiprocessing_context="spawn", prefetch_factor=4) if recipe.workers else {}
     )
     return torch.utils.data.DataLoader(
-        Pairs(recipe, alphabet), recipe.batch // world, sampler=numbers, collate_fn=Stack(size), **ahead
+        examples(recipe, alphabet), recipe.batch // world, sampler=numbers, collate_fn=stack(size), **ahead
     )
 
 
-def validation(recipe: TrainRecipe, alphabet: str, size: tuple[int, int], count: int) -> Batch:
-    """Pairs of a seed that no run trains on, the same for every run of the same layouts."""
-    never = recipe.model_copy(update={"seed": 2**63 - 1})
-    pairs = Pairs(never, alphabet)
-    return Stack(size)([pairs[number] for number in range(count)])
+def validation(
+    recipe: TrainRecipe, alphabet: str, size: tuple[int, int], count: int, kind: tuple[type, type] = (Pairs, Stack)
+) -> Any:
+    """Examples of a seed that no run trains on, stacked, the same for every run of the same layouts."""
+    make, stack = kind
+    examples = make(recipe.model_copy(update={"seed": 2**63 - 1}), alphabet)
+    return stack(size)([examples[number] for number in range(count)])

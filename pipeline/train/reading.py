@@ -15,7 +15,7 @@ from platemint.pipeline.networks import autocast
 from platemint.pipeline.plate import SEPARATORS, characters, same_reading
 from platemint.pipeline.recipe import TrainRecipe
 from platemint.pipeline.train.alphabets import spelled, start
-from platemint.pipeline.train.pairs import Batch, shrink, unit_pictures
+from platemint.pipeline.train.pairs import Batch, Pairs, Stack, shrink, unit_pictures
 
 UNKNOWN = -100  # frames nobody knows the class of
 
@@ -23,7 +23,7 @@ UNKNOWN = -100  # frames nobody knows the class of
 class ReaderTask:
     """The reader learns rendered plates, bare masks, and real crops (image, text)."""
 
-    critic = None
+    critic, kind = None, (Pairs, Stack)
 
     def __init__(
         self, recipe: TrainRecipe, device: torch.device, dtype: torch.dtype, crops: list[tuple[np.ndarray, str]]

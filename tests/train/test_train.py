@@ -20,8 +20,10 @@ from platemint.pipeline import train as training
 from platemint.pipeline.plate import ALPHABET, READABLE, PlatemintError, kind_of
 from platemint.pipeline.recipe import TrainRecipe, load_recipe
 from platemint.pipeline.render import load_layouts, photograph, random_text, render_plate
+from platemint.pipeline.render.surroundings import pasted
+from platemint.pipeline.train.finder import block_of
 from platemint.pipeline.train.generator import SPGTask, another_text, shortened
-from platemint.pipeline.train.pairs import Pairs, pair_batches, shrink, slots_of, unit_pictures
+from platemint.pipeline.train.pairs import Pairs, pair_batches, shrink, slots_of, unit_pictures, validation
 from platemint.pipeline.train.reading import UNKNOWN, frames_of
 from platemint.run_pipeline import main
 
@@ -271,3 +273,62 @@ def test_two_processes_train_as_one_does(tmp_path):
 
 def test_every_recipe_that_takes_a_corpus_checks_its_labels():
     assert all(load_recipe(name, (), "train").reader == "reader" for name in ("train-reader", "train-phase2"))
+
+
+def finder_recipe(folder, **changes):
+    own = {"network": "finder", "name": "finder", "steps": 4, "cooldown": 0.0, "validate_every": 2}
+    return TrainRecipe(**(SMALL | own | {"out": str(folder)} | changes))
+
+
+def test_the_finder_learns_without_data_and_goes_on_to_the_same_weights(tmp_path):
+    path = training.train(finder_recipe(tmp_path / "whole", sheet_every=4), say=silent)
+    training.train(finder_recipe(tmp_path / "broken", steps=2), say=silent)
+    training.train(finder_recipe(tmp_path / "broken"), resume=True, say=silent)
+    assert "corners=" in " ".join(curve(tmp_path / "whole")[0])
+    assert cv2.imread(str(tmp_path / "whole" / "sheets" / "0000004.png")) is not None
+    a, b = (checkpoint.load(str(p), "finder").state_dict() for p in (path, tmp_path / "broken" / "finder.safetensors"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_finder_learns_labelled_crops_too(tmp_path):
+    source = corpus(tmp_path / "corpus")
+    chosen = finder_recipe(tmp_path / "run", source=str(source), real_share=1.0, steps=1)
+    task = training.Run(chosen, tmp_path, say=silent).task
+    assert len(task.real) == 22 and len(task.held_back.pictures) == 2
+    batch = validation(chosen, task.size, 6, task.kind)
+    blank = torch.zeros_like(batch.pictures)
+    real = task.examples(type(batch)(blank, batch.blocks), np.random.default_rng(0))
+    assert (
+        real.pictures.flatten(1).any(1).all()
+        and not real.blocks[:, 0].isnan().any()
+        and real.blocks[:, 1].isnan().all()
+    )
+
+
+def test_fields_of_other_networks_are_refused_for_the_finder(tmp_path):
+    with pytest.raises(ValueError, match="reader is for another network than finder"):
+        finder_recipe(tmp_path, reader="reader")
+
+
+def test_the_block_of_slots_lies_around_them():
+    """One row seen in perspective, and two rows of which the lower is longer."""
+    block = np.float32([[0.1, 0.3], [0.9, 0.4], [0.9, 0.7], [0.1, 0.65]])
+    parts = np.linspace(0, 1, 8)[:, None]
+    upper, lower = block[0] + parts * (block[1] - block[0]), block[3] + parts * (block[2] - block[3])
+    boxes = np.stack([upper[:-1], upper[1:], lower[1:], lower[:-1]], 1)
+    assert np.allclose(block_of(slots_of(boxes)), block, atol=0.01)
+    at = np.float32([[0.4, 0.3], [0.6, 0.3], [0.2, 0.7], [0.4, 0.7], [0.6, 0.7], [0.8, 0.7]])
+    slots = np.stack([at, np.full_like(at, 0) + [0.1, 0], np.full_like(at, 0) + [0, 0.15]], 1)
+    assert np.allclose(block_of(slots), [[0.1, 0.15], [0.9, 0.15], [0.9, 0.85], [0.1, 0.85]], atol=1e-6)
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_a_pasted_plate_s_text_is_where_the_block_says(number):
+    """A crop that is red where its text stands: hardly a red pixel lies outside of the block, and most of it is red."""
+    crop, block = np.full((40, 120, 3), 60, np.uint8), np.float32([[0.1, 0.25], [0.9, 0.25], [0.9, 0.75], [0.1, 0.75]])
+    crop[10:30, 12:108] = 255, 0, 0
+    picture, there = pasted(crop, block, np.random.default_rng(number))
+    inside = np.zeros(picture.shape[:2], np.uint8)
+    cv2.fillConvexPoly(inside, (there * picture.shape[1::-1]).round().astype(np.int32), 1)
+    red = picture[..., 0] > picture[..., 1:].max(2).astype(int) + 60
+    assert red[inside > 0].mean() > 0.6
