@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from platemint.models.finder import Finder, FinderConfig, quad_area, likeliest_block, block_depth
+from platemint.models.finder import Finder, FinderConfig, block_depth, likeliest_block, quad_area
 from platemint.pipeline import text_frame
 from platemint.pipeline.edit import Editor
 from platemint.pipeline.filter import Filter
@@ -17,7 +17,7 @@ from platemint.pipeline.render.surroundings import loose_crop
 from platemint.pipeline.text_frame import (
     WHOLE,
     around,
-    cut,
+    cut_out,
     fills,
     is_whole,
     part_of,
@@ -62,7 +62,7 @@ def smooth(height, width, seed=0):
 
 def test_what_is_cut_comes_back_where_it_was():
     picture = smooth(120, 240)
-    seen = cut(picture, TILTED, 48, 160)
+    seen = cut_out(picture, TILTED, 48, 160)
     back = to_picture(np.float32(seen), TILTED, 120, 240, goes_on=False)
     inside = np.zeros((120, 240), np.uint8)
     cv2.fillConvexPoly(inside, (TILTED * (240, 120)).round().astype(np.int32), 1)
@@ -75,13 +75,13 @@ def test_a_level_frame_shows_the_pixels_it_lies_on():
     """As OpenCV's resize of the same part: no half pixel is lost on the way."""
     picture = smooth(100, 300)
     frame = np.array([[60, 20], [220, 20], [220, 68], [60, 68]], np.float32) / (300, 100)
-    assert np.abs(cut(picture, frame.astype(np.float32), 48, 160).astype(int) - picture[20:68, 60:220]).max() <= 1
+    assert np.abs(cut_out(picture, frame.astype(np.float32), 48, 160).astype(int) - picture[20:68, 60:220]).max() <= 1
 
 
 @pytest.mark.parametrize("height, width", [(31, 77), (48, 160), (200, 500)])
 def test_of_a_whole_picture_all_is_as_without_a_frame(height, width):
     picture, layer = smooth(height, width), np.random.default_rng(0).random((48, 160, 2), np.float32)
-    assert np.array_equal(cut(picture, WHOLE, 48, 160), cut(picture, None, 48, 160))
+    assert np.array_equal(cut_out(picture, WHOLE, 48, 160), cut_out(picture, None, 48, 160))
     ways = [to_picture(layer, frame, height, width, goes_on=False) for frame in (WHOLE, None)]
     assert np.array_equal(*ways)
     plate = Plate(picture, "A1", frame=WHOLE)
