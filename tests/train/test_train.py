@@ -295,7 +295,7 @@ def test_the_finder_learns_labelled_crops_too(tmp_path):
     chosen = finder_recipe(tmp_path / "run", source=str(source), real_share=1.0, steps=1)
     task = training.Run(chosen, tmp_path, say=silent).task
     assert len(task.real) == 22 and len(task.held_back.pictures) == 2
-    batch = validation(chosen, task.size, 6, task.kind)
+    batch = validation(chosen, task.alphabet, task.size, 6, task.kind)
     blank = torch.zeros_like(batch.pictures)
     real = task.examples(type(batch)(blank, batch.blocks), np.random.default_rng(0))
     assert (
