@@ -6,13 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TextIO
 
-from platemint.pipeline import engines, lock, storage, write
+from platemint.pipeline import engines, exports, lock, storage, write
 from platemint.pipeline.dataset_card import card
 from platemint.pipeline.plan import Plan, Shard, in_files, make_plan
 from platemint.pipeline.plate import PlatemintError
@@ -31,7 +31,7 @@ WORTH_A_PROCESS = 1000  # plates; one process makes hundreds with its threads in
 class Result:
     """What a run came to. shortfall: quotas that could not be filled, {position: {character: missing}}.
 
-    reasons: why, {position: {character: {reason: plates dropped for it}}}.
+    reasons: why, {position: {character: {reason: plates dropped for it}}}. exported: what `write.also` has asked for.
     """
 
     folder: Path
@@ -40,10 +40,11 @@ class Result:
     missing: int
     shortfall: dict[str, dict[str, int]]
     reasons: dict[str, dict[str, dict[str, int]]]
+    exported: tuple[exports.Exported, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        return 3 if self.missing else 0
+        return 3 if self.missing or any(export.set_aside for export in self.exported) else 0
 
 
 def generate(
@@ -63,8 +64,10 @@ def generate(
     stages = stages or Stages(recipe)
     plan = plan or make_plan(stages)
     stages.ready()
+    exports.ready(recipe.folder, recipe.write.also)
     with lock.held(recipe.folder):
-        return _carried_out(plan, stages, progress, accept_versions)
+        result = _carried_out(plan, stages, progress, accept_versions)
+    return replace(result, exported=exports.export_run(recipe.folder, recipe.write.also, progress))
 
 
 def _carried_out(plan: Plan, stages: Stages, progress: TextIO | None, accept_versions: bool) -> Result:

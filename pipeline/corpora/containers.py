@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from platemint.pipeline.corpora.formats import lmdb, parquet, webdataset
+from platemint.pipeline.corpora.formats import lmdb, mds, parquet, webdataset
 from platemint.pipeline.corpora.labels import Corpus, Label, counted
 from platemint.pipeline.storage import read_file
 
-CONTAINERS = {"parquet": parquet, "lmdb": lmdb, "webdataset": webdataset}
+CONTAINERS = {"parquet": parquet, "lmdb": lmdb, "webdataset": webdataset, "mds": mds}
 _OF_SUFFIX = {module.SUFFIX: module for module in CONTAINERS.values()}
 
 

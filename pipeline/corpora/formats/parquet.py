@@ -7,12 +7,12 @@ read as they stand in the file: no NULL or NA among them gets lost, and no 00123
 from __future__ import annotations
 
 import bisect
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from platemint.pipeline.corpora.labels import Corpus, split_named
 from platemint.pipeline.corpora.table_rows import columns_of
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SUFFIX = ".parquet"
+SLOTS = "slots"  # column of where each character stands
+AT_ONCE = 100  # rows
 NO_COMMIT = "its shard has no commit: the run that wrote it was interrupted, and goes on when it is started again"
 
 
@@ -56,13 +58,7 @@ def picture(file: Path, member: str) -> bytes:
     stamp, number = file.stat().st_mtime_ns, int(member)
     starts = _starts(file, stamp)
     group = bisect.bisect_right(starts, number) - 1
-    held = _pictures(file, stamp, group)[number - starts[group]]
-    held = held if isinstance(held, dict) else {"bytes": held}
-    if held.get("bytes") is None and held.get("path"):
-        return read_file(file.parent / held["path"])
-    if held.get("bytes") is None:
-        raise ValueError("the row holds no picture")
-    return held["bytes"]
+    return _bytes(_pictures(file, stamp, group)[number - starts[group]], file.parent)
 
 
 def _read_file(corpus: Corpus, file: Path) -> None:
@@ -147,3 +143,54 @@ def _pictures(file: Path, stamp: int, group: int) -> list[dict | bytes | None]:
     with parquet.ParquetFile(file) as opened:
         name, *_ = _columns(file, opened.schema_arrow)
         return opened.read_row_group(group, columns=[name]).column(name).to_pylist()
+
+
+class Row(NamedTuple):
+    """One row. text: as it stands there. slots: see `pipeline.write.schema`. fields: columns of texts and numbers.
+
+    picture: gives its bytes, or raises ValueError with the reason.
+    """
+
+    text: object
+    split: str
+    slots: list[float] | None
+    fields: dict[str, object]
+    picture: Callable[[], bytes]
+
+
+def rows(file: Path, pictures: bool = True) -> Iterator[Row]:
+    """The rows of a file, of which few are held at a time. pictures: False leaves these unread.
+
+    Raises PlatemintError for a file without a column of pictures and one of texts, and for one that is damaged.
+    """
+    from pyarrow import parquet
+
+    schema = _schema(file)
+    image, text, split = _columns(file, schema)
+    plain = [field.name for field in schema if _is_field(field.type) and field.name not in (image, text)]
+    slots = [SLOTS] if SLOTS in schema.names else []
+    wanted = [*plain, text, *slots, *([image] if pictures else [])]
+    with _whole(file), parquet.ParquetFile(file, page_checksum_verification=True) as opened:
+        for batch in opened.iter_batches(AT_ONCE, columns=wanted):
+            for row in batch.to_pylist():
+                fields = {name: row[name] for name in plain}
+                held = partial(_bytes, row.get(image), file.parent)
+                yield Row(row[text], str(row.get(split) or ""), row.get(SLOTS), fields, held)
+
+
+def _bytes(held: dict | bytes | str | None, folder: Path) -> bytes:
+    """What a column of pictures holds in a row. Raises ValueError where that is no picture."""
+    held = held if isinstance(held, dict) else {"path" if isinstance(held, str) else "bytes": held}
+    if held.get("bytes") is None and held.get("path"):
+        return read_file(folder / held["path"])
+    if held.get("bytes") is None:
+        raise ValueError("the row holds no picture")
+    return held["bytes"]
+
+
+def _is_field(type: pa.DataType) -> bool:
+    """Whether a column holds one text or number in each row."""
+    from pyarrow import types
+
+    kinds = (types.is_string, types.is_large_string, types.is_integer, types.is_floating, types.is_boolean)
+    return any(kind(type) for kind in kinds)
