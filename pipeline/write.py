@@ -28,7 +28,7 @@ PHOTOGRAPH = _IPTC + "digitalCapture"
 AS_IT_IS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}  # files that readers of shards know
 _PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 SLOT = 6  # numbers for each character, see `schema`
-_NUMBERS = pa.list_(pa.float32())
+_NUMBERS = pa.list_(pa.field("element", pa.float32()))  # called as Parquet calls it, so that it is read as it is
 
 
 def row(plate: Plate, recipe: GenerateRecipe) -> dict:

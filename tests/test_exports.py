@@ -3,8 +3,14 @@
 import csv
 import io
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -12,12 +18,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from click.testing import CliRunner
 from PIL import Image
+from stand_ins import Lucky, recipe
 
+from platemint import run_pipeline
+from platemint.pipeline import run
 from platemint.pipeline.corpora import read_corpus
 from platemint.pipeline.corpora.containers import data_of
-from platemint.pipeline.exports import FORMATS, export
-from platemint.pipeline.plate import characters
+from platemint.pipeline.exports import FORMATS, export, mds
+from platemint.pipeline.plate import Failure, PlatemintError, characters, unspellable
+from platemint.pipeline.progress import Count
+from platemint.pipeline.recipe import Export
+from platemint.pipeline.verify import verify
 
 HERE = Path(__file__).parent
 CHINESE = ["京A12345", "沪AD12345", "粤B·9K8L7", "藏N0000A"]
@@ -78,7 +91,7 @@ def parquet_of(path: Path, some: list[dict], **columns) -> Path:
         "slots": pa.list_(pa.float32()),
     } | columns
     schema = pa.schema([(name, kind) for name, kind in types.items() if any(name in row for row in some)])
-    pq.write_table(pa.Table.from_pylist(some, schema=schema), path, row_group_size=3)
+    pq.write_table(pa.Table.from_pylist(some, schema=schema), path, row_group_size=3, write_page_checksum=True)
     return path
 
 
@@ -127,14 +140,14 @@ def read_lmdb(folder: Path) -> dict:
     lmdb = pytest.importorskip("lmdb")
     found = {}
     for split in ("train", "val"):
-        with lmdb.open(str(folder / split), readonly=True, lock=False, readahead=False, meminit=False) as env:
-            with env.begin(write=False) as read:
-                count = int(read.get(b"num-samples"))
-                assert env.stat()["entries"] == 2 * count + 1
-                found[split] = [
-                    (read.get(b"label-%09d" % i).decode("utf-8"), bytes(read.get(b"image-%09d" % i)))
-                    for i in range(1, count + 1)
-                ]
+        env = lmdb.open(str(folder / split), readonly=True, lock=False, readahead=False, meminit=False)
+        with env, env.begin(write=False) as read:
+            count = int(read.get(b"num-samples"))
+            assert env.stat()["entries"] == 2 * count + 1
+            found[split] = [
+                (read.get(b"label-%09d" % i).decode("utf-8"), bytes(read.get(b"image-%09d" % i)))
+                for i in range(1, count + 1)
+            ]
     return found
 
 
@@ -274,4 +287,396 @@ def test_corpora_read_an_export_again(canonical, tmp_path, form):
     read = defaultdict(list)
     for label in corpus.labels:
         read[label.split].append((label.text, data_of(label)))
-    assert {s: sorted(pairs) for s, pairs in read.items()} == {s: sorted(pairs) for s, pairs in expected(form).items()}
+    readable = {
+        split: sorted(pair for pair in pairs if not unspellable(pair[0])) for split, pairs in expected(form).items()
+    }
+    assert {split: sorted(pairs) for split, pairs in read.items()} == readable
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_scores_survive(canonical, tmp_path, form):
+    if form == "webdataset":
+        pytest.importorskip("webdataset")
+    folder = tmp_path / "export"
+    export(canonical, form, folder)
+    found = [*fields_in(folder, form)]
+    wanted = [row for row in rows() if row["text"] not in LOST.get(form, ())]
+    assert len(found) == len(wanted)
+    for fields in found:
+        (row,) = [row for row in wanted if row["index"] == int(fields["index"])]
+        for name in ("score_reader", "score_residue", "layout", "split"):
+            there = fields[name] if fields[name] not in ("", None) else None
+            kind = float if name.startswith("score_") else str
+            assert there is None if not row[name] and row[name] != 0 else kind(there) == row[name]
+        if "file" in fields and form != "lmdb":
+            assert (folder / fields["file"]).read_bytes() == row["image"]["bytes"]
+
+
+def fields_in(folder: Path, form: str):
+    """Every row's columns, in the format itself or in scores.csv."""
+    if form == "webdataset":
+        webdataset = pytest.importorskip("webdataset")
+        urls = [f"file:{path}" for path in folder.glob("*.tar")]
+        yield from (json.loads(sample["json"]) for sample in webdataset.WebDataset(urls, shardshuffle=False))
+    elif form == "imagefolder":
+        for path in folder.glob("*/metadata.jsonl"):
+            yield from map(json.loads, path.read_text(encoding="utf8").splitlines())
+    elif form == "mds":
+        for split in ("train", "val"):
+            for path in (folder / split).glob("*.mds"):
+                yield from mds_fields(path)
+    else:
+        yield from csv.DictReader((folder / "scores.csv").open(encoding="utf8"))
+
+
+def mds_fields(path: Path):
+    shards = json.loads((path.parent / "index.json").read_text())["shards"]
+    (shard,) = [shard for shard in shards if shard["raw_data"]["basename"] == path.name]
+    names, data = shard["column_names"], path.read_bytes()
+    for i in range(shard["samples"]):
+        start, end = np.frombuffer(data[4 * (1 + i) : 4 * (3 + i)], np.uint32)
+        ends = 4 * len(names) + np.cumsum([0, *np.frombuffer(data[start : start + 4 * len(names)], np.uint32)])
+        values = {name: data[start + a : start + b] for name, a, b in zip(names, ends, ends[1:])}
+        yield {name: json.loads(value) for name, value in values.items() if name not in ("image", "text")}
+
+
+# ----------------------------------------------------------------------------------------------------------- of a format
+
+
+def test_regions_are_the_countries_of_layouts(canonical, tmp_path):
+    export(canonical, "fast-plate-ocr", tmp_path / "export")
+    config = yaml.safe_load((tmp_path / "export/plate_config.yaml").read_text(encoding="utf8"))
+    assert config["plate_regions"] == ["BR", "CN", "GB", "Unknown"] and config["max_plate_slots"] == 9
+    tables = [pd.read_csv(path, dtype=str) for path in (tmp_path / "export").glob("*/annotations.csv")]
+    table = pd.concat(tables).set_index("plate_text")["plate_region"]
+    assert table["ABC1D23"] == "BR" and table["0012"] == "Unknown" and {*table[CHINESE]} == {"CN"}
+
+
+def test_a_region_that_reads_as_missing_is_written_otherwise(tmp_path):
+    """Namibia's NA; and a layout that is a file of the run's."""
+    layout = yaml.safe_load((Path(run_pipeline.__file__).parent / "recipes/layouts/uk.yaml").read_text(encoding="utf8"))
+    (tmp_path / "windhoek.yaml").write_text(yaml.safe_dump(layout | {"country": "NA"}))
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows/recipe.yaml").write_text(f"source: {{layouts: [{tmp_path / 'windhoek.yaml'}]}}")
+    parquet_of(tmp_path / "rows/a.parquet", [row | {"layout": "windhoek"} for row in rows({"N1W": "", "N2W": ""})])
+    export(tmp_path / "rows", "fast-plate-ocr", tmp_path / "export")
+    read = pd.read_csv(tmp_path / "export/train/annotations.csv")
+    assert [*read["plate_region"]] == ["na", "na"]
+
+
+def test_boxes_of_characters_are_those_of_their_slots(canonical, tmp_path):
+    export(canonical, "yolo", tmp_path / "export")
+    lines = (tmp_path / "export/labels/train/0000/000000008.txt").read_text().splitlines()
+    text = [row["text"] for row in rows() if row["split"] == "train"][7]
+    assert text == "沪AD12345" and len(lines) == 1 + len(text)
+    found = np.array([[float(value) for value in line.split()[1:]] for line in lines[1:]])
+    middle, right, down = np.array(slots(text)).reshape(-1, 3, 2).transpose(1, 0, 2)
+    points = np.stack([middle + a * right + b * down for a in (-1, 1) for b in (-1, 1)]).clip(0, 1)
+    low, high = points.min(0), points.max(0)
+    assert np.abs(found - np.concatenate([(low + high) / 2, high - low], 1)).max() < 1e-5
+
+
+def test_boxes_that_do_not_read_as_the_text_are_set_aside(tmp_path):
+    made = rows({"AB12": "", "CD34": "", "EF56": "", "GH78": ""})
+    made[0]["slots"] = made[0]["slots"][6:] + made[0]["slots"][:6]  # the first stands last
+    made[1]["slots"] = None
+    made[2]["slots"] = made[2]["slots"][:-1]
+    export(parquet_of(tmp_path / "a.parquet", made), "yolo", tmp_path / "export")
+    listed = [*csv.DictReader((tmp_path / "export/set_aside.csv").open())]
+    reasons = ["do not read as its text", "the row has no slots", "numbers of slots are not"]
+    assert len(listed) == 3 and all(reason in row["reason"] for reason, row in zip(reasons, listed))
+    assert [label.text for label in read_corpus(tmp_path / "export").labels] == ["GH78"]
+
+
+def test_without_slots_yolo_has_the_plates_box_and_a_table_of_texts(tmp_path):
+    bare = [{name: value for name, value in row.items() if name != "slots"} for row in rows()]
+    export(parquet_of(tmp_path / "a.parquet", bare), "yolo", tmp_path / "export")
+    labels = (tmp_path / "export/labels").rglob("*.txt")
+    assert {path.read_text() for path in labels} == {"0 0.500000 0.500000 1.000000 1.000000\n"}
+    corpus = read_corpus(tmp_path / "export")
+    read = sorted((label.text, label.split, data_of(label)) for label in corpus.labels)
+    wanted = [(row["text"], row["split"], row["image"]["bytes"]) for row in bare if not unspellable(row["text"])]
+    assert corpus.format == "table" and read == sorted(wanted)
+
+
+def test_pictures_of_one_name_are_both_kept_in_ccpd(tmp_path):
+    one = rows({"京A12345": "cn-blue"})[0]
+    export(parquet_of(tmp_path / "a.parquet", [one, one | {"index": 1}]), "ccpd", tmp_path / "export")
+    names = (tmp_path / "export/splits/train.txt").read_text().split()
+    assert len({*names}) == 2 and [label.text for label in read_corpus(tmp_path / "export").labels] == ["京A12345"] * 2
+
+
+def test_mds_of_several_shards(canonical, tmp_path, monkeypatch):
+    monkeypatch.setattr(mds, "MOST_BYTES", 20_000)
+    export(canonical, "mds", tmp_path / "export")
+    sizes = [path.stat().st_size for path in (tmp_path / "export").rglob("*.mds")]
+    assert len(sizes) > 3 and max(sizes) < 22_000
+    assert read_mds(tmp_path / "export") == expected("mds")
+    assert len(read_corpus(tmp_path / "export").labels) == sum(not unspellable(text) for text in TEXTS)
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"\xff" * 9, lambda data: data[:300] + b"{"])
+def test_a_damaged_mds_shard_is_refused(canonical, tmp_path, damage):
+    export(canonical, "mds", tmp_path / "export")
+    shard = tmp_path / "export/train/shard.00000.mds"
+    shard.write_bytes(damage(shard.read_bytes()))
+    with pytest.raises(PlatemintError, match=r"00000.mds: not a whole MDS shard"):
+        read_corpus(tmp_path / "export")
+
+
+def test_mosaicml_streaming_reads_mds(canonical, tmp_path):
+    try:
+        from streaming import LocalDataset
+    except Exception as fault:  # it imports much that may be missing
+        pytest.skip(f"mosaicml-streaming: {fault}")
+    export(canonical, "mds", tmp_path / "export")
+    for split, pairs in expected("mds").items():
+        samples = [*LocalDataset(str(tmp_path / "export" / split))]
+        assert [(sample["text"], sample["image"]) for sample in samples] == pairs
+        of_split = [row for row in rows() if row["split"] == split]
+        assert [sample["score_residue"] for sample in samples] == [row["score_residue"] for row in of_split]
+
+
+# ------------------------------------------------------------------------------------------------------------ of a run
+
+
+class WithSlots(Lucky):
+    """Says of every character that it stands in an even row."""
+
+    def edit(self, plates):
+        for plate in super().edit(plates):
+            plate.slots = np.array(slots(plate.text), np.float32).reshape(-1, 3, 2)
+        return plates
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "plates"
+    made = recipe(out, write={"shard_rows": 25, "slots": True})
+    run.generate(made, stages=WithSlots(made))
+    return out
+
+
+def tables(folder: Path) -> dict[str, pa.Table]:
+    return {path.name: pq.read_table(path) for path in sorted(folder.glob("[d]*/*.parquet"))}
+
+
+def test_slots_are_a_column_beside_others_that_stay(finished, tmp_path):
+    made = recipe(tmp_path / "plates")
+    run.generate(made, stages=Lucky(made))
+    bare, with_slots = tables(tmp_path / "plates"), tables(finished)
+    assert [*bare] == [*with_slots] and len(bare) > 8
+    for name, rows_ in with_slots.items():
+        assert rows_.drop_columns("slots").equals(bare[name])
+        for text, stored in zip(rows_["text"].to_pylist(), rows_["slots"].to_pylist()):
+            assert np.allclose(stored, slots(text))
+    assert not verify(finished).faults
+    datasets = pytest.importorskip("datasets")
+    assert datasets.Dataset.from_parquet(
+        [str(path) for path in finished.glob("data/train*")], cache_dir=str(tmp_path / "cache")
+    )[0]["slots"]
+
+
+def test_wrong_slots_are_a_fault(finished, tmp_path):
+    folder = tmp_path / "plates"
+    shutil.copytree(finished, folder)
+    path = next(folder.glob("data/val*"))
+    rows_ = pq.read_table(path)
+    shorter = pa.array([some[:-1] for some in rows_["slots"].to_pylist()], pa.list_(pa.float32()))
+    pq.write_table(rows_.set_column(rows_.column_names.index("slots"), "slots", shorter), path, row_group_size=100)
+    assert any("numbers of slots" in fault for fault in verify(folder).faults)
+
+
+def test_yolo_of_a_run(finished, tmp_path):
+    export(finished, "yolo", tmp_path / "export")
+    read = sorted((label.text, label.split) for label in read_corpus(tmp_path / "export").labels)
+    assert read == sorted((label.text, label.split) for label in read_corpus(finished).labels) and len(read) == 120
+
+
+def test_a_run_is_exported_as_its_recipe_says(finished, tmp_path):
+    forms = {"shard_rows": 25, "also": ["lmdb", "imagefolder"]}
+    made = recipe(tmp_path / "mine", write=forms)
+    done = run.generate(made, stages=Lucky(made))
+    assert done.exit_code == 0 and [made.folder.name for made in done.exported] == ["mine-lmdb", "mine-imagefolder"]
+    texts = sorted(label.text for label in read_corpus(finished).labels)
+    for form in ("", "-lmdb", "-imagefolder"):
+        assert sorted(label.text for label in read_corpus(tmp_path / f"mine{form}").labels) == texts
+    assert not verify(tmp_path / "mine").faults
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("mine-*/**/*")}
+    assert run.generate(made, stages=Lucky(made)).exported == done.exported
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("mine-*/**/*")} == before
+
+    plain = recipe(tmp_path / "plain")
+    run.generate(plain, stages=Lucky(plain))  # exports change no byte
+    for path in (tmp_path / "plain").rglob("*.parquet"):
+        assert path.read_bytes() == (tmp_path / "mine" / path.relative_to(tmp_path / "plain")).read_bytes()
+    shutil.rmtree(tmp_path / "mine")
+    other = recipe(tmp_path / "mine", seed=1, write=forms)
+    with pytest.raises(PlatemintError, match="another state of .*mine: remove it"):
+        run.generate(other, stages=Lucky(other))
+
+
+def test_what_stands_in_an_exports_way_is_told_before_the_run(tmp_path):
+    (tmp_path / "mine-lmdb").mkdir()
+    (tmp_path / "mine-lmdb/notes.txt").write_text("mine")
+    made = recipe(tmp_path / "mine", write={"also": ["lmdb"]})
+    with pytest.raises(PlatemintError, match="mine-lmdb: holds files already: choose another --out, or remove it"):
+        run.generate(made, stages=Lucky(made))
+    assert not (tmp_path / "mine").exists()
+
+
+def test_yolo_in_a_recipe_needs_slots():
+    with pytest.raises(ValueError, match="also: yolo needs slots: true"):
+        recipe("x", write={"also": ["yolo"]})
+    assert get_args(Export) == tuple(FORMATS)
+
+
+def test_a_run_that_is_not_finished_is_not_exported(finished, tmp_path):
+    folder = tmp_path / "plates"
+    shutil.copytree(finished, folder)
+    (folder / "manifest.json").unlink()
+    with pytest.raises(PlatemintError, match="is not finished: generate again to go on with it, then export"):
+        export(folder, "lmdb", tmp_path / "export")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plates"]
+
+
+# ------------------------------------------------------------------------------------------------------------- faults
+
+
+def command(*arguments) -> tuple[int, str]:
+    result = CliRunner().invoke(run_pipeline.main, ["export", *map(str, arguments)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+def test_the_verb(canonical, tmp_path):
+    assert command(canonical, "--to", "paddleocr", "--out", tmp_path / "a") == (
+        0,
+        f"{tmp_path / 'a'}: 13 plates (train 10, val 3)\n",
+    )
+    code, said = command(canonical, "--to", "fast-plate-ocr", "--out", tmp_path / "b")
+    assert code == 3 and said.endswith(f"; 2 set aside, see {tmp_path / 'b' / 'set_aside.csv'}\n")
+    assert command(canonical, "--to", "paddleocr", "--out", tmp_path / "a") == (
+        2,
+        f"Error: {tmp_path / 'a'}: holds files already: choose another --out, or remove it first\n",
+    )
+    code, said = command(canonical, "--to", "padleocr", "--out", tmp_path / "c")
+    assert code == 2 and "padleocr: no such format (did you mean paddleocr?); there are fast-plate-ocr, " in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_an_empty_folder_is_filled(canonical, tmp_path):
+    (tmp_path / "there").mkdir()
+    export(canonical, "paddleocr", tmp_path / "there")
+    assert read_paddleocr(tmp_path / "there") == expected("paddleocr")
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_rows_that_are_no_example_are_set_aside(tmp_path):
+    made = rows({"A1": "", "B2": "", "C3": "", "D4": "", "E5": "", "F6": "", "G7": ""})
+    made[0]["text"] = None
+    made[1]["text"] = "B2\tX"
+    made[2]["image"] = {"bytes": b"no picture", "path": None}
+    made[3]["image"] = {"bytes": None, "path": None}
+    made[4]["split"] = "../../up"
+    made[5]["image"] = {"bytes": None, "path": "not-there.jpg"}
+    for row in made:
+        del row["slots"]
+    done = export(parquet_of(tmp_path / "a.parquet", made), "paddleocr", tmp_path / "export")
+    listed = [*csv.DictReader((tmp_path / "export/set_aside.csv").open())]
+    reasons = ["no label", "characters that no plate has", "not a picture", "holds no picture", "'../../up' is not a word"]
+    reasons.append("no such file")
+    assert done.set_aside == 6 and done.plates == {"train": 1}
+    assert all(reason in row["reason"] for reason, row in zip(reasons, listed))
+    assert (tmp_path / "export/rec_gt_train.txt").read_text() == "train/0000/000000001.jpg\tG7\n"
+
+
+def test_where_no_row_fits_nothing_is_written(tmp_path):
+    path = parquet_of(tmp_path / "a.parquet", rows({"AB12": "", "CD34": ""}))
+    with pytest.raises(PlatemintError, match="no row can be exported to ccpd; the first: CCPD has no name for AB12"):
+        export(path, "ccpd", tmp_path / "export")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.parquet"]
+
+
+def test_a_damaged_shard_leaves_nothing(canonical, tmp_path):
+    data = bytearray(canonical.read_bytes())
+    at = data.index(rows()[-1]["image"]["bytes"][20:60])
+    data[at : at + 30] = bytes(30)
+    (tmp_path / "a.parquet").write_bytes(data)
+    for form in ("lmdb", "mds", "imagefolder"):
+        with pytest.raises(PlatemintError, match=r"a\.parquet: not a whole Parquet file"):
+            export(tmp_path / "a.parquet", form, tmp_path / "export")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.parquet"]
+
+
+def test_what_is_no_parquet_of_plates_is_refused(tmp_path):
+    for name, said in (("empty", "no run and no Parquet here"), ("a.parquet", "needs a column of pictures")):
+        if name == "empty":
+            (tmp_path / name).mkdir()
+        else:
+            pq.write_table(pa.table({"text": ["A1"], "number": [1]}), tmp_path / name)
+        code, message = command(tmp_path / name, "--to", "lmdb", "--out", tmp_path / "export")
+        assert code == 2 and said in message
+
+
+KILLED = """
+import os, signal, sys
+from platemint.pipeline.exports import export, plates
+
+labelled, left = plates._labelled, iter(range(9))
+def dies(*row):
+    if next(left, None) is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return labelled(*row)
+plates._labelled = dies
+export(*sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("form", ["lmdb", "webdataset", "yolo"])
+def test_a_killed_export_leaves_no_folder_and_is_made_again(canonical, tmp_path, form):
+    if form == "webdataset":
+        pytest.importorskip("webdataset")
+    program = [sys.executable, "-c", KILLED, canonical, form, tmp_path / "export"]
+    assert subprocess.run(program, env=os.environ).returncode == -signal.SIGKILL
+    assert not (tmp_path / "export").exists() and [*tmp_path.iterdir()]
+    export(canonical, form, tmp_path / "export")
+    assert READERS[form](tmp_path / "export") == expected(form)
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+
+
+@pytest.mark.parametrize("form", ["lmdb", "webdataset", "mds", "imagefolder"])
+def test_a_full_disk_is_told_and_leaves_nothing(mounted, tmp_path, form):
+    if form == "webdataset":
+        pytest.importorskip("webdataset")
+    many = parquet_of(tmp_path / "a.parquet", [row | {"index": i} for i in range(20) for row in rows()])
+    disk = mounted("size=1m")
+    with pytest.raises(Failure, match="make room"):
+        export(many, form, disk / "export")
+    assert [*disk.iterdir()] == []
+
+
+def test_two_processes_do_not_write_one_folder(canonical, tmp_path):
+    waits = KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)", "print('begun', flush=True), sys.stdin.read()")
+    program = [sys.executable, "-c", waits, canonical, "paddleocr", tmp_path / "export"]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        assert first.stdout.readline() == b"begun\n"
+        with pytest.raises(Failure, match=f"is being written by process {first.pid} on"):
+            export(canonical, "paddleocr", tmp_path / "export")
+        first.stdin.close()
+        first.wait(60)
+    assert read_paddleocr(tmp_path / "export") == expected("paddleocr")
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+
+
+def _hasty(total, stream, things):
+    count = Count(total, stream, things)
+    count.bar.delay, count.bar.mininterval = 0, 0
+    return count
+
+
+def test_progress_is_told(canonical, tmp_path, monkeypatch):
+    monkeypatch.setattr("platemint.pipeline.exports.Count", _hasty)
+    told = io.StringIO()
+    export(canonical, "lmdb", tmp_path / "export", told)
+    assert "13 of 13 plates" in told.getvalue() and "left" in told.getvalue()
