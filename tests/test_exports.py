@@ -1,6 +1,7 @@
 """Exports: what a trainer's own library or parsing rule reads there is what the Parquet holds, and corpora read it again."""
 
 import csv
+import importlib.util
 import io
 import json
 import os
@@ -362,6 +363,40 @@ def test_a_region_that_reads_as_missing_is_written_otherwise(tmp_path):
     export(tmp_path / "rows", "fast-plate-ocr", tmp_path / "export")
     read = pd.read_csv(tmp_path / "export/train/annotations.csv")
     assert [*read["plate_region"]] == ["na", "na"]
+
+
+MODEL = """
+model: cct
+rescaling: {scale: 0.00392}
+tokenizer:
+  blocks:
+    - {layer: Conv2D, filters: 8, kernel_size: 3, strides: 4}
+    - {layer: Conv2D, filters: 16, kernel_size: 3, strides: 2}
+  patch_size: 2
+  patch_mlp: {layer: MLP, hidden_units: [16], dropout_rate: 0.0}
+transformer_encoder: {layers: 1, heads: 1, projection_dim: 16, units: [16, 16], token_reducer_heads: 1}
+"""
+
+
+@pytest.mark.slow
+def test_fast_plate_ocr_trains_on_its_export(canonical, tmp_path):
+    """Its own checks of the dataset, which end in an error, and a few steps of its own trainer."""
+    missing = [name for name in ("fast_plate_ocr", "keras", "albumentations") if not importlib.util.find_spec(name)]
+    if missing:
+        pytest.skip(f"fast-plate-ocr's trainer needs {', '.join(missing)}")
+    export(canonical, "fast-plate-ocr", tmp_path / "export")
+    (tmp_path / "model.yaml").write_text(MODEL)
+    files = {"model-config-file": tmp_path / "model.yaml", "plate-config-file": tmp_path / "export/plate_config.yaml"}
+    files |= {"annotations": tmp_path / "export/train/annotations.csv", "output-dir": tmp_path / "trained"}
+    files |= {"val-annotations": tmp_path / "export/val/annotations.csv"}
+    settings = {"validate-dataset": "error", "epochs": 6, "batch-size": 4, "lr": 0.01, "seed": 0}
+    given = [f"--{name}={value}" for name, value in (files | settings).items()]
+    program = [sys.executable, "-W", "ignore", "-c", "from fast_plate_ocr.cli.train import train; train()", *given]
+    done = subprocess.run(program, env=os.environ | {"KERAS_BACKEND": "torch"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (log,) = (tmp_path / "trained").glob("*/training_log.csv")
+    losses = pd.read_csv(log)[["plate_loss", "region_loss"]]
+    assert len(losses) == 6 and (losses.iloc[-1] < losses.iloc[0]).all()
 
 
 def test_boxes_of_characters_are_those_of_their_slots(canonical, tmp_path):
