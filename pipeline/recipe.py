@@ -32,7 +32,7 @@ _PLAINLY = {  # pydantic's own words, where they are not a user's
     "invalid_key": "must be the name of a field",
 }
 # Where a run lands, who computes it and what is made of it afterwards change no byte of its shards.
-NOT_IN_HASH = {"out": True, "engine": True, "write": {"also"}}
+NOT_IN_HASH: dict[str, Any] = {"out": True, "engine": True, "write": {"also"}}
 Export = Literal["fast-plate-ocr", "paddleocr", "lmdb", "webdataset", "mds", "imagefolder", "ccpd", "yolo"]
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML gives lists; a frozen recipe holds tuples
