@@ -35,7 +35,7 @@ def row(plate: Plate, recipe: GenerateRecipe) -> dict:
     """The row of an accepted plate, or of a rejected one (`plate.reason` set)."""
     rejected = bool(plate.reason)
     stem = f"{plate.split}-{plate.index:09d}" + (f"-{plate.round}" if rejected else "")
-    pictures = {}
+    pictures: dict[str, Any] = {}
     if not rejected or recipe.write.dropped_pixels:
         data = encode(plate.image, recipe.write.format, recipe.write.quality)
         pictures["image"] = {"bytes": data, "path": stem + SUFFIX[recipe.write.format]}

@@ -450,6 +450,18 @@ def test_mds_of_several_shards(canonical, tmp_path, monkeypatch):
     assert len(read_corpus(tmp_path / "export").labels) == sum(not unspellable(text) for text in TEXTS)
 
 
+def test_a_damaged_sample_of_mds_is_set_aside(canonical, tmp_path):
+    export(canonical, "mds", tmp_path / "export")
+    shard = tmp_path / "export/train/shard.00000.mds"
+    data = bytearray(shard.read_bytes())
+    start = int(np.frombuffer(data[4:8], np.uint32)[0])
+    data[start : start + 4] = b"\xff\xff\xff\x7f"
+    shard.write_bytes(data)
+    corpus = read_corpus(tmp_path / "export")
+    assert {"path": "train/shard.00000.mds/0", "row": "", "reason": "the sample is damaged"} in corpus.set_aside
+    assert len(corpus.labels) == sum(not unspellable(text) for text in TEXTS) - 1
+
+
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"\xff" * 9, lambda data: data[:300] + b"{"])
 def test_a_damaged_mds_shard_is_refused(canonical, tmp_path, damage):
     export(canonical, "mds", tmp_path / "export")
@@ -619,11 +631,28 @@ def test_rows_that_are_no_example_are_set_aside(tmp_path):
         del row["slots"]
     done = export(parquet_of(tmp_path / "a.parquet", made), "paddleocr", tmp_path / "export")
     listed = [*csv.DictReader((tmp_path / "export/set_aside.csv").open())]
-    reasons = ["no label", "characters that no plate has", "not a picture", "holds no picture", "'../../up' is not a word"]
+    reasons = [
+        "no label",
+        "characters that no plate has",
+        "not a picture",
+        "holds no picture",
+        "'../../up' is not a word",
+    ]
     reasons.append("no such file")
     assert done.set_aside == 6 and done.plates == {"train": 1}
     assert all(reason in row["reason"] for reason, row in zip(reasons, listed))
     assert (tmp_path / "export/rec_gt_train.txt").read_text() == "train/0000/000000001.jpg\tG7\n"
+
+
+def test_names_of_pictures_elsewhere_do_not_leave(tmp_path):
+    """A column of file names is none that a format has: it would be taken for that of the exported pictures."""
+    made = [row | {"filename": f"/home/me/{row['text']}.jpg", "note": "dusk"} for row in rows({"AB12": "", "CD34": ""})]
+    path = parquet_of(tmp_path / "a.parquet", made, filename=pa.string(), note=pa.string())
+    for form in ("imagefolder", "yolo", "mds", "paddleocr"):
+        export(path, form, tmp_path / form)
+        written = b"".join(file.read_bytes() for file in (tmp_path / form).rglob("*.*"))
+        assert b"/home/me" not in written and b"dusk" in written
+        assert len(read_corpus(tmp_path / form).labels) == 2
 
 
 def test_where_no_row_fits_nothing_is_written(tmp_path):

@@ -68,10 +68,11 @@ def export(run: str | Path, form: str, out: str | Path, progress: TextIO | None 
     PlatemintError where that is not so, for a run that is not finished, and where no row fits the format; Failure where
     the disk is full or another process is writing it.
     """
-    run, out = Path(run), Path(os.path.abspath(out))
+    run, out = Path(run), Path(out)
     _check(form)
     _refuse_taken(out)
-    plates, part = Plates(run), out.with_name(f".{out.name}{TEMPORARY}")
+    plates, whole = Plates(run), Path(os.path.abspath(out))
+    part = whole.with_name(f".{whole.name}{TEMPORARY}")
     try:
         with lock.held(part), _renamed(part / "whole", out) as folder:
             return _write(plates, form, folder, out, progress)
@@ -95,6 +96,7 @@ def ready(run: Path, forms: tuple[str, ...]) -> None:
 
 def beside(run: Path, form: str) -> Path:
     """Where a run is exported to by its recipe: a folder of its own, since a run's holds that run alone."""
+    run = run if run.name else run.resolve()
     return run.with_name(f"{run.name}-{form}")
 
 
@@ -140,12 +142,12 @@ def _sync() -> None:
 def _write(plates: Plates, form: str, folder: Path, out: Path, progress: TextIO | None) -> Exported:
     """Writes an export and what it was made from. Raises PlatemintError where no row fits the format."""
     written, count = Counter(), Count(plates.counts.total(), progress, "plates")
-    columns = ["file", *plates.columns]
+    columns = dict.fromkeys(["file", *plates.columns])
     with FORMATS[form].writer(plates, folder) as add, table(folder / SCORES, columns) as scores:
         for plate in plates:
             try:
                 if name := add(plate):
-                    scores.writerow({"file": name} | plate.fields)
+                    scores.writerow(plate.fields | {"file": name})
             except ValueError as fault:
                 plates.put_aside(str(fault))
             else:

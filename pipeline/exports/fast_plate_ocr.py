@@ -15,7 +15,6 @@ import yaml
 
 from platemint.pipeline.exports.files import lines, write_file
 from platemint.pipeline.exports.plates import Labelled, Plates
-from platemint.pipeline.plate import DIGITS, LETTERS
 
 MISSING = ("", "#N/A", "#N/A N/A", "#NA", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")
 PADS = "_~^"  # the first that no text holds pads them
@@ -49,11 +48,10 @@ def _region(country: str) -> str:
 
 
 def _config(plates: Plates, regions: dict[str, str]) -> str:
-    alphabet = DIGITS + LETTERS + "".join(c for c in plates.characters if c not in DIGITS + LETTERS)
-    pad = next(c for c in PADS if c not in alphabet)
+    pad = next(c for c in PADS if c not in plates.alphabet)
     config = {
         "max_plate_slots": plates.longest,
-        "alphabet": alphabet + pad,
+        "alphabet": plates.alphabet + pad,
         "pad_char": pad,
         "img_height": HEIGHT,
         "img_width": WIDTH,

@@ -19,7 +19,8 @@ class Table:
     """A CSV file in UTF-8, which is there once it has a row."""
 
     def __init__(self, open_: Callable[[], TextIO], columns: Iterable[str]):
-        self.open, self.columns, self.rows = open_, list(columns), None
+        self.open, self.columns = open_, list(columns)
+        self.rows: csv.DictWriter | None = None
 
     def writerow(self, row: Mapping[str, Any]) -> None:
         if self.rows is None:

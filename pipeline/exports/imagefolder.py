@@ -16,7 +16,7 @@ def writer(plates: Plates, folder: Path) -> Iterator[Callable[[Labelled], str]]:
     with lines(folder, "{split}/metadata.jsonl") as metadata:
 
         def add(plate: Labelled) -> str:
-            row = {"file_name": plate.name, "text": plate.text} | plate.fields
+            row = plate.fields | {"file_name": plate.name, "text": plate.text}
             metadata[plate.split].write(json.dumps(row, ensure_ascii=False) + "\n")
             write_file(folder / plate.split / plate.name, plate.data)
             return ""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import yaml
 from platemint.pipeline.corpora import containers
 from platemint.pipeline.corpora.formats import parquet
 from platemint.pipeline.corpora.labels import SPLIT, split_named, standard_split, unused
-from platemint.pipeline.plate import PlatemintError
+from platemint.pipeline.plate import DIGITS, LETTERS, PlatemintError
 from platemint.pipeline.render.layout import load_layouts
 from platemint.pipeline.storage import MOST_PIXELS, open_image, read_json, sha256
 from platemint.pipeline.write import SLOT
@@ -55,56 +56,55 @@ class Labelled:
         return str(self.fields.get("layout") or "")
 
 
-@dataclass
 class Plates:
     """All plates of a run's folder, of a Parquet file, or of a folder of them: iterated over, they are read anew.
 
-    counts: rows of each split. texts, in total: characters, every character in use, in order; longest, of a text.
+    counts: rows of each split. Of all texts: characters, every character in use, in order; longest, how many a text has.
     layouts: names of layouts in use. columns: of the fields, in order. with_slots: whether any row has slots.
     set_aside: {"path": file, "row": number from 0, "reason"} of rows that cannot be exported, as far as they were read.
     fingerprint: changes with the rows.
     """
 
-    path: Path
-    counts: Counter = field(default_factory=Counter)
-    characters: str = ""
-    longest: int = 0
-    layouts: set[str] = field(default_factory=set)
-    columns: list[str] = field(default_factory=list)
-    with_slots: bool = False
-    set_aside: list[dict[str, str]] = field(default_factory=list)
-    fingerprint: str = ""
-
-    def __post_init__(self) -> None:
+    def __init__(self, path: Path):
         """Looks through the texts, and at no picture. Raises PlatemintError where there is nothing to export."""
+        self.path = path
         self.root = self.path if self.path.is_dir() else self.path.parent
-        self.files = self._finished() if parquet.is_run(self.root) else containers.find_containers(self.path).get("parquet", [])
+        self.files = (
+            self._finished() if parquet.is_run(self.root) else containers.find_containers(self.path).get("parquet", [])
+        )
         if not self.files:
             raise PlatemintError(
                 f"{self.path}: no run and no Parquet here: give a run's folder, or Parquet with pictures"
             )
+        self.set_aside: list[dict[str, str]] = []
+        self._look_through()
+        self.fingerprint = sha256("\n".join(f"{file.name} {file.stat().st_size}" for file in self.files))
+        if parquet.is_run(self.root):
+            self.fingerprint = sha256((self.root / "manifest.json").read_bytes())
+
+    def _look_through(self) -> None:
+        self.counts: Counter = Counter()
+        self.layouts: set[str] = set()
+        self.longest, self.with_slots = 0, False
         columns: dict[str, None] = {}
         characters: set[str] = set()
         for file in self.files:
             for row in parquet.rows(file, pictures=False):
                 columns |= dict.fromkeys(row.fields)
                 self.with_slots |= row.slots is not None
-                if not _fault(row.text, self._split(row, file)):
-                    self.counts[self._split(row, file)] += 1
-                    characters.update(row.text)
-                    self.longest = max(self.longest, len(row.text))
+                with suppress(ValueError):
+                    text = _text(row, split := self._split(row, file))
+                    self.counts[split] += 1
+                    characters.update(text)
+                    self.longest = max(self.longest, len(text))
                     self.layouts.add(str(row.fields.get("layout") or ""))
         self.columns = ["split", *(name for name in columns if name != "split")]
         self.characters = "".join(sorted(characters))
-        self.fingerprint = sha256("\n".join(f"{file.name} {file.stat().st_size}" for file in self.files))
-        if parquet.is_run(self.root):
-            self.fingerprint = sha256((self.root / "manifest.json").read_bytes())
 
     def __iter__(self) -> Iterator[Labelled]:
         """Every plate, in the order of files and rows. What cannot be exported is set aside."""
         numbers: Counter = Counter()
         self.set_aside.clear()
-        self._at = self.path, 0
         for file in self.files:
             for number, row in enumerate(parquet.rows(file)):
                 self._at, split = (file, number), self._split(row, file)
@@ -120,6 +120,11 @@ class Plates:
         """Notes why the plate that was given last is not exported."""
         file, number = self._at
         self.set_aside.append(unused(file.relative_to(self.root).as_posix(), str(number), reason))
+
+    @property
+    def alphabet(self) -> str:
+        """Digits, letters, and every other character in use: of two exports nearly always the same."""
+        return DIGITS + LETTERS + "".join(c for c in self.characters if c not in DIGITS + LETTERS)
 
     def regions(self) -> dict[str, str]:
         """The country of each layout that is known, by its name."""
@@ -151,26 +156,26 @@ class Plates:
 
 def _labelled(row: parquet.Row, split: str, number: int) -> Labelled:
     """Raises ValueError with the reason where the row is no labelled picture."""
-    if fault := _fault(row.text, split):
-        raise ValueError(fault)
-    data = row.picture()
+    text, data = _text(row, split), row.picture()
     image = open_image(io.BytesIO(data), MOST_PIXELS)
     slots = None
     if row.slots is not None:
         slots = np.array(row.slots, np.float32)
-        if slots.size != SLOT * len(row.text):
-            raise ValueError(f"{slots.size} numbers of slots are not {SLOT} for each of {len(row.text)} characters")
+        if slots.size != SLOT * len(text):
+            raise ValueError(f"{slots.size} numbers of slots are not {SLOT} for each of {len(text)} characters")
         slots = slots.reshape(-1, 3, 2)
     fields = row.fields | {"split": split}
-    return Labelled(number, split, row.text, data, image.size, SUFFIX[image.format or ""], slots, fields)
+    return Labelled(number, split, text, data, image.size, SUFFIX[image.format or ""], slots, fields)
 
 
-def _fault(text: object, split: str) -> str:
-    """Why a row has no use as an example, "" where it has."""
-    if text is None or text == "":
-        return "no label"
-    if not isinstance(text, str):
-        return f"the label {text!r} is not text"
-    if not text.isprintable() or text != text.strip():
-        return "the label holds blanks at its ends, or characters that no plate has"
-    return "" if SPLIT.fullmatch(split) else f"the split {split!r} is not a word"
+def _text(row: parquet.Row, split: str) -> str:
+    """A row's text. Raises ValueError with the reason where the row has no use as an example."""
+    if row.text is None or row.text == "":
+        raise ValueError("no label")
+    if not isinstance(row.text, str):
+        raise ValueError(f"the label {row.text!r} is not text")
+    if not row.text.isprintable() or row.text != row.text.strip():
+        raise ValueError("the label holds blanks at its ends, or characters that no plate has")
+    if not SPLIT.fullmatch(split):
+        raise ValueError(f"the split {split!r} is not a word")
+    return row.text

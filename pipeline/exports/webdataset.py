@@ -39,7 +39,7 @@ def writer(plates: Plates, folder: Path) -> Iterator[Callable[[Labelled], str]]:
     shards = PerSplit(open_)
 
     def add(plate: Labelled) -> str:
-        columns = json.dumps({"text": plate.text} | plate.fields, ensure_ascii=False)
+        columns = json.dumps(plate.fields | {"text": plate.text}, ensure_ascii=False)
         files = {plate.suffix[1:]: plate.data, "txt": plate.text.encode(), "json": columns.encode()}
         shards[plate.split].write({"__key__": f"{plate.number:09d}"} | files)
         return ""

@@ -25,11 +25,11 @@ WHOLE = (0.5, 0.5, 1.0, 1.0)  # of the picture: middle, width and height
 
 @contextmanager
 def writer(plates: Plates, folder: Path) -> Iterator[Callable[[Labelled], str]]:
-    names = [PLATE, *characters(plates.characters)] if plates.with_slots else [PLATE]
+    names = [PLATE, *characters(plates.alphabet)] if plates.with_slots else [PLATE]
     splits = {split: f"images/{split}" for split in plates.counts}
     settings = {**splits, "names": dict(enumerate(names))}
     write_file(folder / "data.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
-    with table(folder / "labels.csv", ["path", "text", *plates.columns]) as texts:
+    with table(folder / "labels.csv", dict.fromkeys(["path", "text", *plates.columns])) as texts:
 
         def add(plate: Labelled) -> str:
             boxes = [(PLATE, WHOLE), *(character_boxes(plate) if plates.with_slots else ())]
@@ -40,7 +40,7 @@ def writer(plates: Plates, folder: Path) -> Iterator[Callable[[Labelled], str]]:
             name = f"images/{plate.split}/{plate.name}"
             if plates.with_slots:
                 return name
-            texts.writerow({"path": name, "text": plate.text} | plate.fields)
+            texts.writerow(plate.fields | {"path": name, "text": plate.text})
             return ""
 
         yield add

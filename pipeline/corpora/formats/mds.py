@@ -44,10 +44,13 @@ def read(corpus: Corpus, files: Collection[Path]) -> None:
         shard = _shard(file, file.stat().st_mtime_ns)
         of_folder = split_named(file.relative_to(corpus.root).as_posix())
         for number in range(len(shard.offsets) - 1):
-            values = _sample(file, number, (shard.text, shard.split))
-            text, split = _decoded(values[shard.text], TEXT), values.get(shard.split, b"")
-            split = str(_decoded(split, shard.encodings.get(shard.split, "")) or "")
-            corpus.add_member(file, str(number), text, split or of_folder)
+            try:
+                values = _sample(file, number, (shard.text, shard.split))
+            except ValueError as fault:
+                corpus.put_aside(f"{file.relative_to(corpus.root).as_posix()}/{number}", "", str(fault))
+                continue
+            split = _decoded(values.get(shard.split, b""), shard.encodings.get(shard.split, ""))
+            corpus.add_member(file, str(number), _decoded(values[shard.text], TEXT), str(split or "") or of_folder)
 
 
 def picture(file: Path, member: str) -> bytes:
@@ -100,6 +103,8 @@ def _shard(file: Path, stamp: int) -> Shard:
         names, encodings, sizes = (facts[f"column_{kind}"] for kind in ("names", "encodings", "sizes"))
         if (np.diff(offsets.astype(np.int64)) < 0).any() or offsets[-1] != file.stat().st_size:
             raise ValueError("it is cut off")
+        if any(size is not None and (type(size) is not int or size < 0) for size in sizes):
+            raise ValueError("the sizes of its columns are none")
         encodings, sizes = dict(zip(names, encodings, strict=True)), dict(zip(names, sizes, strict=True))
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as fault:
         raise PlatemintError(f"{file}: not a whole MDS shard ({fault}): fetch or write it again") from None

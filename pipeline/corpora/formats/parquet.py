@@ -414,10 +414,10 @@ def rows(file: Path, pictures: bool = True) -> Iterator[Row]:
 
     schema = _schema(file)
     image, text, split = _columns(file, schema)
-    plain = [field.name for field in schema if _is_field(field.type) and field.name not in (image, text)]
+    plain = [field.name for field in schema if _is_field(field) and field.name not in (image, text)]
     slots = [SLOTS] if SLOTS in schema.names else []
     wanted = [*plain, text, *slots, *([image] if pictures else [])]
-    with _whole(file), parquet.ParquetFile(file, page_checksum_verification=True) as opened:
+    with _whole(file), parquet.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as opened:
         for batch in opened.iter_batches(ROWS, columns=wanted):
             for row in batch.to_pylist():
                 fields = {name: row[name] for name in plain}
@@ -435,9 +435,9 @@ def _bytes(held: dict | bytes | str | None, folder: Path) -> bytes:
     return held["bytes"]
 
 
-def _is_field(type: pa.DataType) -> bool:
-    """Whether a column holds one text or number in each row."""
+def _is_field(field: pa.Field) -> bool:
+    """Whether a column holds one text or number in each row, and not what a picture is called elsewhere."""
     from pyarrow import types
 
     kinds = (types.is_string, types.is_large_string, types.is_integer, types.is_floating, types.is_boolean)
-    return any(kind(type) for kind in kinds)
+    return any(kind(field.type) for kind in kinds) and not columns_of((field.name,)).path
