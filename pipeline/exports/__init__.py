@@ -25,7 +25,7 @@ from typing import TextIO
 from platemint.pipeline import lock
 from platemint.pipeline.exports import ccpd, fast_plate_ocr, imagefolder, lmdb, mds, paddleocr, webdataset, yolo
 from platemint.pipeline.exports.files import table, write_table
-from platemint.pipeline.exports.plates import Plates
+from platemint.pipeline.exports.plates import ExportedPlates
 from platemint.pipeline.plate import Failure, PlatemintError
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import nearest
@@ -71,7 +71,7 @@ def export(run: str | Path, form: str, out: str | Path, progress: TextIO | None 
     run, out = Path(run), Path(out)
     _check(form)
     _refuse_taken(out)
-    plates, whole = Plates(run), Path(os.path.abspath(out))
+    plates, whole = ExportedPlates(run), Path(os.path.abspath(out))
     part = whole.with_name(f".{whole.name}{TEMPORARY}")
     try:
         with lock.held(part), _renamed(part / "whole", out) as folder:
@@ -139,7 +139,7 @@ def _sync() -> None:
         os.sync()
 
 
-def _write(plates: Plates, form: str, folder: Path, out: Path, progress: TextIO | None) -> Exported:
+def _write(plates: ExportedPlates, form: str, folder: Path, out: Path, progress: TextIO | None) -> Exported:
     """Writes an export and what it was made from. Raises PlatemintError where no row fits the format."""
     written, count = Counter(), Count(plates.counts.total(), progress, "plates")
     columns = dict.fromkeys(["file", *plates.columns])
@@ -171,6 +171,6 @@ def _there(run: Path, form: str) -> Exported | None:
     if not (folder / RECORD).exists():
         return None
     record = read_json(folder / RECORD)
-    if (record["format"], record["made_from"]) != (form, Plates(run).fingerprint):
+    if (record["format"], record["made_from"]) != (form, ExportedPlates(run).fingerprint):
         raise PlatemintError(f"{folder}: was exported from another state of {run}: remove it, and run again")
     return Exported(folder, record["plates"], record["set_aside"])

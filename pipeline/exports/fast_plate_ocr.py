@@ -13,8 +13,8 @@ from pathlib import Path
 
 import yaml
 
-from platemint.pipeline.exports.files import lines, write_file
-from platemint.pipeline.exports.plates import Labelled, Plates
+from platemint.pipeline.exports.files import joined_lines, write_file
+from platemint.pipeline.exports.plates import ExportedPlates, Labelled
 
 MISSING = ("", "#N/A", "#N/A N/A", "#NA", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")
 PADS = "_~^"  # the first that no text holds pads them
@@ -23,11 +23,11 @@ HEIGHT, WIDTH = 64, 128  # pixels, as its own models have them
 
 
 @contextmanager
-def writer(plates: Plates, folder: Path) -> Iterator[Callable[[Labelled], str]]:
+def writer(plates: ExportedPlates, folder: Path) -> Iterator[Callable[[Labelled], str]]:
     regions = {layout: _region(country) for layout, country in plates.regions().items()}
     write_file(folder / "plate_config.yaml", _config(plates, regions))
     columns = ["image_path", "plate_text"] + ["plate_region"] * bool(regions)
-    with lines(folder, "{split}/annotations.csv") as annotations:
+    with joined_lines(folder, "{split}/annotations.csv") as annotations:
 
         def add(plate: Labelled) -> str:
             if plate.text in MISSING:
@@ -47,7 +47,7 @@ def _region(country: str) -> str:
     return country.lower() if country in MISSING else country
 
 
-def _config(plates: Plates, regions: dict[str, str]) -> str:
+def _config(plates: ExportedPlates, regions: dict[str, str]) -> str:
     pad = next(c for c in PADS if c not in plates.alphabet)
     config = {
         "max_plate_slots": plates.longest,

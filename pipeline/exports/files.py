@@ -15,7 +15,7 @@ def write_file(path: Path, data: bytes | str) -> None:
     path.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
-class Table:
+class TableFile:
     """A CSV file in UTF-8, which is there once it has a row."""
 
     def __init__(self, open_: Callable[[], TextIO], columns: Iterable[str]):
@@ -30,10 +30,10 @@ class Table:
 
 
 @contextmanager
-def table(path: Path, columns: Iterable[str]) -> Iterator[Table]:
+def table(path: Path, columns: Iterable[str]) -> Iterator[TableFile]:
     """A table that is written within the context."""
     with ExitStack() as stack:
-        yield Table(lambda: stack.enter_context(open(path, "w", encoding="utf8", newline="")), columns)
+        yield TableFile(lambda: stack.enter_context(open(path, "w", encoding="utf8", newline="")), columns)
 
 
 def write_table(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -56,7 +56,7 @@ class PerSplit(dict):
 
 
 @contextmanager
-def lines(folder: Path, name: str) -> Iterator[PerSplit]:
+def joined_lines(folder: Path, name: str) -> Iterator[PerSplit]:
     """A text file for each split, by its name, which has {split} in it."""
 
     def open_(split: str) -> TextIO:

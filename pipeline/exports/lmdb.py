@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from platemint.pipeline.corpora.formats.lmdb import COUNT, LABEL, PICTURE
 from platemint.pipeline.exports.files import PerSplit
-from platemint.pipeline.exports.plates import Labelled, Plates
+from platemint.pipeline.exports.plates import ExportedPlates, Labelled
 from platemint.pipeline.plate import Failure
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ AT_ONCE = 1000  # plates that one transaction writes
 
 
 @contextmanager
-def writer(plates: Plates, folder: Path) -> Iterator[Callable[[Labelled], str]]:
+def writer(plates: ExportedPlates, folder: Path) -> Iterator[Callable[[Labelled], str]]:
     import lmdb
 
     open_ = PerSplit(lambda split: _Split(folder / split))

@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from platemint.pipeline.exports.files import PerSplit, write_file
-from platemint.pipeline.exports.plates import Labelled, Plates
+from platemint.pipeline.exports.plates import ExportedPlates, Labelled
 
 VERSION = 2
 MOST_BYTES = 1 << 26  # of a shard, which is held in memory until it is written
 
 
 @contextmanager
-def writer(plates: Plates, folder: Path) -> Iterator[Callable[[Labelled], str]]:
+def writer(plates: ExportedPlates, folder: Path) -> Iterator[Callable[[Labelled], str]]:
     columns = dict.fromkeys(plates.columns, "json") | {"image": "bytes", "text": "str"}  # null is a value in JSON
     splits = PerSplit(lambda split: _Split(folder / split, dict(sorted(columns.items()))))
 

@@ -56,7 +56,7 @@ class Labelled:
         return str(self.fields.get("layout") or "")
 
 
-class Plates:
+class ExportedPlates:
     """All plates of a run's folder, of a Parquet file, or of a folder of them: iterated over, they are read anew.
 
     counts: rows of each split. Of all texts: characters, every character in use, in order; longest, how many a text has.
@@ -149,12 +149,12 @@ class Plates:
         files = (file["path"] for file in read_json(self.root / "manifest.json")["files"])
         return [self.root / name for name in files if name.startswith("data/")]
 
-    def _split(self, row: parquet.Row, file: Path) -> str:
+    def _split(self, row: parquet.PictureRow, file: Path) -> str:
         of_file = split_named(file.relative_to(self.root).as_posix())
         return standard_split(row.split) or of_file or "train"
 
 
-def _labelled(row: parquet.Row, split: str, number: int) -> Labelled:
+def _labelled(row: parquet.PictureRow, split: str, number: int) -> Labelled:
     """Raises ValueError with the reason where the row is no labelled picture."""
     text, data = _text(row, split), row.picture()
     image = open_image(io.BytesIO(data), MOST_PIXELS)
@@ -168,7 +168,7 @@ def _labelled(row: parquet.Row, split: str, number: int) -> Labelled:
     return Labelled(number, split, text, data, image.size, SUFFIX[image.format or ""], slots, fields)
 
 
-def _text(row: parquet.Row, split: str) -> str:
+def _text(row: parquet.PictureRow, split: str) -> str:
     """A row's text. Raises ValueError with the reason where the row has no use as an example."""
     if row.text is None or row.text == "":
         raise ValueError("no label")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from platemint.pipeline.exports.files import PerSplit
-from platemint.pipeline.exports.plates import Labelled, Plates
+from platemint.pipeline.exports.plates import ExportedPlates, Labelled
 from platemint.pipeline.plate import PlatemintError
 
 MOST_BYTES = 1e9  # of a shard
@@ -27,7 +27,7 @@ def ready() -> None:
 
 
 @contextmanager
-def writer(plates: Plates, folder: Path) -> Iterator[Callable[[Labelled], str]]:
+def writer(plates: ExportedPlates, folder: Path) -> Iterator[Callable[[Labelled], str]]:
     import webdataset
 
     whole = str(folder.absolute()).replace("%", "%%")  # the name is a pattern of the shard's number

@@ -16,7 +16,7 @@ import yaml
 from platemint.pipeline.corpora.formats.yolo_characters import Character, in_reading_order
 from platemint.pipeline.corpora.records import box
 from platemint.pipeline.exports.files import table, write_file
-from platemint.pipeline.exports.plates import Labelled, Plates
+from platemint.pipeline.exports.plates import ExportedPlates, Labelled
 from platemint.pipeline.plate import SEPARATORS, characters
 
 PLATE = "license_plate"
@@ -24,7 +24,7 @@ WHOLE = (0.5, 0.5, 1.0, 1.0)  # of the picture: middle, width and height
 
 
 @contextmanager
-def writer(plates: Plates, folder: Path) -> Iterator[Callable[[Labelled], str]]:
+def writer(plates: ExportedPlates, folder: Path) -> Iterator[Callable[[Labelled], str]]:
     names = [PLATE, *characters(plates.alphabet)] if plates.with_slots else [PLATE]
     splits = {split: f"images/{split}" for split in plates.counts}
     settings = {**splits, "names": dict(enumerate(names))}
@@ -32,7 +32,7 @@ def writer(plates: Plates, folder: Path) -> Iterator[Callable[[Labelled], str]]:
     with table(folder / "labels.csv", dict.fromkeys(["path", "text", *plates.columns])) as texts:
 
         def add(plate: Labelled) -> str:
-            boxes = [(PLATE, WHOLE), *(character_boxes(plate) if plates.with_slots else ())]
+            boxes = [(PLATE, WHOLE), *(yolo_boxes(plate) if plates.with_slots else ())]
             lines = (f"{names.index(name)} {' '.join(f'{value:.6f}' for value in where)}\n" for name, where in boxes)
             stem = plate.name.removesuffix(plate.suffix)
             write_file(folder / "labels" / plate.split / f"{stem}.txt", "".join(lines))
@@ -46,7 +46,7 @@ def writer(plates: Plates, folder: Path) -> Iterator[Callable[[Labelled], str]]:
         yield add
 
 
-def character_boxes(plate: Labelled) -> list[tuple[str, tuple[float, ...]]]:
+def yolo_boxes(plate: Labelled) -> list[tuple[str, tuple[float, ...]]]:
     """(character, (x, y of its middle, width, height in parts of the picture)) of each but separators.
 
     Raises ValueError where a row has no slots, and where its boxes do not read as its text.

@@ -22,7 +22,7 @@ SUFFIX = ".mds"
 PICTURES, TEXT, VALUE = ("bytes", "jpeg", "png"), "str", "json"  # encodings: of pictures, as files; of text; of JSON
 
 
-class Shard(NamedTuple):
+class MdsShard(NamedTuple):
     """offsets: uint32 (samples + 1,), bytes from the file's beginning. encodings, sizes: of columns, by name, in order."""
 
     offsets: np.ndarray
@@ -69,7 +69,7 @@ def _sample(file: Path, number: int, wanted: Collection[str]) -> dict[str, bytes
     return {name: data[at : at + size] for name, at, size in _columns(shard, data) if name in wanted}
 
 
-def _columns(shard: Shard, data: bytes) -> Iterator[tuple[str, int, int]]:
+def _columns(shard: MdsShard, data: bytes) -> Iterator[tuple[str, int, int]]:
     """Where the columns of a sample lie in it. Raises ValueError where they reach out of it."""
     varying = sum(size is None for size in shard.sizes.values())
     sizes = iter(np.frombuffer(data[: 4 * varying], "<u4").tolist())
@@ -91,7 +91,7 @@ def _decoded(data: bytes, encoding: str) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _shard(file: Path, stamp: int) -> Shard:
+def _shard(file: Path, stamp: int) -> MdsShard:
     """What a shard says of itself, as it was at a time."""
     try:
         with open(file, "rb") as opened:
@@ -114,4 +114,4 @@ def _shard(file: Path, stamp: int) -> Shard:
         raise PlatemintError(
             f"{file}: needs a column of pictures ({', '.join(PICTURES)}) and one of texts (str); it has: {encodings}"
         )
-    return Shard(offsets, encodings, sizes, picture, columns.text, columns.split)
+    return MdsShard(offsets, encodings, sizes, picture, columns.text, columns.split)

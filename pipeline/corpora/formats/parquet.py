@@ -392,7 +392,7 @@ def _pictures(file: Path, stamp: int, group: int) -> list[dict | bytes | None]:
         return opened.read_row_group(group, columns=[name]).column(name).to_pylist()
 
 
-class Row(NamedTuple):
+class PictureRow(NamedTuple):
     """One row. text: as it stands there. slots: see `pipeline.write.schema`. fields: columns of texts and numbers.
 
     picture: gives its bytes, or raises ValueError with the reason.
@@ -405,7 +405,7 @@ class Row(NamedTuple):
     picture: Callable[[], bytes]
 
 
-def rows(file: Path, pictures: bool = True) -> Iterator[Row]:
+def rows(file: Path, pictures: bool = True) -> Iterator[PictureRow]:
     """The rows of a file, of which few are held at a time. pictures: False leaves these unread.
 
     Raises PlatemintError for a file without a column of pictures and one of texts, and for one that is damaged.
@@ -422,7 +422,7 @@ def rows(file: Path, pictures: bool = True) -> Iterator[Row]:
             for row in batch.to_pylist():
                 fields = {name: row[name] for name in plain}
                 held = partial(_bytes, row.get(image), file.parent)
-                yield Row(row[text], str(row.get(split) or ""), row.get(SLOTS), fields, held)
+                yield PictureRow(row[text], str(row.get(split) or ""), row.get(SLOTS), fields, held)
 
 
 def _bytes(held: dict | bytes | str | None, folder: Path) -> bytes:
