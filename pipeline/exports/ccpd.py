@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 
 from platemint.pipeline.corpora.formats import ccpd
-from platemint.pipeline.exports.files import joined_lines, write_file
+from platemint.pipeline.exports.files import lines_per_split, write_file
 from platemint.pipeline.exports.plates import ExportedPlates, Labelled
 from platemint.pipeline.plate import PlatemintError, characters
 from platemint.pipeline.storage import decode
@@ -23,7 +23,7 @@ BLUE, GREEN = "ccpd_base", "ccpd_green"  # of seven characters, of eight
 
 @contextmanager
 def writer(plates: ExportedPlates, folder: Path) -> Iterator[Callable[[Labelled], str]]:
-    with joined_lines(folder, "splits/{split}.txt") as lists:
+    with lines_per_split(folder, "splits/{split}.txt") as lists:
 
         def add(plate: Labelled) -> str:
             green = len(characters(plate.text)) == max(ccpd.LENGTHS)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from platemint.pipeline.exports.files import joined_lines, write_file
+from platemint.pipeline.exports.files import lines_per_split, write_file
 from platemint.pipeline.exports.plates import ExportedPlates, Labelled
 
 MISSING = ("", "#N/A", "#N/A N/A", "#NA", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")
@@ -27,7 +27,7 @@ def writer(plates: ExportedPlates, folder: Path) -> Iterator[Callable[[Labelled]
     regions = {layout: _region(country) for layout, country in plates.regions().items()}
     write_file(folder / "plate_config.yaml", _config(plates, regions))
     columns = ["image_path", "plate_text"] + ["plate_region"] * bool(regions)
-    with joined_lines(folder, "{split}/annotations.csv") as annotations:
+    with lines_per_split(folder, "{split}/annotations.csv") as annotations:
 
         def add(plate: Labelled) -> str:
             if plate.text in MISSING:

@@ -56,7 +56,7 @@ class PerSplit(dict):
 
 
 @contextmanager
-def joined_lines(folder: Path, name: str) -> Iterator[PerSplit]:
+def lines_per_split(folder: Path, name: str) -> Iterator[PerSplit]:
     """A text file for each split, by its name, which has {split} in it."""
 
     def open_(split: str) -> TextIO:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from platemint.pipeline.exports.files import joined_lines, write_file
+from platemint.pipeline.exports.files import lines_per_split, write_file
 from platemint.pipeline.exports.plates import ExportedPlates, Labelled
 
 
 @contextmanager
 def writer(plates: ExportedPlates, folder: Path) -> Iterator[Callable[[Labelled], str]]:
-    with joined_lines(folder, "{split}/metadata.jsonl") as metadata:
+    with lines_per_split(folder, "{split}/metadata.jsonl") as metadata:
 
         def add(plate: Labelled) -> str:
             row = plate.fields | {"file_name": plate.name, "text": plate.text}

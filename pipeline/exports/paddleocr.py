@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from platemint.pipeline.exports.files import joined_lines, write_file
+from platemint.pipeline.exports.files import lines_per_split, write_file
 from platemint.pipeline.exports.plates import ExportedPlates, Labelled
 
 
 @contextmanager
 def writer(plates: ExportedPlates, folder: Path) -> Iterator[Callable[[Labelled], str]]:
     write_file(folder / "dict.txt", "".join(f"{c}\n" for c in plates.characters if c != " "))
-    with joined_lines(folder, "rec_gt_{split}.txt") as labels:
+    with lines_per_split(folder, "rec_gt_{split}.txt") as labels:
 
         def add(plate: Labelled) -> str:
             name = f"{plate.split}/{plate.name}"
