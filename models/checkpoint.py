@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+MOST_SIZE = 4096  # of anything that a config says: channels, layers, pixels
 FOLDER = Path(__file__).parent / "checkpoints"
 
 
@@ -85,6 +87,19 @@ def _expect(kind: str, metadata: dict[str, str], path: Path) -> None:
         raise CheckpointError(f"{path}: holds a {metadata.get('kind')!r} network, {kind!r} is needed")
 
 
+def _refuse_misfits(weights: dict[str, torch.Tensor], network_class: type, config: Any) -> None:
+    """Raises ValueError for weights that are not numbers, or of another network than the config's, which is not built."""
+    sizes = [size for value in asdict(config).values() for size in (value if isinstance(value, tuple) else (value,))]
+    if any(isinstance(size, int | float) and not 0 <= size <= MOST_SIZE for size in sizes):
+        raise ValueError(f"its config has a size below 0 or above {MOST_SIZE:,}")
+    with torch.device("meta"):
+        wanted = {key: weight.shape for key, weight in network_class(config).state_dict().items()}
+    if misfits := [key for key in {**wanted, **weights} if wanted.get(key) != getattr(weights.get(key), "shape", None)]:
+        raise ValueError(f"{len(misfits)} weights are not of its config, such as {misfits[0]}")
+    if broken := [key for key, weight in weights.items() if not weight.isfinite().all()]:
+        raise ValueError(f"{broken[0]} holds what is no number")
+
+
 def load(name: str, kind: str) -> nn.Module:
     """The network of a checkpoint, float32, channels_last, in eval mode, on the CPU.
 
@@ -101,8 +116,9 @@ def load(name: str, kind: str) -> nn.Module:
         network_class, config_class = _kinds()[kind]
         fields = json.loads(metadata["config"])
         config = config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        _refuse_misfits(weights, network_class, config)
         network = network_class(config)
         network.load_state_dict(weights)
-    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as fault:
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as fault:
         raise CheckpointError(f"{path}: not a checkpoint this version can read: {fault}") from None
     return network.to(memory_format=torch.channels_last).eval()

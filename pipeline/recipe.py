@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args
@@ -22,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from platemint.pipeline.parsing import parse_yaml
 from platemint.pipeline.plate import UNREADABLE, PlatemintError, normalise
 
 _PLAINLY = {  # pydantic's own words, where they are not a user's
@@ -525,9 +527,9 @@ class _UniqueKeys(yaml.SafeLoader):
     """YAML lets a later key silently replace an earlier one; a recipe must not."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for key, count in keys.items():
+            if count > 1:
                 raise yaml.MarkedYAMLError(problem=f"{key} stands here twice", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
 
@@ -544,7 +546,7 @@ for _yaml in (_UniqueKeys, _Dumper):
 
 def _parse(text: str, origin: str) -> Any:
     try:
-        return yaml.load(text, _UniqueKeys)
+        return parse_yaml(text, _UniqueKeys)
     except yaml.YAMLError as error:
         record = getattr(error, "problem_mark", None)
         where = f", line {record.line + 1}" if record else ""
