@@ -11,6 +11,9 @@ import torch
 from torch import nn
 
 MOST_SIZE = 4096  # of anything that a config says: channels, layers, pixels
+MOST_REASON = 300  # characters of a fault that are shown: it may quote the file
+# Of a file that is none of ours, whose config may be anything; RecursionError is a RuntimeError.
+FAULTS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 FOLDER = Path(__file__).parent / "checkpoints"
 
 
@@ -77,9 +80,22 @@ def checkpoint_alphabet(name: str, kind: str) -> str:
         with safe_open(str(path), framework="np") as file:
             metadata = file.metadata() or {}
         _expect(kind, metadata, path)
-        return json.loads(metadata["config"])["alphabet"]
-    except (SafetensorError, KeyError, TypeError, ValueError) as fault:
-        raise CheckpointError(f"{path}: not a checkpoint this version can read: {fault}") from None
+        return _config(metadata)["alphabet"]
+    except (SafetensorError, *FAULTS) as fault:
+        raise _unreadable(path, fault) from None
+
+
+def _config(metadata: dict[str, str]) -> dict[str, Any]:
+    """Raises ValueError for an alphabet that is not a text of different characters."""
+    fields = json.loads(metadata["config"])
+    alphabet = fields.get("alphabet", "")
+    if not isinstance(alphabet, str) or len({*alphabet}) < len(alphabet):
+        raise ValueError("its alphabet is not a text of different characters")
+    return fields
+
+
+def _unreadable(path: Path, fault: Exception) -> CheckpointError:
+    return CheckpointError(f"{path}: not a checkpoint this version can read: {str(fault)[:MOST_REASON]}")
 
 
 def _expect(kind: str, metadata: dict[str, str], path: Path) -> None:
@@ -114,11 +130,10 @@ def load(name: str, kind: str) -> nn.Module:
             weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (safe_open is no dictionary)
         _expect(kind, metadata, path)
         network_class, config_class = _kinds()[kind]
-        fields = json.loads(metadata["config"])
-        config = config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        config = config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in _config(metadata).items()})
         _refuse_misfits(weights, network_class, config)
         network = network_class(config)
         network.load_state_dict(weights)
-    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as fault:
-        raise CheckpointError(f"{path}: not a checkpoint this version can read: {fault}") from None
+    except (SafetensorError, *FAULTS) as fault:
+        raise _unreadable(path, fault) from None
     return network.to(memory_format=torch.channels_last).eval()

@@ -52,7 +52,13 @@ def parse_yaml(text: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> An
         return None if node is None else opened.construct_document(node)
     except RecursionError:
         raise yaml.YAMLError(DEEP) from None
-    except (ValueError, OverflowError) as fault:  # as of a date that no calendar has
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as fault:  # of a date that no calendar has
         raise yaml.YAMLError(f"a value that is none: {fault}") from None
     finally:
         opened.dispose()

@@ -599,7 +599,8 @@ def _explain(model: type[Strict], fault: Mapping[str, Any]) -> str:
     if fault["type"] == "model_type":
         return f"is a section with the fields {', '.join(_fields(model, fault['loc']))}, not {fault['input']!r}"
     if fault["type"] == "literal_error":
-        choices = get_args(_fields(model, sections)[last].annotation)
+        field = _fields(model, sections).get(last)  # None for an item of a list
+        choices = get_args(field.annotation) if field else ()
         return f"must be {fault['ctx']['expected']}, not {fault['input']!r}{nearest(str(fault['input']), choices)}"
     must = _PLAINLY.get(fault["type"]) or re.sub(r"^(Input|String) should", "must", fault["msg"])
     return f"{must}, not {fault['input']!r}"
@@ -608,6 +609,7 @@ def _explain(model: type[Strict], fault: Mapping[str, Any]) -> str:
 def _fields(model: type[Strict], sections: Iterable[str]) -> dict[str, Any]:
     for name in sections:
         if not isinstance(name, int):  # of a list's items
-            model = model.model_fields[name].annotation  # type: ignore[assignment]
-            model = next(iter(get_args(model)), model)
-    return model.model_fields
+            if (field := getattr(model, "model_fields", {}).get(name)) is None:  # of what may have several forms
+                return {}
+            model = next(iter(get_args(field.annotation)), field.annotation)
+    return getattr(model, "model_fields", {})

@@ -11,7 +11,6 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 
 from platemint.pipeline.corpora.labels import Corpus, decoded, is_picture, lines_of, read_text, split_named
@@ -153,8 +152,8 @@ class Table:
         """Cells of the record that begins in a line, None where its quotation marks are wrong, and its lines' number."""
         if '"' not in self._lines[at]:
             return self._split(self._lines[at]), 1
-        lines = islice(self._lines, at, at + MOST_LINES)
-        reader = csv.reader(lines, delimiter=self.delimiter, strict=True, skipinitialspace=True)
+        lines = self._lines[at : at + MOST_LINES]
+        reader = csv.reader(iter(lines), delimiter=self.delimiter, strict=True, skipinitialspace=True)
         try:
             return next(reader), reader.line_num
         except csv.Error:

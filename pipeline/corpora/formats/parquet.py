@@ -120,7 +120,8 @@ def rewrite(file: Path, name: str, target: Path, new: Rewording, picture: Callab
         for batch in _batches(file, [column for column in schema.names if column != pictures]):
             paths = [f"{name}/{n}" for n in range(number, number + len(batch))]
             kept = [path for path in paths if path in new.paths]
-            rows = batch.filter(pa.array([path in new.paths for path in paths]))
+            with _whole(file):  # of types that cannot be filtered
+                rows = batch.filter(pa.array([path in new.paths for path in paths]))
             if kept:
                 data = [{"bytes": picture(path), "path": f"{n:09}"} for n, path in enumerate(kept, written)]
                 columns = {
