@@ -3,6 +3,7 @@
 Exit codes: 0 done; 2 wrong usage, wrong recipe or unusable input; 3 finished, but something is left to do: a quota that
 could not be filled, plates that no annotation covers, annotations that belong to no picture, no picture written; 130
 stopped by Ctrl-C; 1 anything else: a full disk, a folder that another process is writing, a check that found a fault.
+Results go to stdout; progress, notices and faults to stderr. No colour is ever used, so that NO_COLOR is kept to.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import errno
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import TextIO
 
 try:
     import click
@@ -38,6 +40,15 @@ EXAMPLES = {
     "export": "export outputs/quickstart --to fast-plate-ocr --out outputs/for-training",
     "evaluate": "evaluate edits",
 }
+LEFT_TO_DO = {  # what exit code 3 means
+    "generate": "a quota could not be filled, or an export set rows aside",
+    "rebalance": "a quota could not be filled, or an export set rows aside",
+    "anonymize": "plates that no annotation covers, annotations that belong to no picture, or no picture written",
+    "export": "rows that the format cannot hold were set aside",
+}
+# What is wrong with a path that was given; anything else that the system says is no fault of the command.
+OF_PATHS = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+OF_PATHS |= {errno.ENAMETOOLONG, errno.ELOOP}
 
 
 class PathOrUrl(click.Path):
@@ -70,9 +81,6 @@ FOLDER = PathOrUrl(exists=True, file_okay=False)
 RUN = PathOrUrl(exists=True, file_okay=False, stores=True)
 CORPUS = PathOrUrl(exists=True, stores=True)
 TO_WRITE = PathOrUrl(dir_okay=False)
-# What is wrong with a path that was given; anything else that the system says is no fault of the command.
-OF_PATHS = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
-OF_PATHS |= {errno.ENAMETOOLONG, errno.ELOOP}
 
 
 class WrongUse(click.ClickException):
@@ -88,10 +96,12 @@ class Stopped(click.ClickException):
 
 
 class Verb(click.Command):
-    """A command that shows its example below its help, and a user's fault as one message without a traceback."""
+    """A command that takes --quiet, shows its example and exit codes below its help, and a user's fault as one message."""
 
     def __init__(self, example: str = "", **fields):
-        super().__init__(epilog=_examples([example or EXAMPLES[fields["name"]]]), **fields)
+        name = fields["name"]
+        super().__init__(epilog=f"{_examples([example or EXAMPLES[name]])}\n\n{_exit_codes(name)}", **fields)
+        self.params.append(_quiet())
 
     def invoke(self, context: click.Context):
         with _installed(), _faults():
@@ -166,18 +176,70 @@ def _examples(examples) -> str:
     return "\b\n" + "\n".join(["Example:" if len(lines) == 1 else "Examples:", *lines])
 
 
+def _exit_codes(verb: str) -> str:
+    fault = (
+        "a fault was found, or no check was possible"
+        if verb == "verify"
+        else "a full disk, a folder in use and the like"
+    )
+    left = f"3 {LEFT_TO_DO[verb]}; " if verb in LEFT_TO_DO else ""
+    return f"Exit codes: 0 done; 1 {fault}; 2 wrong usage, recipe or input; {left}130 stopped by Ctrl-C."
+
+
+def _quiet() -> click.Option:
+    """--quiet, which `_messages` asks for."""
+
+    def keep(context: click.Context, option: click.Parameter, given: bool) -> None:
+        context.meta["quiet"] = given
+
+    said = "Print results and faults alone: no progress, no notices."
+    return click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=keep, help=said)
+
+
+def _messages() -> TextIO | None:
+    """Where progress and notices go; None, nowhere, with --quiet."""
+    return None if click.get_current_context().meta.get("quiet") else sys.stderr
+
+
+def _notice(line: str) -> None:
+    if stream := _messages():
+        click.echo(line, file=stream)
+
+
+def _print(report: dict, as_json: bool, as_text: Callable[[dict], str]) -> None:
+    """A result on stdout: a table for people, or JSON."""
+    import json
+
+    click.echo(json.dumps(report, ensure_ascii=False, indent=1) if as_json else as_text(report))
+
+
 def _recipe_options(verb):
     sets = click.option(
         "--set", "sets", metavar="KEY=VALUE", multiple=True, help="Set a field of the recipe, such as edit.batch=8."
     )
-    return click.argument("recipe", required=False)(sets(verb))
+    return click.argument("recipe", required=False, shell_complete=_one_of(RECIPES))(sets(verb))
+
+
+def _one_of(names: list[str]):
+    """What a shell offers for a word: the names that begin like it; where none does, files."""
+
+    def offered(context: click.Context, parameter: click.Parameter, typed: str):
+        return [n for n in names if n.startswith(typed)] or click.Path().shell_complete(context, parameter, typed)
+
+    return offered
 
 
 # Each format is a file of its name; to list these imports nothing, so that --help answers at once.
 FORMATS = sorted(module.name for module in iter_modules([str(Path(__file__).parent / "pipeline/corpora/formats")]))
+RECIPES = sorted(path.stem for path in (Path(__file__).parent / "recipes").glob("*.yaml"))
 FORMAT = click.option(
-    "--format", "form", metavar="NAME", help=f"Format of the corpus: {', '.join(FORMATS)}.  [default: auto]"
+    "--format",
+    "form",
+    metavar="NAME",
+    shell_complete=_one_of(FORMATS),
+    help=f"Format of the corpus: {', '.join(FORMATS)}.  [default: auto]",
 )
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 ACCEPT_VERSIONS = click.option(
     "--accept-versions", is_flag=True, help="Go on with a run though libraries have other versions by now."
 )
@@ -213,7 +275,7 @@ def main() -> None:
 @click.option("--source", metavar="PATH", help="Corpus: labelled crops, or frames with annotated plates.")
 @FORMAT
 @click.option("--count", type=int, metavar="N", help="Plates to make.")
-@click.option("--out", metavar="DIR", help="Run folder, or s3://... or gs://....  [default: outputs/NAME]")
+@click.option("--out", metavar="DIR", help="Run folder, or s3://..., gs://....  [default: outputs/NAME]")
 @click.option("--seed", type=int, metavar="S", help="Another seed is another dataset.")
 @click.option("--forbid", metavar="FILE", help="Texts never drawn: one a line, a table, or a corpus.")
 @_engine_options
@@ -239,7 +301,7 @@ def generate(
 @main.command(name="rebalance")
 @click.argument("corpus", metavar="CORPUS")
 @FORMAT
-@click.option("--out", metavar="DIR", help="Run folder, or s3://... or gs://....  [default: outputs/rebalanced]")
+@click.option("--out", metavar="DIR", help="Run folder, or s3://..., gs://....  [default: outputs/rebalanced]")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="Plates to add.  [default: the knee of the curve]")
 @click.option(
     "--until", type=click.FloatRange(0, 1), metavar="E", help="Add as few as make it so even, 0 to 1 (level)."
@@ -370,9 +432,9 @@ def anonymize(
     given |= _engine(engine, address)
     resolved = _load(recipe, sets, given, "anonymize")
     with _unquoted():
-        plan = AnonymizePlan(resolved, progress=sys.stderr)
-        click.echo(f"read as {plan.dataset.format} ({plan.dataset.evidence})", err=True)
-        audit = anonymize(resolved, sys.stderr, plan, accept_versions, overwrite)
+        plan = AnonymizePlan(resolved, progress=_messages())
+        _notice(f"read as {plan.dataset.format} ({plan.dataset.evidence})")
+        audit = anonymize(resolved, _messages(), plan, accept_versions, overwrite)
     shown = {name: value for name, value in audit.items() if name != "given_up"}  # may be long: the file has it
     click.echo(json.dumps(shown, ensure_ascii=False, indent=1))
     left = [*_left_to_do(audit, NAMED_BY.get(plan.dataset.format, ""))]
@@ -421,12 +483,12 @@ def _carry_out(stages, dry_run: bool, accept_versions: bool, extend: bool, overw
         raise click.UsageError("--extend and --overwrite: give one of them")
     if stages.sources.read_as:
         named = ", ".join(filter(None, (part.source.path for part in stages.recipe.parts)))
-        click.echo(f"{named}: read as {stages.sources.read_as}", err=True)
+        _notice(f"{named}: read as {stages.sources.read_as}")
     stages.ready()  # or says why not, before anything is shown or written
     if dry_run:
         _preview(stages, *run.planned(stages, extend, overwrite))
         return
-    result = run.generate(stages.recipe, sys.stderr, stages, accept_versions, extend, overwrite)
+    result = run.generate(stages.recipe, _messages(), stages, accept_versions, extend, overwrite)
     real = f", and {result.real:,} of the corpus as they are" if result.real else ""
     click.echo(f"{result.folder}: {result.accepted:,} plates{real}")
     for exported in result.exported:
@@ -474,7 +536,7 @@ def train(recipe, sets, source, form, resume) -> None:
     resolved = _load(recipe, sets, {"source": source, "format": form}, "train")
     from platemint.pipeline.train import train
 
-    click.echo(train(resolved, resume, say=click.echo))
+    click.echo(train(resolved, resume, say=_notice))
 
 
 @main.command(name="edit")
@@ -503,7 +565,7 @@ def edit(input_dir, input_text, source_text, checkpoint, out) -> None:
     "--target", metavar="uniform|FILE.csv", default="uniform", show_default=True, help="Shares of characters wanted."
 )
 @click.option("--html", metavar="FILE.html", type=TO_WRITE, help="Write a page with its plates.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@AS_JSON
 def inspect(corpus, form, against, picture, target, html, as_json) -> None:
     """Count characters, lengths and layouts.
 
@@ -511,8 +573,6 @@ def inspect(corpus, form, against, picture, target, html, as_json) -> None:
     of labels, or the folder of a run; so is OTHER. FILE.csv has the columns position,character,share (positions count
     from 0), or character,share for all positions.
     """
-    import json
-
     from platemint.pipeline.balance.shares import read_target
     from platemint.pipeline.report.inspect import counts_as_text, inspect
 
@@ -530,7 +590,7 @@ def inspect(corpus, form, against, picture, target, html, as_json) -> None:
         from platemint.pipeline.storage import write
 
         write(html, corpus_page(report, corpus, form or "auto"))
-    click.echo(json.dumps(report, ensure_ascii=False, indent=1) if as_json else counts_as_text(report))
+    _print(report, as_json, counts_as_text)
 
 
 @main.command(name="report")
@@ -551,14 +611,18 @@ def report(run, sources) -> None:
 @main.command(name="grammar")
 @click.argument("spec")
 @FORMAT
-def grammar(spec, form) -> None:
+@AS_JSON
+def grammar(spec, form, as_json) -> None:
     """Show which texts there are.
 
     SPEC is faker:LOCALE, the name or file of a layout, or a corpus, whose labels' patterns are read off.
     """
+    from dataclasses import asdict
+
     from platemint.pipeline.balance.grammar import grammar_as_text, read_grammar
 
-    click.echo(grammar_as_text(read_grammar(spec, form or "auto")))
+    read = read_grammar(spec, form or "auto")
+    _print(asdict(read), as_json, lambda _: grammar_as_text(read))
 
 
 @main.command(name="verify")
@@ -568,7 +632,8 @@ def grammar(spec, form) -> None:
 @click.option("--class", "classes", metavar="NAME", multiple=True, help="A class of plates of CORPUS, as it was given.")
 @click.option("--repair", is_flag=True, help="First make again what is missing or damaged, and nothing else.")
 @ACCEPT_VERSIONS
-def verify(run, against, form, classes, repair, accept_versions) -> None:
+@AS_JSON
+def verify(run, against, form, classes, repair, accept_versions, as_json) -> None:
     """Check a finished run.
 
     Decodes every image, recounts labels, checks hashes, quotas and invariants. RUN is a run's folder. With --against,
@@ -579,6 +644,8 @@ def verify(run, against, form, classes, repair, accept_versions) -> None:
     was made with; they come to the same bytes. An anonymized folder cannot be repaired, its secret being gone: anonymize
     it again with --overwrite.
     """
+    from dataclasses import asdict
+
     from platemint.pipeline import run as runs
     from platemint.pipeline import stages
     from platemint.pipeline.anonymize.compare import verify_against
@@ -592,12 +659,10 @@ def verify(run, against, form, classes, repair, accept_versions) -> None:
         raise click.UsageError(
             "--against: an anonymized folder has to be on this machine: copy it from the store first"
         )
-    for commit in runs.repair(run, sys.stderr, stages.Stages, accept_versions) if repair else ():
-        click.echo(f"{commit}: its shard was made again")
-    report = verify_against(run, against, form, sys.stderr, classes) if against else verify(run)
-    for fault in report.faults:
-        click.echo(fault)
-    click.echo(report.summary)
+    for commit in runs.repair(run, _messages(), stages.Stages, accept_versions) if repair else ():
+        _notice(f"{commit}: its shard was made again")
+    report = verify_against(run, against, form, _messages(), classes) if against else verify(run)
+    _print(asdict(report), as_json, lambda _: "\n".join([*report.faults, report.summary]))
     sys.exit(1 if report.faults else 0)
 
 
@@ -620,7 +685,7 @@ def export(run, form, out) -> None:
     """
     from platemint.pipeline.exports import export
 
-    exported = export(run, form, out, sys.stderr)
+    exported = export(run, form, out, _messages())
     click.echo(exported)
     sys.exit(3 if exported.set_aside else 0)
 
@@ -639,7 +704,8 @@ def evaluate() -> None:
 @click.option("--count", type=click.IntRange(1), metavar="N", default=200, show_default=True, help="Plates of a kind.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of pairs.")
 @click.option("--out", metavar="DIR", type=PathOrUrl(), help="Folder for all figures and sheets of the worst edits.")
-def edits(checkpoint, reader, source, form, split, count, seed, out) -> None:
+@AS_JSON
+def edits(checkpoint, reader, source, form, split, count, seed, out, as_json) -> None:
     """Measure edits of rendered pairs and of real plates.
 
     Pairs are rendered from layouts and fonts outside of training, and compared with the true target. Real plates are
@@ -653,7 +719,7 @@ def edits(checkpoint, reader, source, form, split, count, seed, out) -> None:
     measured = Edits(
         Edit(**{k: v for k, v in given.items() if v}), source and here(source), split, count, seed, form or "auto"
     )
-    click.echo(edits_as_text(evaluate_edits(measured, sys.stderr, out)))
+    _print(evaluate_edits(measured, _messages(), out), as_json, edits_as_text)
 
 
 @evaluate.command(name="leak", example="evaluate leak --source photos/labels.csv --count 3000 --steps 1000")
@@ -665,23 +731,20 @@ def edits(checkpoint, reader, source, form, split, count, seed, out) -> None:
 @click.option("--count", type=click.IntRange(1), metavar="N", default=1500, show_default=True, help="Edits to try.")
 @click.option("--steps", type=click.IntRange(1), metavar="N", default=600, show_default=True, help="Of each probe.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of it all.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@AS_JSON
 def leak(source, form, checkpoint, reader, split, count, steps, seed, as_json) -> None:
     """Try to guess the source's text from edited plates.
 
     A reader is trained to, on edits that anonymize would let out and their true texts, and tested on other plates; the
     same on blurred and on untouched ones. Chance is what a constant guess or another plate's prediction gets right.
     """
-    import json
-
     from platemint.pipeline.corpora import here
     from platemint.pipeline.evaluate.leak import Leak, evaluate_leak, leak_as_text
     from platemint.pipeline.recipe import Edit
 
     given = {"checkpoint": checkpoint, "reader": reader}
     measured = Leak(Edit(**{k: v for k, v in given.items() if v}), here(source), split, count, seed, form or "auto")
-    report = evaluate_leak(measured, steps, sys.stderr)
-    click.echo(json.dumps(report, indent=1) if as_json else leak_as_text(report))
+    _print(evaluate_leak(measured, steps, _messages()), as_json, leak_as_text)
 
 
 @evaluate.command(name="lpr", example="evaluate lpr --train outputs/mine --test photos/labels.csv --fractions 0.1,1")
@@ -701,7 +764,7 @@ def leak(source, form, checkpoint, reader, split, count, steps, seed, as_json) -
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of draws.")
 @click.option("--against-own", is_flag=True, help="Also edits that are given the real plates' texts.")
 @click.option("--out", metavar="DIR", type=PathOrUrl(), help="Folder for lpr.json and lpr.png.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@AS_JSON
 def lpr(train, test, split, fractions, count, steps, seeds, seed, against_own, out, as_json) -> None:
     """Train a small recogniser on real plates, on edits of them and on both, and test it on others.
 
@@ -715,19 +778,14 @@ def lpr(train, test, split, fractions, count, steps, seeds, seed, against_own, o
     from platemint.pipeline.recipe import Edit
     from platemint.pipeline.storage import write
 
+    runs, test = [here(run) for run in train], here(test)
     report = evaluate_lpr(
-        Lpr(Edit(), [here(run) for run in train], here(test), split, seed),
-        _parts(fractions),
-        steps,
-        seeds,
-        count,
-        against_own,
-        sys.stderr,
+        Lpr(Edit(), runs, test, split, seed), _parts(fractions), steps, seeds, count, against_own, _messages()
     )
     if out:
         write(out / "lpr.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
         plot(report, out / "lpr.png")
-    click.echo(json.dumps(report, indent=1, ensure_ascii=False) if as_json else lpr_as_text(report))
+    _print(report, as_json, lpr_as_text)
 
 
 def _parts(fractions: str) -> list[float]:
