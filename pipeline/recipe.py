@@ -59,7 +59,8 @@ def _auto_or_number(workers: Any) -> int | str:
     raise ValueError(f"must be auto or a whole number from 1 to 1024, not {workers!r}")
 
 
-Workers = Annotated[Union[int, str], PlainValidator(_auto_or_number)]
+_WORKERS = Union[Literal["auto"], Annotated[int, Field(ge=1, le=1024)]]
+Workers = Annotated[Union[int, str], PlainValidator(_auto_or_number, json_schema_input_type=_WORKERS)]
 
 # One field in every recipe that reads labels: what is no text for training is none for anonymize, and the other way round.
 Unreadable = Annotated[
