@@ -46,11 +46,41 @@ LEFT_TO_DO = {  # what exit code 3 means
     "anonymize": "plates that no annotation covers, annotations that belong to no picture, or no picture written",
     "export": "rows that the format cannot hold were set aside",
 }
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 # What is wrong with a path that was given; anything else that the system says is no fault of the command.
 OF_PATHS = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 OF_PATHS |= {errno.ENAMETOOLONG, errno.ELOOP}
+
+
+class PathOrUrl(click.Path):
+    """A path of this machine or, where stores are told to do, the URL of what lies on an object store."""
+
+    def __init__(self, stores: bool = False, path_type=Path, **fields):
+        super().__init__(path_type=path_type, **fields)
+        self.stores = stores
+
+    def convert(self, value, param, ctx):
+        """A Path, or an ObjectPath."""
+        if "://" not in str(value):
+            return super().convert(value, param, ctx)
+        from platemint.pipeline.object_store import place
+        from platemint.pipeline.plate import PlatemintError
+
+        try:
+            there = place(value)
+        except PlatemintError as fault:
+            self.fail(str(fault), param, ctx)
+        if isinstance(there, Path):
+            return super().convert(there, param, ctx)
+        if not self.stores:
+            self.fail(f"{value}: has to be on this machine: copy it from or to the store yourself", param, ctx)
+        return there
+
+
+FILE = PathOrUrl(exists=True, dir_okay=False)
+FOLDER = PathOrUrl(exists=True, file_okay=False)
+RUN = PathOrUrl(exists=True, file_okay=False, stores=True)
+CORPUS = PathOrUrl(exists=True, stores=True)
+TO_WRITE = PathOrUrl(dir_okay=False)
 
 
 class WrongUse(click.ClickException):
@@ -245,7 +275,7 @@ def main() -> None:
 @click.option("--source", metavar="PATH", help="Corpus: labelled crops, or frames with annotated plates.")
 @FORMAT
 @click.option("--count", type=int, metavar="N", help="Plates to make.")
-@click.option("--out", metavar="DIR", help="Run folder.  [default: outputs/NAME]")
+@click.option("--out", metavar="DIR", help="Run folder, or s3://..., gs://....  [default: outputs/NAME]")
 @click.option("--seed", type=int, metavar="S", help="Another seed is another dataset.")
 @click.option("--forbid", metavar="FILE", help="Texts never drawn: one a line, a table, or a corpus.")
 @_engine_options
@@ -271,7 +301,7 @@ def generate(
 @main.command(name="rebalance")
 @click.argument("corpus", metavar="CORPUS")
 @FORMAT
-@click.option("--out", metavar="DIR", help="Run folder.  [default: outputs/rebalanced]")
+@click.option("--out", metavar="DIR", help="Run folder, or s3://..., gs://....  [default: outputs/rebalanced]")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="Plates to add.  [default: the knee of the curve]")
 @click.option(
     "--until", type=click.FloatRange(0, 1), metavar="E", help="Add as few as make it so even, 0 to 1 (level)."
@@ -336,7 +366,10 @@ def rebalance(
 @click.option("--track-consistent", is_flag=True, help="The same plate, the same new text, within this run.")
 @click.option("--on-doubt", type=click.Choice(["redact", "withhold"]), help="For plates not proven gone.")
 @click.option(
-    "--detector", metavar="FILE.onnx", type=click.Path(exists=True, dir_okay=False), help="Finds plates not annotated."
+    "--detector",
+    metavar="FILE.onnx",
+    type=PathOrUrl(exists=True, dir_okay=False, path_type=None),
+    help="Finds plates not annotated.",
 )
 @click.option(
     "--detector-finds",
@@ -511,7 +544,7 @@ def train(recipe, sets, source, form, resume) -> None:
 @click.option("--input_text", required=True, type=FILE, help="Wanted texts, a line `name text` each.")
 @click.option("--source_text", type=FILE, help="Texts the pictures have, likewise; left out, a reader reads them.")
 @click.option("--checkpoint", metavar="F", help="Generator: a name in models/checkpoints or a file.")
-@click.option("--out", metavar="DIR", type=Path, default="outputs/edited", show_default=True, help="Results.")
+@click.option("--out", metavar="DIR", type=PathOrUrl(), default="outputs/edited", show_default=True, help="Results.")
 def edit(input_dir, input_text, source_text, checkpoint, out) -> None:
     """Write given texts on given plates.
 
@@ -524,18 +557,14 @@ def edit(input_dir, input_text, source_text, checkpoint, out) -> None:
 
 
 @main.command(name="inspect")
-@click.argument("corpus", type=click.Path(exists=True, path_type=Path))
+@click.argument("corpus", type=CORPUS)
 @FORMAT
-@click.option("--against", metavar="OTHER", type=click.Path(exists=True, path_type=Path), help="Another one: before.")
-@click.option(
-    "--picture", metavar="FILE.png", type=click.Path(dir_okay=False, path_type=Path), help="Draw the balance."
-)
+@click.option("--against", metavar="OTHER", type=CORPUS, help="Another one: before.")
+@click.option("--picture", metavar="FILE.png", type=TO_WRITE, help="Draw the balance.")
 @click.option(
     "--target", metavar="uniform|FILE.csv", default="uniform", show_default=True, help="Shares of characters wanted."
 )
-@click.option(
-    "--html", metavar="FILE.html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with its plates."
-)
+@click.option("--html", metavar="FILE.html", type=TO_WRITE, help="Write a page with its plates.")
 @AS_JSON
 def inspect(corpus, form, against, picture, target, html, as_json) -> None:
     """Count characters, lengths and layouts.
@@ -565,7 +594,7 @@ def inspect(corpus, form, against, picture, target, html, as_json) -> None:
 
 
 @main.command(name="report")
-@click.argument("run", type=FOLDER)
+@click.argument("run", type=RUN)
 @click.option("--sources", is_flag=True, help="Show the photographs of the corpus beside their edits.")
 def report(run, sources) -> None:
     """Write report.html, a page about a finished run.
@@ -597,7 +626,7 @@ def grammar(spec, form, as_json) -> None:
 
 
 @main.command(name="verify")
-@click.argument("run", type=FOLDER)
+@click.argument("run", type=RUN)
 @click.option("--against", metavar="CORPUS", type=FOLDER, help="RUN is an anonymized folder: check it against this.")
 @click.option("--format", "form", metavar="NAME", default="", help="Format of CORPUS, where several fit.")
 @click.option("--class", "classes", metavar="NAME", multiple=True, help="A class of plates of CORPUS, as it was given.")
@@ -626,6 +655,10 @@ def verify(run, against, form, classes, repair, accept_versions, as_json) -> Non
         raise click.UsageError("--format and --class: are about the CORPUS of --against")
     if repair and against:
         raise click.UsageError("--repair: an anonymized folder is made again by anonymize --overwrite")
+    if against and not isinstance(run, Path):
+        raise click.UsageError(
+            "--against: an anonymized folder has to be on this machine: copy it from the store first"
+        )
     for commit in runs.repair(run, _messages(), stages.Stages, accept_versions) if repair else ():
         _notice(f"{commit}: its shard was made again")
     report = verify_against(run, against, form, _messages(), classes) if against else verify(run)
@@ -634,9 +667,15 @@ def verify(run, against, form, classes, repair, accept_versions, as_json) -> Non
 
 
 @main.command(name="export")
-@click.argument("run", type=click.Path(exists=True, path_type=Path))
+@click.argument("run", type=CORPUS)
 @click.option("--to", "form", metavar="FORMAT", required=True, help="Such as fast-plate-ocr, lmdb, yolo.")
-@click.option("--out", metavar="DIR", required=True, type=Path, help="Folder written; it is not there yet, or empty.")
+@click.option(
+    "--out",
+    metavar="DIR",
+    required=True,
+    type=PathOrUrl(stores=True),
+    help="Folder written; it is not there yet, or empty.",
+)
 def export(run, form, out) -> None:
     """Write plates in the form that a trainer reads.
 
@@ -659,12 +698,12 @@ def evaluate() -> None:
 @evaluate.command(name="edits", example="evaluate edits --source photos/labels.csv --out outputs/evaluation")
 @click.option("--checkpoint", metavar="F", help="Generator: a name in models/checkpoints or a file.")
 @click.option("--reader", metavar="F", help="Reader that judges, likewise.")
-@click.option("--source", metavar="CORPUS", type=click.Path(exists=True, path_type=Path), help="Real plates, too.")
+@click.option("--source", metavar="CORPUS", type=CORPUS, help="Real plates, too.")
 @FORMAT
 @click.option("--split", metavar="NAME", help="Split of the corpus.  [default: val if it has one, else all]")
 @click.option("--count", type=click.IntRange(1), metavar="N", default=200, show_default=True, help="Plates of a kind.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of pairs.")
-@click.option("--out", metavar="DIR", type=Path, help="Folder for all figures and sheets of the worst edits.")
+@click.option("--out", metavar="DIR", type=PathOrUrl(), help="Folder for all figures and sheets of the worst edits.")
 @AS_JSON
 def edits(checkpoint, reader, source, form, split, count, seed, out, as_json) -> None:
     """Measure edits of rendered pairs and of real plates.
@@ -672,16 +711,19 @@ def edits(checkpoint, reader, source, form, split, count, seed, out, as_json) ->
     Pairs are rendered from layouts and fonts outside of training, and compared with the true target. Real plates are
     read before and after. Every figure stands beside that of a copy of the source.
     """
+    from platemint.pipeline.corpora import here
     from platemint.pipeline.evaluate.edits import Edits, edits_as_text, evaluate_edits
     from platemint.pipeline.recipe import Edit
 
     given = {"checkpoint": checkpoint, "reader": reader}
-    measured = Edits(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed, form or "auto")
+    measured = Edits(
+        Edit(**{k: v for k, v in given.items() if v}), source and here(source), split, count, seed, form or "auto"
+    )
     _print(evaluate_edits(measured, _messages(), out), as_json, edits_as_text)
 
 
 @evaluate.command(name="leak", example="evaluate leak --source photos/labels.csv --count 3000 --steps 1000")
-@click.option("--source", metavar="CORPUS", type=click.Path(exists=True, path_type=Path), required=True, help="Plates.")
+@click.option("--source", metavar="CORPUS", type=CORPUS, required=True, help="Plates.")
 @FORMAT
 @click.option("--checkpoint", metavar="F", help="Generator: a name in models/checkpoints or a file.")
 @click.option("--reader", metavar="F", help="Reader that checks edits and that the probe starts from, likewise.")
@@ -696,21 +738,18 @@ def leak(source, form, checkpoint, reader, split, count, steps, seed, as_json) -
     A reader is trained to, on edits that anonymize would let out and their true texts, and tested on other plates; the
     same on blurred and on untouched ones. Chance is what a constant guess or another plate's prediction gets right.
     """
+    from platemint.pipeline.corpora import here
     from platemint.pipeline.evaluate.leak import Leak, evaluate_leak, leak_as_text
     from platemint.pipeline.recipe import Edit
 
     given = {"checkpoint": checkpoint, "reader": reader}
-    measured = Leak(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed, form or "auto")
+    measured = Leak(Edit(**{k: v for k, v in given.items() if v}), here(source), split, count, seed, form or "auto")
     _print(evaluate_leak(measured, steps, _messages()), as_json, leak_as_text)
 
 
 @evaluate.command(name="lpr", example="evaluate lpr --train outputs/mine --test photos/labels.csv --fractions 0.1,1")
-@click.option(
-    "--train", metavar="DIR", multiple=True, type=FOLDER, help="Runs made of the real plates; may be repeated."
-)
-@click.option(
-    "--test", metavar="CORPUS", required=True, type=click.Path(exists=True, path_type=Path), help="Real plates."
-)
+@click.option("--train", metavar="DIR", multiple=True, type=RUN, help="Runs made of the real plates; may be repeated.")
+@click.option("--test", metavar="CORPUS", required=True, type=CORPUS, help="Real plates.")
 @click.option(
     "--split", metavar="NAME", default="", help="Split to test on.  [default: val and test; else drawn by text]"
 )
@@ -724,7 +763,7 @@ def leak(source, form, checkpoint, reader, split, count, steps, seed, as_json) -
 )
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of draws.")
 @click.option("--against-own", is_flag=True, help="Also edits that are given the real plates' texts.")
-@click.option("--out", metavar="DIR", type=Path, help="Folder for lpr.json and lpr.png.")
+@click.option("--out", metavar="DIR", type=PathOrUrl(), help="Folder for lpr.json and lpr.png.")
 @AS_JSON
 def lpr(train, test, split, fractions, count, steps, seeds, seed, against_own, out, as_json) -> None:
     """Train a small recogniser on real plates, on edits of them and on both, and test it on others.
@@ -734,12 +773,14 @@ def lpr(train, test, split, fractions, count, steps, seeds, seed, against_own, o
     """
     import json
 
+    from platemint.pipeline.corpora import here
     from platemint.pipeline.evaluate.lpr import Lpr, evaluate_lpr, lpr_as_text, plot
     from platemint.pipeline.recipe import Edit
     from platemint.pipeline.storage import write
 
+    runs, test = [here(run) for run in train], here(test)
     report = evaluate_lpr(
-        Lpr(Edit(), train, test, split, seed), _parts(fractions), steps, seeds, count, against_own, _messages()
+        Lpr(Edit(), runs, test, split, seed), _parts(fractions), steps, seeds, count, against_own, _messages()
     )
     if out:
         write(out / "lpr.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
