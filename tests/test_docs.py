@@ -1,5 +1,7 @@
 """Pages: every command runs, the site builds, links lead somewhere, the reference is the program's."""
 
+import ast
+import json
 import os
 import re
 import shlex
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from platemint import run_pipeline
 from platemint.pipeline.recipe import load_recipe
@@ -154,6 +157,23 @@ def test_every_command_runs(page, begun, tmp_path, monkeypatch):
     os.chdir(folder)
     for program in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf8"), re.M | re.S):
         exec(program, {})
+
+
+def test_the_notebook_runs(tmp_path, monkeypatch):
+    """Its cells one after the other, as a kernel does; where a picture is stored, there is one again."""
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads((ROOT / "docs" / "notebook.ipynb").read_text(encoding="utf8"))["cells"]
+    names, shown = {}, []
+    for cell in (cell for cell in cells if cell["cell_type"] == "code"):
+        program, value = ast.parse("".join(cell["source"])), None
+        last = program.body.pop() if isinstance(program.body[-1], ast.Expr) else None
+        exec(compile(program, "cell", "exec"), names)
+        if last:
+            value = eval(compile(ast.Expression(last.value), "cell", "eval"), names)
+        stored = any("image/jpeg" in output.get("data", {}) for output in cell["outputs"])
+        assert isinstance(value, Image.Image) == stored
+        shown.append(stored)
+    assert sum(shown) == 2
 
 
 def test_what_is_not_run_is_there():
