@@ -23,11 +23,8 @@ from pydantic import (
     model_validator,
 )
 
-<<<<<<< HEAD
-from platemint.pipeline.parsing import parse_yaml
-=======
 from platemint.pipeline.object_store import ObjectPath, place
->>>>>>> main
+from platemint.pipeline.parsing import parse_yaml
 from platemint.pipeline.plate import UNREADABLE, PlatemintError, normalise
 
 _PLAINLY = {  # pydantic's own words, where they are not a user's
