@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from test_every_format import WRITERS, coco, cvat, lmdb_folder, mds, parquet, plates, png, put, voc, yolo
 
 from platemint.pipeline.corpora import containers, read_corpus
+from platemint.pipeline.corpora.formats import lmdb as lmdb_format
 from platemint.pipeline.corpora.formats import parquet as parquet_format
 from platemint.pipeline.corpora.pixels import read_plates
 from platemint.pipeline.plate import PlatemintError
@@ -215,7 +216,8 @@ def test_a_damaged_lmdb_does_not_end_the_process(tmp_path):
     for broken in (data[: len(data) // 2], data[:-4096], data[:8192] + b"\xff" * 4096 + data[12288:]):
         file.write_bytes(broken)
         assert "not an LMDB that can be read" in read_all(root)
-    for count in (b"", b"-1", b"9" * 5000, b"\xff", "²".encode(), b"4"):
+    for count in (b"", b"-1", b"9" * 5000, b"\xff", "²".encode(), b"400"):
+        lmdb_format.release()
         file.write_bytes(data)
         with lmdb.open(str(root), map_size=1 << 24) as database, database.begin(write=True) as transaction:
             transaction.put(b"num-samples", count)
