@@ -276,6 +276,9 @@ class TrainRecipe(Strict):
     seed: int = Field(0, ge=0, lt=2**63, description="Pair number i is a function of seed and i alone.")
     out: str = Field("", description="Run folder; empty is outputs/NAME.")
     start: str = Field("", description="Checkpoint to start from; empty starts afresh.")
+    parts: tuple[Literal["C_e", "T", "C_d", "E_s", "G_t"], ...] = Field(
+        (), strict=False, description="Parts of the generator that learn; empty: all of it."
+    )
     reader: str = Field("", description="Reader that judges edits and checks a corpus's labels; empty: neither.")
     layouts: Names = Field((), description="Layouts to render, loosened; empty takes all.")
     wild: Share = Field(0.5, description="Share of made-up layouts: the way to plates never seen.")
@@ -311,7 +314,10 @@ class TrainRecipe(Strict):
 
     @model_validator(mode="after")
     def _of_this_network(self) -> TrainRecipe:
-        idle = {"spg": ("real_share",), "reader": ("size", "real", "generator_from", "recognition", "adversarial")}
+        idle = {
+            "spg": ("real_share",),
+            "reader": ("size", "parts", "real", "generator_from", "recognition", "adversarial"),
+        }
         fields = type(self).model_fields
         if given := [name for name in idle[self.network] if getattr(self, name) != fields[name].default]:
             raise ValueError(f"{', '.join(given)} is for another network than {self.network}: leave it out")

@@ -22,7 +22,7 @@ class Photo:
 
     image: uint8 (H, W, 3) RGB. mask: uint8 (H, W), coverage of the text's ink. owner: uint8 (H, W), which character of
     text (1-based, 0 = none) the ink belongs to. boxes: float32 (n, 4, 2), the corners of each character's cell
-    (upper left, upper right, lower right, lower left) as fractions of width and height.
+    (upper left, upper right, lower right, lower left) as fractions of width and height. lettering: its typeface.
     """
 
     image: np.ndarray
@@ -31,6 +31,7 @@ class Photo:
     boxes: np.ndarray
     text: str
     layout: str
+    lettering: Lettering
 
 
 @dataclass(frozen=True, slots=True)
@@ -466,6 +467,7 @@ def _photo(layout, text, blank, ink, lettering, scale, depth, angle, exposure) -
         boxes=_boxes([c for c in placed if c.printed], layout.slant, scale, exposure),
         text=text,
         layout=layout.name,
+        lettering=lettering,
     )
 
 

@@ -116,7 +116,9 @@ class Run:
 
     def batches(self):
         """The share of the batches that this process has, from the present step on."""
-        return batches(self.recipe, self.task.size, self.step, self.peers.rank, self.peers.world)
+        return batches(
+            self.recipe, self.task.size, self.step, self.peers.rank, self.peers.world, self.task.typefaces
+        )
 
     def _parts(self) -> dict:
         parts = {"network": self.task.network, "average": self.average, "optimizer": self.optimizer}
@@ -185,7 +187,7 @@ class Run:
     def validate(self) -> float:
         """Scores the averaged weights on pairs never trained on; the best become the run's checkpoint."""
         if self.held_out is None:
-            self.held_out = validation(self.recipe, self.task.size, VALIDATION_PAIRS)
+            self.held_out = validation(self.recipe, self.task.size, VALIDATION_PAIRS, self.task.typefaces)
         network = self.average.module.eval()
         score = self.task.score(network, self.held_out)
         self.stale = 0 if score > self.best else self.stale + 1

@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 from platemint.models import checkpoint, losses
 from platemint.models.reader import align, ctc, decode
-from platemint.models.spg import SIZES, SPG, D_t, SPGConfig, encode_texts, region, token_places
+from platemint.models.spg import SIZES, SPG, D_t, Edit, SPGConfig, encode_texts, region, token_places
 from platemint.pipeline.networks import autocast
 from platemint.pipeline.plate import ALPHABET, DIGITS, LETTERS, PROVINCES, READABLE, characters, same_reading
 from platemint.pipeline.recipe import TrainRecipe
 from platemint.pipeline.train.pairs import Batch, shrink, unit
 from platemint.pipeline.train.reading import disturb, rare_first
+from platemint.pipeline.train.typefaces import Typefaces
 
+GLYPHS = 12  # of each typeface of a batch that C_d is shown the truth of
 HELD_BACK = 64  # real crops at most that tell how phase 2 is doing, and are not learned
 
 
@@ -34,8 +36,11 @@ class SPGTask:
         else:
             self.network = SPG(SPGConfig(ALPHABET, **SIZES[recipe.size]))
             prime_glyphs(self.network)
+        for name, part in self.network.named_children():
+            part.requires_grad_(not recipe.parts or name in recipe.parts)
         config = self.network.config
         self.size = config.height, config.width
+        self.typefaces = Typefaces(config.alphabet, config.glyph[1:])
         self.critic = D_t(config) if recipe.adversarial else None
         self.reader = (
             checkpoint.load(recipe.reader, "reader").requires_grad_(False).to(device) if recipe.reader else None
@@ -61,15 +66,16 @@ class SPGTask:
         source = unit(batch.source, self.device)
         texts = self._texts(batch.source_text, batch.target_text)
         truth = [unit(m, self.device) for m in (batch.source_mask, batch.target_mask)]
+        references = batch.references.to(self.device)
         if painting:
-            edit = self.network(source, *texts, attached=bool(self.crops))
+            edit = self.network(source, *texts, attached=bool(self.crops), references=references)
             logits, slots, pointer = (
                 (edit.source_logits, edit.target_logits),
                 (edit.source_slots, edit.target_slots),
                 edit.pointer,
             )
         else:
-            *logits, source_slots, target_slots, pointer = self.network.masks(source, *texts)
+            *logits, source_slots, target_slots, pointer = self.network.masks(source, *texts, references=references)
             slots = source_slots, target_slots
         true_slots = batch.source_slots.to(self.device), batch.target_slots.to(self.device)
         height, width = self.size
@@ -78,6 +84,7 @@ class SPGTask:
             "mask_t": losses.mask_loss(logits[1], truth[1]),
             "slots": 40 * sum(losses.slot_loss(s, t, x) for s, t, x in zip(slots, true_slots, texts)),
             "pointer": losses.pointer_loss(pointer, true_slots[0], texts[0], height // 8, width // 8),
+            "typeface": self._completed(references, batch.glyphs.to(self.device)),
         }
         if painting:
             target = unit(batch.target, self.device)
@@ -88,6 +95,18 @@ class SPGTask:
             for name, logit, mask in zip(("iou_s", "iou_t"), logits, truth)
         }
         return parts, overlaps
+
+    def _completed(self, references: Tensor, glyphs: Tensor) -> Tensor:
+        """How far glyphs are from those that references are of, GLYPHS of each typeface, whether present or not."""
+        drawn = glyphs.amax((2, 3, 4)) > 0
+        known = drawn.any(1)
+        if not known.any():
+            return references.new_zeros(())
+        text = torch.multinomial(drawn[known].float(), GLYPHS)
+        C_d, row = self.network.C_d, torch.arange(len(text), device=text.device)[:, None]
+        logits = C_d.typeface(C_d.glyphs, references[known], text)
+        logits, truth = logits.flatten(0, 1), glyphs[known][row, text].flatten(0, 1)
+        return 5 * losses.dice(logits.sigmoid(), truth) + losses.weighted_bce(logits, truth)
 
     def _judged(self, picture: Tensor, target: Tensor, texts: list[str], source: Tensor) -> dict[str, Tensor]:
         """What reader and discriminator say of a picture whose truth is known."""
@@ -172,6 +191,10 @@ class SPGTask:
         with autocast(self.device, self.dtype):
             return losses.hinge_real_fake(self.critic(real, source).float(), self.critic(fake, source).float())
 
+    def _edit(self, network: nn.Module, source: Tensor, batch: Batch) -> Edit:
+        texts = self._texts(batch.source_text, batch.target_text)
+        return network(source, *texts, references=batch.references.to(self.device))
+
     @torch.no_grad()
     def score(self, network: nn.Module, batch: Batch) -> float:
         """On rendered pairs the target mask's overlap with the truth, less the error inside the edited region.
@@ -181,7 +204,7 @@ class SPGTask:
         source, target = unit(batch.source, self.device), unit(batch.target, self.device)
         truth = [unit(m, self.device) for m in (batch.source_mask, batch.target_mask)]
         with autocast(self.device, self.dtype):
-            edit = network(source, *self._texts(batch.source_text, batch.target_text))
+            edit = self._edit(network, source, batch)
         score = float(losses.iou(edit.B_t, truth[1]).mean() - losses.region_l1(edit.O_t, target, region(*truth)))
         return score + (self._reading_rate(network) if self.held_back else 0.0)
 
@@ -200,7 +223,7 @@ class SPGTask:
         """Source, B_s, B_t, edit and truth: pictures (B, 3, H, W) in 0..1, a column each."""
         source = unit(batch.source, self.device)
         with autocast(self.device, self.dtype):
-            edit = network(source, *self._texts(batch.source_text, batch.target_text))
+            edit = self._edit(network, source, batch)
         masks = (mask.expand(-1, 3, -1, -1) for mask in (edit.B_s, edit.B_t))
         return [source, *masks, edit.O_t.float(), unit(batch.target, self.device)]
 

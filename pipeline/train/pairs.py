@@ -12,11 +12,17 @@ from torch import Tensor
 from platemint.pipeline.networks import resize
 from platemint.pipeline.recipe import TrainRecipe
 from platemint.pipeline.render import Photo, load_layouts, render_pair
+from platemint.pipeline.train.typefaces import Typefaces
+
+Glyphs = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(slots=True)
 class Batch:
-    """Pairs, stacked: pictures uint8 (B, 3, H, W), masks uint8 (B, 1, H, W), texts, true slots float32 (B, N, 3, 2)."""
+    """Pairs, stacked: pictures uint8 (B, 3, H, W), masks uint8 (B, 1, H, W), texts, true slots float32 (B, N, 3, 2).
+
+    references, glyphs: as `Typefaces` draws them, (B, 1 + alphabet, 2 or 1, h, w), for a generator; else None.
+    """
 
     source: Tensor
     target: Tensor
@@ -26,6 +32,8 @@ class Batch:
     target_text: list[str]
     source_slots: Tensor
     target_slots: Tensor
+    references: Tensor | None = None
+    glyphs: Tensor | None = None
 
 
 def shrink(picture: np.ndarray, size: tuple[int, int]) -> Tensor:
@@ -46,18 +54,23 @@ def slots_of(boxes: np.ndarray) -> np.ndarray:
 
 
 class Pairs(torch.utils.data.Dataset):
-    """Rendered pairs by number."""
+    """Rendered pairs by number, with references where a task draws them."""
 
-    def __init__(self, recipe: TrainRecipe):
-        self.recipe = recipe
+    def __init__(self, recipe: TrainRecipe, typefaces: Typefaces | None = None):
+        self.recipe, self.typefaces = recipe, typefaces
         self.layouts = list(load_layouts(recipe.layouts).values())
 
     def __len__(self) -> int:
         return self.recipe.steps * self.recipe.batch
 
-    def __getitem__(self, number: int) -> tuple[Photo, Photo]:
+    def __getitem__(self, number: int) -> tuple[Photo, Photo, Glyphs | None]:
         cv2.setNumThreads(1)
-        return render_pair(self.layouts, np.random.default_rng([self.recipe.seed, number]), self.recipe.wild)
+        source, target = render_pair(self.layouts, self._rng(number), self.recipe.wild)
+        drawn = self.typefaces and self.typefaces(source.lettering, source.text, self._rng(number, 1))
+        return source, target, drawn
+
+    def _rng(self, number: int, *stream: int) -> np.random.Generator:
+        return np.random.default_rng([self.recipe.seed, number, *stream])
 
 
 @dataclass(frozen=True)
@@ -66,8 +79,8 @@ class Stack:
 
     size: tuple[int, int]
 
-    def __call__(self, pairs: list[tuple[Photo, Photo]]) -> Batch:
-        sides = list(zip(*pairs))
+    def __call__(self, pairs: list[tuple[Photo, Photo, Glyphs | None]]) -> Batch:
+        *sides, drawn = zip(*pairs)
         pictures = [torch.stack([shrink(p.image, self.size) for p in side]) for side in sides]
         masks = [torch.stack([shrink(p.mask, self.size) for p in side]) for side in sides]
         texts = [[p.text for p in side] for side in sides]
@@ -77,10 +90,18 @@ class Stack:
             for row, photo in zip(stacked, side):
                 row[: len(photo.text)] = torch.from_numpy(slots_of(photo.boxes))
             slots.append(stacked)
-        return Batch(*pictures, *masks, *texts, *slots)
+        glyphs = [torch.from_numpy(np.stack(some)) for some in zip(*drawn)] if drawn[0] else []
+        return Batch(*pictures, *masks, *texts, *slots, *glyphs)
 
 
-def batches(recipe: TrainRecipe, size: tuple[int, int], first_step: int, rank: int = 0, world: int = 1):
+def batches(
+    recipe: TrainRecipe,
+    size: tuple[int, int],
+    first_step: int,
+    rank: int = 0,
+    world: int = 1,
+    typefaces: Typefaces | None = None,
+):
     """The share that this process has of every batch from a step on, rendered ahead by recipe.workers processes."""
     numbers = range(first_step * recipe.batch + rank, recipe.steps * recipe.batch, world)
     # spawned, since a forked child inherits OpenCV's and torch's thread pools without their threads, and hangs
@@ -88,12 +109,12 @@ def batches(recipe: TrainRecipe, size: tuple[int, int], first_step: int, rank: i
         dict(num_workers=recipe.workers, multiprocessing_context="spawn", prefetch_factor=4) if recipe.workers else {}
     )
     return torch.utils.data.DataLoader(
-        Pairs(recipe), recipe.batch // world, sampler=numbers, collate_fn=Stack(size), **ahead
+        Pairs(recipe, typefaces), recipe.batch // world, sampler=numbers, collate_fn=Stack(size), **ahead
     )
 
 
-def validation(recipe: TrainRecipe, size: tuple[int, int], count: int) -> Batch:
+def validation(recipe: TrainRecipe, size: tuple[int, int], count: int, typefaces: Typefaces | None = None) -> Batch:
     """Pairs of a seed that no run trains on, the same for every run of the same layouts."""
     never = recipe.model_copy(update={"seed": 2**63 - 1})
-    pairs = Pairs(never)
+    pairs = Pairs(never, typefaces)
     return Stack(size)([pairs[number] for number in range(count)])

@@ -23,7 +23,7 @@ UNKNOWN = -100  # frames nobody knows the class of
 class ReaderTask:
     """The reader learns rendered plates, bare masks, and real crops (image, text)."""
 
-    critic = None
+    critic = typefaces = None
 
     def __init__(self, recipe: TrainRecipe, device, dtype, crops: list[tuple[np.ndarray, str]]):
         self.recipe, self.device, self.dtype = recipe, device, dtype
