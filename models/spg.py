@@ -634,6 +634,12 @@ class SPG(nn.Module):
         t_logits = self.C_d(features, image, target_text, t_tokens, t_slots, references).float()
         return s_logits, t_logits, s_slots, t_slots, pointer
 
+    def source_mask(self, source: Tensor, text: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """B_s and the slots of the text that stands on a plate, without an edit."""
+        features = self.C_e(source)
+        image, (tokens, slots, _), _ = self.T(features[0], features[2], text, text, places)
+        return self.C_d(features, image, text, tokens, slots).float().sigmoid(), slots
+
     def forward(
         self,
         source: Tensor,

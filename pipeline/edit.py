@@ -19,6 +19,7 @@ from platemint.pipeline.networks import (
 )
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, Plate, PlatemintError
 from platemint.pipeline.recipe import Edit
+from platemint.pipeline.references import References, cut
 
 QUALITY = 95  # of pictures for people
 # Strokes that the network is not sure of come out soft. Unsharp masking of B_t settles them: of 300 real crops strangers
@@ -30,10 +31,11 @@ class Editor:
     """Plates with a target -> plates that say it. Networks are loaded once, when the editor is made.
 
     private: an edit tells nothing of the source's text: new characters stand evenly, on cells painted anew.
+    references: of the corpus that the plates are of. Private edits take none, which would be the source's own characters.
     """
 
-    def __init__(self, options: Edit, private: bool = False):
-        self.options, self.private = options, private
+    def __init__(self, options: Edit, private: bool = False, references: References | None = None):
+        self.options, self.private, self.references = options, private, None if private else references
         self.device, self.dtype = choose_device(options)
         self.spg: SPG = load_network(options.checkpoint, "spg", options)
 
@@ -64,15 +66,30 @@ class Editor:
             steps.insert(1, [unlike(text) for text in steps[1]])
         texts = [encode_texts(step, config.alphabet, config.longest).to(self.device) for step in steps]
         places = known_places([p.places for p in plates], config.longest).to(self.device)
-        edit_ = self.spg.private if self.private else self.spg
         with autocast(self.device, self.dtype):
-            edit = edit_(source, *texts, places=places)
+            if self.private:
+                edit = self.spg.private(source, *texts, places=places)
+            else:
+                edit = self.spg(source, *texts, places=places, references=self._references(plates))
         filled = [edit.filled] if self.private else []  # else it is made at the photograph's own resolution
         layers = torch.cat([edit.B_s, edit.B_t, edit.ink, edit.correction, *filled], 1)
         layers = layers.float().permute(0, 2, 3, 1).cpu().numpy()
         slots = edit.target_slots.float().cpu().numpy()
         cells = edit.source_slots.float().cpu() if self.private else [None] * len(plates)
         return [finish(*parts) for parts in zip(plates, layers, slots, cells)]
+
+    def _references(self, plates: list[Plate]) -> Tensor | None:
+        """How the corpus draws each plate's characters, as `models.spg` takes it."""
+        if self.references is None:
+            return None
+        known = self.references.sources
+        others = [plate for plate in plates if plate.source not in known]
+        cuts = iter(cut(self.spg, others, self.device, self.dtype).by_plate(len(others)) if others else [])
+        found = [
+            self.references.of(known[p.source]) if p.source in known else self.references.like(next(cuts))
+            for p in plates
+        ]
+        return torch.from_numpy(np.stack(found)).to(self.device)
 
 
 def known_places(places: list[np.ndarray | None], longest: int) -> Tensor:

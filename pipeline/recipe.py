@@ -141,6 +141,9 @@ class Draw(Words):
 class Edit(Strict):
     checkpoint: str = Field("spg-small", description="Generator: a name in models/checkpoints or a file.")
     reader: str = Field("reader", description="Reader that judges the edits: a name in models/checkpoints or a file.")
+    references: Literal["auto", "none"] = Field(
+        "auto", description="auto draws letters as a corpus's other plates show them: no typeface is known as well."
+    )
     batch: int = Field(32, ge=1, le=4096, description="Plates per forward pass; 32 fits 2 GB and fills small devices.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes the fastest there is.")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where it is faster.")

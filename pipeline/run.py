@@ -70,6 +70,8 @@ def generate(
 def _carried_out(plan: Plan, stages: Stages, progress: TextIO | None, accept_versions: bool) -> Result:
     recipe, folder = stages.recipe, stages.recipe.folder
     facts = plan.facts | {"checkpoints": stages.checkpoints, "device": stages.device}
+    if stages.references:
+        facts["references"] = stages.references.fingerprint
     _refuse_another_run(folder, facts)
     commits = {shard.number: commit for shard in plan.shards if (commit := _commit(folder, shard, recipe))}
     todo = [shard for shard in plan.shards if shard.number not in commits]

@@ -16,12 +16,14 @@ from platemint.pipeline.recipe import GenerateRecipe
 class Stages:
     """What plates of a run go through. Each stage is built when first used: loading networks takes seconds.
 
-    sources_file: where a worker process finds the photographs of a corpus; None: they are opened from the recipe.
+    sources_file, references_file: where a worker process finds the photographs of a corpus, and the glyphs on them;
+    None: they are opened from the recipe.
     """
 
     def __init__(self, recipe: GenerateRecipe):
         self.recipe = recipe
         self.sources_file: Path | None = None
+        self.references_file: Path | None = None
 
     def for_recipe(self, recipe: GenerateRecipe) -> Stages:
         """The same stages for a recipe of another count: sources and networks are not opened twice."""
@@ -32,14 +34,32 @@ class Stages:
     @cached_property
     def sources(self):
         """CorpusSources or RenderedSources. Raises PlatemintError for a corpus without any usable plate."""
-        from platemint.pipeline.sample import CorpusSources, open_sources, tried
+        from platemint.pipeline.sample import CorpusSources, tried
 
-        if self.sources_file:
-            return CorpusSources.read(self.sources_file)
-        sources = open_sources(self.recipe)
-        if not (self.recipe.source.tries and isinstance(sources, CorpusSources)):
+        sources = self._untried
+        if self.sources_file or not (self.recipe.source.tries and isinstance(sources, CorpusSources)):
             return sources
         return tried(sources, self.recipe, lambda plates: self.filter(self.edit(plates)))
+
+    @cached_property
+    def _untried(self):
+        """The sources, before any that take no text are left out."""
+        from platemint.pipeline.sample import CorpusSources, open_sources
+
+        return CorpusSources.read(self.sources_file) if self.sources_file else open_sources(self.recipe)
+
+    @cached_property
+    def references(self):
+        """How a corpus's plates draw their characters; None for rendered ones, whose typefaces are known."""
+        from platemint.pipeline.references import MOST_PLATES, References, collect
+
+        if self.recipe.edit.references == "none" or not self.recipe.source.path:
+            return None
+        if self.references_file:
+            return References.read(self.references_file)
+        options, judge, edit = self.recipe.edit, self.filter, self._editor
+        plates = self._untried.some(MOST_PLATES)
+        return collect(plates, edit.spg, judge.reader, options.batch, edit.device, edit.dtype)
 
     @cached_property
     def demand(self) -> Demand:
@@ -85,11 +105,17 @@ class Stages:
 
     def __getstate__(self) -> dict:
         """Without networks and sources: a process that runs shards opens its own, and is sent little."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("edit", "filter", "sources")}
+        own = ("edit", "_editor", "filter", "sources", "_untried", "references")
+        return {name: value for name, value in self.__dict__.items() if name not in own}
 
     @cached_property
     def edit(self) -> Callable[[list[Plate]], list[Plate]]:
         """Plates with a target -> plates that say it."""
+        self._editor.references = self.references
+        return self._editor
+
+    @cached_property
+    def _editor(self):
         from platemint.pipeline.edit import Editor
 
         return Editor(self.recipe.edit)

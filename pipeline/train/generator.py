@@ -6,6 +6,8 @@ whether the way there can be read. Without the reader the cycle falls into copyi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
@@ -16,11 +18,12 @@ from platemint.models import checkpoint, losses
 from platemint.models.reader import align, ctc, decode
 from platemint.models.spg import SIZES, SPG, D_t, Edit, SPGConfig, encode_texts, region, token_places
 from platemint.pipeline.networks import autocast
-from platemint.pipeline.plate import ALPHABET, DIGITS, LETTERS, PROVINCES, READABLE, characters, same_reading
+from platemint.pipeline.plate import ALPHABET, DIGITS, LETTERS, PROVINCES, READABLE, Plate, characters, same_reading
 from platemint.pipeline.recipe import TrainRecipe
+from platemint.pipeline.references import References, collect
 from platemint.pipeline.train.pairs import Batch, shrink, unit
 from platemint.pipeline.train.reading import disturb, rare_first
-from platemint.pipeline.train.typefaces import Typefaces
+from platemint.pipeline.train.typefaces import NONE, Typefaces
 
 GLYPHS = 12  # of each typeface of a batch that C_d is shown the truth of
 HELD_BACK = 64  # real crops at most that tell how phase 2 is doing, and are not learned
@@ -47,10 +50,20 @@ class SPGTask:
         )
         for network in filter(None, (self.network, self.critic)):
             network.to(device=device, memory_format=torch.channels_last)
-        self.held_back = crops[::16][:HELD_BACK]
-        self.crops = [crop for i, crop in enumerate(crops) if i % 16 or i // 16 >= HELD_BACK]
-        self.chances = rare_first([text for _, text in self.crops])
+        self.crops, numbers = crops, range(len(crops))
+        self.held_back = numbers[::16][:HELD_BACK]
+        self.learned = [i for i in numbers if i not in self.held_back]
+        self.chances = rare_first([crops[i][1] for i in self.learned])
+        self.references = self._collected() if crops else None
         self._seen = None
+
+    def _collected(self) -> References:
+        """What the corpus's crops show of each other's typefaces, by the masks of the network that training starts from."""
+        plates = [Plate(image, text, source=str(i)) for i, (image, text) in enumerate(self.crops)]
+        network = self.network.eval()
+        found = collect(plates, network, self.reader, self.recipe.batch, self.device, self.dtype)
+        network.train()
+        return found
 
     def _texts(self, *texts: list[str]) -> list[Tensor]:
         return [encode_texts(some, ALPHABET).to(self.device) for some in texts]
@@ -138,7 +151,8 @@ class SPGTask:
 
     def _real(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """Real crops to a drawn text and back. An edit need not be easier to read than its photograph is."""
-        chosen = [self.crops[i] for i in rng.choice(len(self.crops), self.recipe.real, p=self.chances)]
+        numbers = rng.choice(self.learned, self.recipe.real, p=self.chances)
+        chosen = [self.crops[i] for i in numbers]
         source = unit(torch.stack([shrink(disturb(image, rng), self.size) for image, _ in chosen]), self.device)
         texts = [text for _, text in chosen]
         targets = [another_text(text, rng) for text in texts]
@@ -147,8 +161,10 @@ class SPGTask:
             theirs = self.reader.features(self._to_reader(source))
             legible = torch.exp(-self._unread(theirs, texts))
             near = self._near(theirs, texts)
-        there = self.network(source, x, y, attached=True)
-        back = self.network(there.O_t.detach(), y, x, attached=True)
+        references = self._of_others(numbers)
+        references[torch.from_numpy(rng.random(len(numbers)) < NONE)] = 0
+        there = self.network(source, x, y, attached=True, references=references)
+        back = self.network(there.O_t.detach(), y, x, attached=True, references=references)
         unread = self._read(there.O_t, targets)
         unread_masks = self._read(_bare(there.B_s), texts) + self._read(_bare(there.B_t), targets)
         B_s, B_t = there.B_s.detach(), there.B_t.detach()
@@ -161,6 +177,10 @@ class SPGTask:
             "real_pointer": (weight * losses.pointed_near(there.pointer, near, x)).sum(),
             "real_cycle": 0.3 * (losses.mask_loss(back.source_logits, B_t) + losses.mask_loss(back.target_logits, B_s)),
         }
+
+    def _of_others(self, numbers: Sequence[int]) -> Tensor:
+        """The references of crops, each from the other crops alone."""
+        return torch.from_numpy(np.stack([self.references.of(int(i), alone=True) for i in numbers])).to(self.device)
 
     def _near(self, features: list[Tensor], texts: list[str]) -> Tensor:
         """The image tokens around the place where the reader finds each character: bool (B, N, tokens).
@@ -210,11 +230,12 @@ class SPGTask:
 
     def _reading_rate(self, network: nn.Module) -> float:
         rng = np.random.default_rng(0)
-        source = unit(torch.stack([shrink(image, self.size) for image, _ in self.held_back]), self.device)
-        texts = [text for _, text in self.held_back]
+        crops = [self.crops[i] for i in self.held_back]
+        source = unit(torch.stack([shrink(image, self.size) for image, _ in crops]), self.device)
+        texts = [text for _, text in crops]
         targets = [another_text(text, rng) for text in texts]
         with autocast(self.device, self.dtype):
-            edit = network(source, *self._texts(texts, targets))
+            edit = network(source, *self._texts(texts, targets), references=self._of_others(self.held_back))
             read = decode(self.reader(self._to_reader(edit.O_t)), READABLE)
         return float(np.mean([same_reading(a, b) for a, b in zip(read, targets)]))
 
