@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -21,6 +21,24 @@ def _kinds() -> dict:
     from platemint.models.spg import SPG, SPGConfig
 
     return {"spg": (SPG, SPGConfig), "reader": (Reader, ReaderConfig)}
+
+
+def grown(network: nn.Module, nearest: dict[str, str]) -> nn.Module:
+    """The same network with more characters: every weight that there is one of per character gets more rows.
+
+    nearest: {new character: one of the network's alphabet}, from whose weights it starts. What it gave for texts of
+    its own alphabet it gives still.
+    """
+    if not nearest:
+        return network
+    config, old = network.config, network.state_dict()
+    grown = type(network)(replace(config, alphabet=config.alphabet + "".join(nearest)))
+    like = [1 + config.alphabet.index(c) for c in nearest.values()]  # 0 is padding, or blank
+    new = grown.state_dict()
+    for name, weight in old.items():
+        new[name] = weight if weight.shape == new[name].shape else torch.cat([weight, weight[like]])
+    grown.load_state_dict(new)
+    return grown.to(memory_format=torch.channels_last).train(network.training)
 
 
 def find(name: str) -> Path:

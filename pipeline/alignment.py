@@ -11,7 +11,7 @@ import torch
 from platemint.models.reader import Reader, align
 from platemint.models.spg import encode_texts
 from platemint.pipeline.networks import autocast, network_input
-from platemint.pipeline.plate import READABLE, characters
+from platemint.pipeline.plate import SEPARATORS, characters
 
 # A reader may know a character without looking at it, and then says it anywhere: 皖 of a corpus that has no other. Only
 # where it stands in a picture with more to its left does it stand where the reader says.
@@ -37,7 +37,7 @@ class Standing:
 def standing(reader: Reader, pictures: list[np.ndarray], texts: list[str], device, dtype) -> list[Standing | None]:
     """Where the characters of each picture, uint8 (h, w, 3), stand, None where none can be placed."""
     steps = reader.config.width // 4  # a row
-    codes = encode_texts([characters(text) for text in texts], READABLE).to(device)
+    codes = encode_texts([characters(text) for text in texts], reader.config.alphabet).to(device)
     seen, looked_at = _aligned(reader, pictures, codes, device, dtype)
     left, right = PADDED
     wider, _ = _aligned(reader, [_padded(picture) for picture in pictures], codes, device, dtype)
@@ -49,7 +49,7 @@ def standing(reader: Reader, pictures: list[np.ndarray], texts: list[str], devic
 def spread(places: np.ndarray, text: str) -> np.ndarray:
     """Places of a text's characters with nan for its separators in between: float32 (len(text),)."""
     rest = iter(places)
-    return np.array([next(rest) if c in READABLE else np.nan for c in text], np.float32)
+    return np.array([np.nan if c in SEPARATORS else next(rest) for c in text], np.float32)
 
 
 def _padded(picture: np.ndarray) -> np.ndarray:

@@ -16,10 +16,16 @@ from rapidfuzz.distance import Levenshtein
 DIGITS = "0123456789"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 PROVINCES = "京沪津渝冀晋蒙辽吉黑苏浙皖闽赣鲁豫鄂湘粤桂琼川贵云藏陕甘青宁新"
+ACCENTED = "ÄÖÜČĆĐŠŽ"  # on plates of Germany and Croatia
+CHINESE_KINDS = (
+    "警学港澳挂使领"  # police, learner, Hong Kong, Macau, trailer, embassy, consulate: they say a plate's kind
+)
 SEPARATORS = "-·. "
 KINDS = {"D": DIGITS, "L": LETTERS, "P": PROVINCES, "A": DIGITS + LETTERS}  # of alphabets, in patterns
-READABLE = DIGITS + LETTERS + PROVINCES  # what a reader reads: labels leave separators out
-ALPHABET = READABLE + SEPARATORS  # what the generator can write
+# What a network that starts afresh can spell. What one that is there can is its checkpoint's to say, and grows by
+# training (`alphabet.add` of a recipe).
+READABLE = DIGITS + LETTERS + PROVINCES + CHINESE_KINDS + ACCENTED  # labels leave separators out
+ALPHABET = READABLE + SEPARATORS
 LONGEST = 12  # characters in a text, separators included: as much as the generator can write
 TELLING = 4  # characters, separators left out: a shorter text stands in any longer one by chance
 
@@ -105,9 +111,32 @@ def normalise(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
 
-def unspellable(text: str) -> str:
-    """The characters of a normalised text that platemint cannot write, each once, in order."""
-    return "".join(dict.fromkeys(c for c in text if c not in ALPHABET))
+def unspellable(text: str, alphabet: str = "") -> str:
+    """The characters of a normalised text that an alphabet lacks, each once, in order; separators are in all of them.
+
+    Without an alphabet: those that stand on no plate of any country, being neither letters nor digits.
+    """
+    there = alphabet.__contains__ if alphabet else str.isalnum
+    return "".join(dict.fromkeys(c for c in text if c not in SEPARATORS and not there(c)))
+
+
+@lru_cache(maxsize=4096)
+def kind_of(character: str) -> str:
+    """D digit, P province, L letter of A-Z or an accented one; else the script's name as Unicode has it, as HANGUL.
+
+    "" for what stands for itself alone: separators, and the characters that say a Chinese plate's kind.
+    """
+    if character in SEPARATORS + CHINESE_KINDS:
+        return ""
+    found = next((kind for kind in "DPL" if character in KINDS[kind]), "")
+    script = unicodedata.name(character, "?").split()[0]
+    return found or ("L" if script == "LATIN" else script)
+
+
+def kin(character: str, alphabet: str) -> str:
+    """The characters of an alphabet that may stand where this one does: digits for a digit, and so on (`kind_of`)."""
+    kind = kind_of(character)
+    return "".join(c for c in alphabet if kind and kind_of(c) == kind) or character
 
 
 def characters(text: str) -> str:

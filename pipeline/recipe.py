@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from platemint.pipeline.plate import UNREADABLE, PlatemintError
+from platemint.pipeline.plate import UNREADABLE, PlatemintError, normalise
 
 _PLAINLY = {  # pydantic's own words, where they are not a user's
     "int_type": "must be a whole number",
@@ -269,6 +269,20 @@ class AnonymizeRecipe(Strict):
         return Path(self.out or f"outputs/{self.name}")
 
 
+class Alphabet(Strict):
+    """What a network can spell is its checkpoint's to say, and grows by training."""
+
+    add: str = Field("", description="More characters, as ÄÖÜ; a character starts from the one that is nearest to it.")
+
+    @model_validator(mode="after")
+    def _new_characters(self) -> Alphabet:
+        if wrong := "".join(c for c in self.add if not c.isalnum() or normalise(c) != c):
+            raise ValueError(f"add: {wrong!r} is no capital letter or digit as labels have them")
+        if len(set(self.add)) < len(self.add):
+            raise ValueError(f"add: {self.add!r} holds a character twice")
+        return self
+
+
 class TrainRecipe(Strict):
     """Training of the generator or of the reader, on rendered pairs and, where a corpus is given, its crops."""
 
@@ -282,6 +296,7 @@ class TrainRecipe(Strict):
     parts: tuple[Literal["C_e", "T", "C_d", "E_s", "G_t"], ...] = Field(
         (), strict=False, description="Parts of the generator that learn; empty: all of it."
     )
+    alphabet: Alphabet = Alphabet()
     reader: str = Field("", description="Reader that judges edits and checks a corpus's labels; empty: neither.")
     layouts: Names = Field((), description="Layouts to render, loosened; empty takes all.")
     wild: Share = Field(0.5, description="Share of made-up layouts: the way to plates never seen.")

@@ -21,9 +21,11 @@ from platemint.models.reader import Reader, decode
 from platemint.models.spg import SPG, confidence, encode_texts, framed
 from platemint.pipeline import storage
 from platemint.pipeline.networks import autocast, batched, network_input
-from platemint.pipeline.plate import READABLE, Plate, canonical
+from platemint.pipeline.plate import SEPARATORS, Plate, canonical
 
-MOST_PLATES = 2000  # of a corpus that are looked at before a run: a minute or two, and a typeface has settled long before
+MOST_PLATES = (
+    2000  # of a corpus that are looked at before a run: a minute or two, and a typeface has settled long before
+)
 # Chosen by how well glyphs of real plates (split train) are foretold from their other characters.
 MOST_ALIKE = 60  # glyphs that one reference is averaged from
 ALIKE = 0.01  # of the difference of mattes in 0..1: a plate that differs by so much more counts e times less
@@ -141,14 +143,12 @@ def cut(spg: SPG, plates: Sequence[Plate], device, dtype) -> Cut:
     with autocast(device, dtype):
         B_s, slots = spg.source_mask(source, text)
     glyphs = framed(B_s, slots, config.glyph[1:])[:, :, 0].mul(255).round().byte().cpu().numpy()
-    known = torch.tensor([False, *(c in READABLE for c in config.alphabet)])[text.cpu()].numpy()
+    known = torch.tensor([False, *(c not in SEPARATORS for c in config.alphabet)])[text.cpu()].numpy()
     plate, _ = np.nonzero(known)
     return Cut(glyphs[known], text.cpu().numpy()[known], plate)
 
 
-def collect(
-    plates: Iterable[Plate], spg: SPG, reader: Reader, batch: int, device, dtype
-) -> References:
+def collect(plates: Iterable[Plate], spg: SPG, reader: Reader, batch: int, device, dtype) -> References:
     """The references of a corpus. Plates on which the reader reads something else than their label add nothing.
 
     Where that is so of most, it is the reader that does not know them, and all count.
@@ -173,6 +173,4 @@ def _read_right(plates: list[Plate], reader: Reader, device, dtype) -> list[bool
     with autocast(device, dtype):
         seen = reader(network_input([p.image for p in plates], config.height, config.width, device))
     texts = decode(seen, config.alphabet)
-    return [
-        Levenshtein.normalized_distance(canonical(a), canonical(p.text)) <= FAR for a, p in zip(texts, plates)
-    ]
+    return [Levenshtein.normalized_distance(canonical(a), canonical(p.text)) <= FAR for a, p in zip(texts, plates)]

@@ -118,6 +118,14 @@ class Corpus:
         else:
             self.labels.append(replace(label, text=text, split=standard_split(label.split)))
 
+    def spell_with(self, alphabet: str) -> None:
+        """Sets aside the plates whose texts an alphabet cannot spell."""
+        for label in self.labels:
+            if lacks := unspellable(label.text, alphabet):
+                self.put_aside(label.name, label.row, f"the label holds {lacks}, which platemint cannot write")
+                self.lost.append(label.text)
+        self.labels = [label for label in self.labels if not unspellable(label.text, alphabet)]
+
     def put_aside(self, name: str, row: str, reason: str) -> None:
         """Notes why a picture is not used."""
         self.set_aside.append(unused(name, row, reason))

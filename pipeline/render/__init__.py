@@ -18,13 +18,15 @@ def render_plate(layout: Layout, text: str, rng: np.random.Generator, severity: 
     return Plate(image=photo.image, text=text, layout=layout.name, source_mask=photo.mask)
 
 
-def render_pair(layouts: list[Layout], rng: np.random.Generator, wild: float = 0.5) -> tuple[Photo, Photo]:
+def render_pair(
+    layouts: list[Layout], rng: np.random.Generator, wild: float = 0.5, more: str = ""
+) -> tuple[Photo, Photo]:
     """Two photographs that share everything but the text, of a made-up layout (share `wild`) or a loosened real one.
 
     Three pairs in ten spell separators out, as some corpora do. In one pair of six the second text is longer or
-    shorter, where the plate allows it.
+    shorter, where the plate allows it. more: characters of made-up layouts beside A-Z, digits and provinces.
     """
-    layout = wild_layout(rng) if rng.random() < wild else vary(layouts[int(rng.integers(len(layouts)))], rng)
+    layout = wild_layout(rng, more) if rng.random() < wild else vary(layouts[int(rng.integers(len(layouts)))], rng)
     kinds = [layout, layout]
     if rng.random() < 0.3 and (rows := longer_or_shorter(layout, rng)):
         kinds[1] = layout.model_copy(update={"rows": rows})

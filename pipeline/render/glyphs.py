@@ -49,8 +49,23 @@ def _latin(character: str, family: str, weight: int) -> np.ndarray:
     return np.asarray(picture)
 
 
+def square(character: str) -> bool:
+    """Whether a character fills its whole cell, as Chinese, Korean and Japanese ones do."""
+    return ord(character) > 0x2E80
+
+
+@lru_cache
+def _drawn_by(family: str) -> frozenset[int]:
+    """The code points that a font has."""
+    import fontpkg
+    from fontTools.ttLib import TTFont
+
+    with TTFont(str(fontpkg.path(family, 500, nearest=True)), lazy=True) as font:
+        return frozenset(font.getBestCmap())
+
+
 def _hanzi(character: str, weight: int) -> np.ndarray:
-    """OpenCV's built-in face draws every province character, so no font needs to be installed for them."""
+    """OpenCV's built-in face draws Chinese, Japanese, Korean and Cyrillic characters, so no font needs to be installed."""
     picture = np.zeros((3 * CAP, 3 * CAP), np.uint8)
     cv2.putText(picture, character, (CAP // 2, 5 * CAP // 2), (255,), cv2.FontFace("uni"), 2 * CAP, int(weight))
     rows, columns = np.flatnonzero(picture.any(1)), np.flatnonzero(picture.any(0))
@@ -60,9 +75,9 @@ def _hanzi(character: str, weight: int) -> np.ndarray:
 @lru_cache(maxsize=8192)
 def _upright(character: str, family: str, weight: int) -> np.ndarray:
     """Coverage of a character as its font has it: uint8 (CAP, W), trimmed at the sides, cap height filling the rows."""
-    if ord(character) > 0x2E80:
+    if square(character):
         return cv2.resize(_hanzi(character, weight), (CAP, CAP), interpolation=cv2.INTER_AREA)
-    raw = _latin(character, family, weight)
+    raw = _latin(character, family, weight) if ord(character) in _drawn_by(family) else _hanzi(character, weight)
     return cv2.resize(raw, (max(1, round(raw.shape[1] * CAP / raw.shape[0])), CAP), interpolation=cv2.INTER_AREA)
 
 

@@ -9,7 +9,16 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from platemint.pipeline.plate import ALPHABET, DIGITS, LETTERS, LONGEST, PROVINCES, SEPARATORS, PlatemintError
+from platemint.pipeline.plate import (
+    DIGITS,
+    LETTERS,
+    LONGEST,
+    PROVINCES,
+    SEPARATORS,
+    PlatemintError,
+    normalise,
+    unspellable,
+)
 from platemint.pipeline.render.glyphs import FONTS, HELD_OUT_FONTS
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "layouts"
@@ -80,7 +89,7 @@ class Layout(_Strict):
     @classmethod
     def _words(cls, blocked):
         for word in blocked:
-            if not word or set(word) - set(ALPHABET) or set(word) & set(SEPARATORS):
+            if not word.isalnum() or normalise(word) != word:
                 raise ValueError(f"{word!r} is not a word in capital letters and digits")
         return blocked
 
@@ -97,7 +106,7 @@ class Layout(_Strict):
     @classmethod
     def _spellable(cls, classes):
         for letter, alphabet in classes.items():
-            if not alphabet or set(alphabet) - set(ALPHABET) or set(alphabet) & set(SEPARATORS):
+            if not alphabet.isalnum() or normalise(alphabet) != alphabet:
                 raise ValueError(f"class {letter!r} holds characters no plate is written with: {alphabet!r}")
         return classes
 
@@ -157,3 +166,30 @@ def load_layouts(names: list[str] | tuple[str, ...] = ()) -> dict[str, Layout]:
             raise PlatemintError(f"layout {name!r}: there is already one called {layout.name}; rename the file")
         chosen[layout.name] = layout
     return chosen
+
+
+def spelled_with(alphabet: str, layouts: dict[str, Layout]) -> tuple[dict[str, Layout], list[str]]:
+    """The layouts without the characters that an alphabet lacks, and a line for people on each that lacks some.
+
+    One with a position of which nothing is left is left out. Raises PlatemintError where no layout is left.
+    """
+    kept, notes = {}, []
+    for name, layout in layouts.items():
+        lacks = unspellable("".join(layout.positions), alphabet)
+        classes = {c: _without(lacks, layout.alphabet(c)) for c in layout.pattern if c not in SEPARATORS}
+        if lacks:
+            notes.append(f"layout {name}: the network cannot spell {lacks}: {_HOW_FAR[all(classes.values())]}")
+        if all(classes.values()):
+            kept[name] = layout.model_copy(update={"classes": layout.classes | classes}) if lacks else layout
+    if not kept:
+        raise PlatemintError(
+            "\n".join(notes) + "\nso no layout is left; `train --set alphabet.add=` teaches characters"
+        )
+    return kept, notes
+
+
+_HOW_FAR = {True: "drawn without", False: "left out"}
+
+
+def _without(characters: str, alphabet: str) -> str:
+    return "".join(c for c in alphabet if c not in characters)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from platemint.pipeline.plate import SEPARATORS
-from platemint.pipeline.render.glyphs import CAP, cap_width, glyph
+from platemint.pipeline.render.glyphs import CAP, cap_width, glyph, square
 from platemint.pipeline.render.layout import Layout, Row
 
 
@@ -124,7 +124,7 @@ def stamp_cell(canvas, cell: Cell, lettering: Lettering, scale: float) -> None:
         return
     bitmap = lettering.glyph(cell.character)
     stretch = cell.width / (cap_width(lettering.family, lettering.weight) * cell.height)
-    if ord(cell.character) > 0x2E80:
+    if square(cell.character):
         stretch = cell.width / cell.height
     width = min(bitmap.shape[1] / CAP * cell.height * stretch, 1.12 * cell.width)
     _stamp(

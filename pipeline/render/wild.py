@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from platemint.pipeline.plate import LETTERS, LONGEST
+from platemint.pipeline.plate import LETTERS, LONGEST, SEPARATORS
 from platemint.pipeline.render.glyphs import FONTS
 from platemint.pipeline.render.layout import Layout, Piece, Row
 
@@ -166,8 +166,21 @@ def _captions(rng, width: float, height: float, rows, ink) -> tuple[Piece, ...]:
     return tuple(pieces)
 
 
-def wild_layout(rng: np.random.Generator) -> Layout:
-    """A made-up plate: any colours, proportions, pattern, font and small print."""
+def _with_more(rng, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """The rows with one or two of their characters of class M."""
+    rows = [*rows]
+    for _ in range(rng.integers(1, 3)):
+        r = int(rng.integers(len(rows)))
+        i = int(rng.choice([i for i, letter in enumerate(rows[r].pattern) if letter not in SEPARATORS]))
+        rows[r] = rows[r].model_copy(update={"pattern": f"{rows[r].pattern[:i]}M{rows[r].pattern[i + 1 :]}"})
+    return tuple(rows)
+
+
+def wild_layout(rng: np.random.Generator, more: str = "") -> Layout:
+    """A made-up plate: any colours, proportions, pattern, font and small print.
+
+    more: characters of which one plate in three has one or two.
+    """
     height = 100.0
     width = height * float(np.exp(rng.uniform(np.log(1.25), np.log(4.8))))
     background, ink = _colors(rng)
@@ -175,8 +188,11 @@ def wild_layout(rng: np.random.Generator) -> Layout:
     pieces: tuple[Piece, ...] = ()
     if len(rows) == 1 and rng.random() < 0.3:
         rows, pieces = _emblems(rng, width, rows, ink)
+    if more and rng.random() < 1 / 3:
+        rows = _with_more(rng, rows)
     return Layout(
         name="wild",
+        classes={"M": more} if more else {},
         country="XX",
         size=(width, height),
         rows=rows,

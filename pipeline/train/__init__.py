@@ -26,6 +26,9 @@ from platemint.pipeline import lock
 from platemint.pipeline.networks import choose_device
 from platemint.pipeline.plate import Failure, PlatemintError
 from platemint.pipeline.recipe import TrainRecipe, dump
+from platemint.pipeline.render import load_layouts
+from platemint.pipeline.render.layout import spelled_with
+from platemint.pipeline.train.alphabets import spelled
 from platemint.pipeline.train.generator import SPGTask
 from platemint.pipeline.train.pairs import Batch, batches, validation
 from platemint.pipeline.train.reading import ReaderTask
@@ -104,6 +107,8 @@ class Run:
         self.say = _silent if self.peers.rank else say
         crops = _crops(recipe, self.say) if recipe.source else []
         self.task = TASKS[recipe.network](recipe, device, dtype, crops)
+        for note in spelled_with(self.task.alphabet, load_layouts(recipe.layouts))[1]:
+            self.say(note)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.task.network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema)
         )
@@ -116,9 +121,8 @@ class Run:
 
     def batches(self):
         """The share of the batches that this process has, from the present step on."""
-        return batches(
-            self.recipe, self.task.size, self.step, self.peers.rank, self.peers.world, self.task.typefaces
-        )
+        task, peers = self.task, self.peers
+        return batches(self.recipe, task.alphabet, task.size, self.step, peers.rank, peers.world, task.typefaces)
 
     def _parts(self) -> dict:
         parts = {"network": self.task.network, "average": self.average, "optimizer": self.optimizer}
@@ -187,7 +191,8 @@ class Run:
     def validate(self) -> float:
         """Scores the averaged weights on pairs never trained on; the best become the run's checkpoint."""
         if self.held_out is None:
-            self.held_out = validation(self.recipe, self.task.size, VALIDATION_PAIRS, self.task.typefaces)
+            task = self.task
+            self.held_out = validation(self.recipe, task.alphabet, task.size, VALIDATION_PAIRS, task.typefaces)
         network = self.average.module.eval()
         score = self.task.score(network, self.held_out)
         self.stale = 0 if score > self.best else self.stale + 1
@@ -203,7 +208,9 @@ def _crops(recipe: TrainRecipe, say) -> list[tuple[np.ndarray, str]]:
     from platemint.pipeline.train.crops import learnable_crops
 
     reader = checkpoint.load(recipe.reader, "reader") if recipe.reader else None
-    crops = learnable_crops(recipe.source, "train", reader, say, recipe.unreadable, recipe.format, recipe.max_set_aside)
+    crops = learnable_crops(
+        recipe.source, "train", reader, say, recipe.unreadable, recipe.format, recipe.max_set_aside, spelled(recipe)
+    )
     return [(crop.image, crop.text) for crop in crops]
 
 

@@ -22,7 +22,7 @@ from platemint.pipeline.corpora.datasets import AUTO
 from platemint.pipeline.corpora.pixels import read_plate
 from platemint.pipeline.filter import likelihood
 from platemint.pipeline.networks import autocast, batched, choose_device, network_input, resize
-from platemint.pipeline.plate import DIGITS, UNREADABLE, PlatemintError, canonical, pattern
+from platemint.pipeline.plate import ALPHABET, DIGITS, UNREADABLE, PlatemintError, canonical, pattern
 from platemint.pipeline.recipe import Edit
 from platemint.pipeline.sample import split_apart, usable_photos
 
@@ -73,15 +73,18 @@ def learnable_crops(
     unreadable: Collection[str] = UNREADABLE,
     format: str = AUTO,
     most_aside: float = MOST_ASIDE,
+    alphabet: str = ALPHABET,
 ) -> list[Crop]:
     """The crops of a corpus's split to learn from, in the corpus's order. What is left out or doubtful, `say` is told.
 
+    alphabet: what the network can spell.
     reader: reads every crop to find labels that stand on the wrong picture. format: of the corpus. most_aside: share of
     its labels, and of the split's pictures, that may be unusable. Raises PlatemintError, with the figure and
     the remedy, where too few crops, texts or spellable labels are left, or too many labels are wrong.
     """
     corpus = read_corpus(path, unreadable, format)
     say(f"{path}: read as {corpus.read_as}")
+    corpus.spell_with(alphabet)
     _judge_labels(path, corpus, say, most_aside)
     crops = _crops_of(path, corpus, split, say, most_aside)
     _refuse_few(path, crops, split, corpus)
@@ -105,7 +108,7 @@ def _judge_labels(path: str, corpus: Corpus, say: Say, most_aside: float) -> Non
         raise PlatemintError(
             f"{path}: {len(systematic)} letters that platemint cannot spell stand in more than "
             f"{_share(MOST_UNSPELLABLE, 1)} of its {total} labels: {_listed(systematic, total)}; "
-            "take those plates out, or spell them with 0-9, A-Z, Chinese provinces and - · . where a plate shows these"
+            f"teach them with alphabet.add={''.join(systematic)} where they are a plate's, or spell them otherwise"
         )
     if holders:
         say(f"{path}: labels with characters that platemint cannot spell are left out: {_listed(holders, total)}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -18,9 +17,10 @@ from platemint.models import checkpoint, losses
 from platemint.models.reader import align, ctc, decode
 from platemint.models.spg import SIZES, SPG, D_t, Edit, SPGConfig, encode_texts, region, token_places
 from platemint.pipeline.networks import autocast
-from platemint.pipeline.plate import ALPHABET, DIGITS, LETTERS, PROVINCES, READABLE, Plate, characters, same_reading
+from platemint.pipeline.plate import ALPHABET, SEPARATORS, Plate, characters, kin, same_reading, unspellable
 from platemint.pipeline.recipe import TrainRecipe
 from platemint.pipeline.references import References, collect
+from platemint.pipeline.train.alphabets import prime_glyphs, refuse_unread, start
 from platemint.pipeline.train.pairs import Batch, shrink, unit
 from platemint.pipeline.train.reading import disturb, rare_first
 from platemint.pipeline.train.typefaces import NONE, Typefaces
@@ -35,19 +35,21 @@ class SPGTask:
     def __init__(self, recipe: TrainRecipe, device, dtype, crops: list[tuple[np.ndarray, str]]):
         self.recipe, self.device, self.dtype = recipe, device, dtype
         if recipe.start:
-            self.network = checkpoint.load(recipe.start, "spg").train()
+            self.network = start(recipe)
         else:
-            self.network = SPG(SPGConfig(ALPHABET, **SIZES[recipe.size]))
-            prime_glyphs(self.network)
+            self.network = SPG(SPGConfig(ALPHABET + unspellable(recipe.alphabet.add, ALPHABET), **SIZES[recipe.size]))
+            prime_glyphs(self.network, self.network.config.alphabet)
         for name, part in self.network.named_children():
             part.requires_grad_(not recipe.parts or name in recipe.parts)
         config = self.network.config
+        self.alphabet = config.alphabet
         self.size = config.height, config.width
         self.typefaces = Typefaces(config.alphabet, config.glyph[1:])
         self.critic = D_t(config) if recipe.adversarial else None
         self.reader = (
             checkpoint.load(recipe.reader, "reader").requires_grad_(False).to(device) if recipe.reader else None
         )
+        refuse_unread(self.alphabet, self.reader)
         for network in filter(None, (self.network, self.critic)):
             network.to(device=device, memory_format=torch.channels_last)
         self.crops, numbers = crops, range(len(crops))
@@ -66,7 +68,7 @@ class SPGTask:
         return found
 
     def _texts(self, *texts: list[str]) -> list[Tensor]:
-        return [encode_texts(some, ALPHABET).to(self.device) for some in texts]
+        return [encode_texts(some, self.alphabet).to(self.device) for some in texts]
 
     def loss(self, batch: Batch, step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         with autocast(self.device, self.dtype):
@@ -143,7 +145,7 @@ class SPGTask:
 
     def _unread(self, features: list[Tensor], texts: list[str]) -> Tensor:
         """CTC loss per character of each picture (B,), at most 4: what cannot be read at all teaches nothing."""
-        codes = encode_texts([characters(t) for t in texts], READABLE).to(self.device)
+        codes = encode_texts([characters(t) for t in texts], self.reader.config.alphabet).to(self.device)
         return ctc(self.reader.read_features(features), codes).clamp(max=4)
 
     def _read(self, picture: Tensor, texts: list[str]) -> Tensor:
@@ -155,7 +157,7 @@ class SPGTask:
         chosen = [self.crops[i] for i in numbers]
         source = unit(torch.stack([shrink(disturb(image, rng), self.size) for image, _ in chosen]), self.device)
         texts = [text for _, text in chosen]
-        targets = [another_text(text, rng) for text in texts]
+        targets = [another_text(text, rng, self.alphabet) for text in texts]
         x, y = self._texts(texts, targets)
         with torch.no_grad():
             theirs = self.reader.features(self._to_reader(source))
@@ -188,7 +190,7 @@ class SPGTask:
         It finds the characters of a text it knows beside emblems and side letters too. A separator may be anywhere.
         """
         steps = self.reader.config.width // 4  # a row
-        codes = encode_texts([characters(t) for t in texts], READABLE).to(self.device)
+        codes = encode_texts([characters(t) for t in texts], self.reader.config.alphabet).to(self.device)
         found = align(self.reader.read_features(features), codes)
         row, x = found.div(steps, rounding_mode="floor"), (found % steps + 0.5) / steps
         height, width = (side // 8 for side in self.size)
@@ -199,7 +201,7 @@ class SPGTask:
         near &= ~two_rows | (upper == (row[..., None] == 0))
         everywhere = torch.ones(len(texts), max(map(len, texts)), height * width, dtype=torch.bool, device=self.device)
         for kept, text, rows in zip(everywhere, texts, near):
-            at = [i for i, c in enumerate(text) if c in READABLE]
+            at = [i for i, c in enumerate(text) if c not in SEPARATORS]
             kept[at] = rows[: len(at)]
         return everywhere
 
@@ -233,10 +235,10 @@ class SPGTask:
         crops = [self.crops[i] for i in self.held_back]
         source = unit(torch.stack([shrink(image, self.size) for image, _ in crops]), self.device)
         texts = [text for _, text in crops]
-        targets = [another_text(text, rng) for text in texts]
+        targets = [another_text(text, rng, self.alphabet) for text in texts]
         with autocast(self.device, self.dtype):
             edit = network(source, *self._texts(texts, targets), references=self._of_others(self.held_back))
-            read = decode(self.reader(self._to_reader(edit.O_t)), READABLE)
+            read = decode(self.reader(self._to_reader(edit.O_t)), self.reader.config.alphabet)
         return float(np.mean([same_reading(a, b) for a, b in zip(read, targets)]))
 
     @torch.no_grad()
@@ -254,23 +256,6 @@ def _bare(mask: Tensor) -> Tensor:
     return (1 - mask).expand(-1, 3, -1, -1)
 
 
-def another_text(text: str, rng: np.random.Generator) -> str:
+def another_text(text: str, rng: np.random.Generator, alphabet: str) -> str:
     """A text of the same pattern: a digit for a digit, a letter for a letter, a province for a province."""
-    alphabets = {c: alphabet for alphabet in (DIGITS, LETTERS, PROVINCES) for c in alphabet}
-    return "".join(str(rng.choice(list(alphabets[c]))) if c in alphabets else c for c in text)
-
-
-def prime_glyphs(network: SPG) -> None:
-    """Starts C_d's learned glyphs from three typefaces: training refines letters instead of discovering them."""
-    from platemint.pipeline.render.photo import Cell, Lettering, stamp_cell
-
-    channels, height, width = network.config.glyph
-    fonts = [("Saira Condensed", 500), ("Barlow Condensed", 600), ("Fjalla One", 400)]
-    with torch.no_grad():
-        for number, character in enumerate(network.config.alphabet, start=1):
-            for channel in range(channels):
-                canvas = np.zeros((4 * height, 4 * width), np.uint8)
-                cell = Cell(character, 0, 0, 4 * width, 4 * height, True)
-                stamp_cell(canvas, cell, Lettering(*fonts[channel % len(fonts)]), 1.0)
-                small = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
-                network.C_d.glyphs[number, channel] = torch.from_numpy(small).float() / 255
+    return "".join(str(rng.choice(list(kin(c, alphabet)))) for c in text)

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from platemint.pipeline.networks import resize
+from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, unspellable
 from platemint.pipeline.recipe import TrainRecipe
 from platemint.pipeline.render import Photo, load_layouts, render_pair
+from platemint.pipeline.render.layout import spelled_with
 from platemint.pipeline.train.typefaces import Typefaces
 
 Glyphs = tuple[np.ndarray, np.ndarray]
+PLAIN = DIGITS + LETTERS + PROVINCES  # what made-up layouts are written with; further characters stand among them
 
 
 @dataclass(slots=True)
@@ -56,16 +59,17 @@ def slots_of(boxes: np.ndarray) -> np.ndarray:
 class Pairs(torch.utils.data.Dataset):
     """Rendered pairs by number, with references where a task draws them."""
 
-    def __init__(self, recipe: TrainRecipe, typefaces: Typefaces | None = None):
+    def __init__(self, recipe: TrainRecipe, alphabet: str, typefaces: Typefaces | None = None):
         self.recipe, self.typefaces = recipe, typefaces
-        self.layouts = list(load_layouts(recipe.layouts).values())
+        self.layouts = [*spelled_with(alphabet, load_layouts(recipe.layouts))[0].values()]
+        self.more = unspellable(alphabet, PLAIN)
 
     def __len__(self) -> int:
         return self.recipe.steps * self.recipe.batch
 
     def __getitem__(self, number: int) -> tuple[Photo, Photo, Glyphs | None]:
         cv2.setNumThreads(1)
-        source, target = render_pair(self.layouts, self._rng(number), self.recipe.wild)
+        source, target = render_pair(self.layouts, self._rng(number), self.recipe.wild, self.more)
         drawn = self.typefaces and self.typefaces(source.lettering, source.text, self._rng(number, 1))
         return source, target, drawn
 
@@ -96,25 +100,31 @@ class Stack:
 
 def batches(
     recipe: TrainRecipe,
+    alphabet: str,
     size: tuple[int, int],
     first_step: int,
     rank: int = 0,
     world: int = 1,
     typefaces: Typefaces | None = None,
 ):
-    """The share that this process has of every batch from a step on, rendered ahead by recipe.workers processes."""
+    """The share that this process has of every batch from a step on, rendered ahead by recipe.workers processes.
+
+    alphabet: what the network can spell. Raises PlatemintError for a layout that holds something else.
+    """
     numbers = range(first_step * recipe.batch + rank, recipe.steps * recipe.batch, world)
     # spawned, since a forked child inherits OpenCV's and torch's thread pools without their threads, and hangs
     ahead = (
         dict(num_workers=recipe.workers, multiprocessing_context="spawn", prefetch_factor=4) if recipe.workers else {}
     )
     return torch.utils.data.DataLoader(
-        Pairs(recipe, typefaces), recipe.batch // world, sampler=numbers, collate_fn=Stack(size), **ahead
+        Pairs(recipe, alphabet, typefaces), recipe.batch // world, sampler=numbers, collate_fn=Stack(size), **ahead
     )
 
 
-def validation(recipe: TrainRecipe, size: tuple[int, int], count: int, typefaces: Typefaces | None = None) -> Batch:
+def validation(
+    recipe: TrainRecipe, alphabet: str, size: tuple[int, int], count: int, typefaces: Typefaces | None = None
+) -> Batch:
     """Pairs of a seed that no run trains on, the same for every run of the same layouts."""
     never = recipe.model_copy(update={"seed": 2**63 - 1})
-    pairs = Pairs(never, typefaces)
+    pairs = Pairs(never, alphabet, typefaces)
     return Stack(size)([pairs[number] for number in range(count)])

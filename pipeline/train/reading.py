@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from platemint.models import checkpoint
 from platemint.models.reader import Reader, ReaderConfig, ctc, decode
 from platemint.models.spg import encode_texts
 from platemint.pipeline.networks import autocast
-from platemint.pipeline.plate import READABLE, characters, same_reading
+from platemint.pipeline.plate import READABLE, SEPARATORS, characters, same_reading, unspellable
 from platemint.pipeline.recipe import TrainRecipe
+from platemint.pipeline.train.alphabets import start
 from platemint.pipeline.train.pairs import Batch, shrink, unit
 
 UNKNOWN = -100  # frames nobody knows the class of
@@ -27,9 +27,9 @@ class ReaderTask:
 
     def __init__(self, recipe: TrainRecipe, device, dtype, crops: list[tuple[np.ndarray, str]]):
         self.recipe, self.device, self.dtype = recipe, device, dtype
-        self.network = (
-            checkpoint.load(recipe.start, "reader").train() if recipe.start else Reader(ReaderConfig(READABLE))
-        )
+        whole = READABLE + unspellable(recipe.alphabet.add, READABLE)
+        self.network = start(recipe) if recipe.start else Reader(ReaderConfig(whole))
+        self.alphabet = self.network.config.alphabet
         self.network.to(device=device, memory_format=torch.channels_last)
         self.size = self.network.config.height, self.network.config.width
         self.crops, self.chances = crops, rare_first([text for _, text in crops])
@@ -43,7 +43,10 @@ class ReaderTask:
         masks = torch.cat([batch.source_mask, batch.target_mask])
         texts = batch.source_text + batch.target_text
         frames = torch.stack(
-            [frames_of(t, s, self.size[1] // 4) for t, s in zip(texts, [*batch.source_slots, *batch.target_slots])]
+            [
+                frames_of(t, s, self.size[1] // 4, self.alphabet)
+                for t, s in zip(texts, [*batch.source_slots, *batch.target_slots])
+            ]
         )
         texts = [characters(t) for t in texts]
         for i, draw in enumerate(rng.random(len(texts))):
@@ -58,14 +61,14 @@ class ReaderTask:
         pictures, texts, frames = self.examples(batch, rng)
         with autocast(self.device, self.dtype):
             read = self.network(pictures)
-        loss = ctc(read, encode_texts(texts, READABLE).to(self.device)).mean()
+        loss = ctc(read, encode_texts(texts, self.alphabet).to(self.device)).mean()
         # CTC alone sits on blanks for thousands of steps; the renderer knows where each character stands.
         aligned = nn.functional.nll_loss(read.transpose(1, 2), frames, ignore_index=UNKNOWN, reduction="sum")
         aligned = aligned / (frames != UNKNOWN).sum().clamp(min=1)
         figures = {
             "ctc": float(loss.detach()),
             "aligned": float(aligned.detach()),
-            "read": _right(read.detach(), texts),
+            "read": _right(read.detach(), texts, self.alphabet),
         }
         return loss + aligned, figures
 
@@ -77,18 +80,18 @@ class ReaderTask:
         """Share of rendered plates read without a fault."""
         with autocast(self.device, self.dtype):
             read = network(unit(torch.cat([batch.source, batch.target]), self.device))
-        return _right(read, [characters(t) for t in batch.source_text + batch.target_text])
+        return _right(read, [characters(t) for t in batch.source_text + batch.target_text], self.alphabet)
 
     def sheet(self, network: nn.Module, batch: Batch) -> list[Tensor]:
         """What is read, a column of pictures (B, 3, H, W)."""
         return [self.examples(batch, np.random.default_rng(0))[0]]
 
 
-def _right(read: Tensor, texts: list[str]) -> float:
-    return float(np.mean([same_reading(text, truth) for text, truth in zip(decode(read, READABLE), texts)]))
+def _right(read: Tensor, texts: list[str], alphabet: str) -> float:
+    return float(np.mean([same_reading(text, truth) for text, truth in zip(decode(read, alphabet), texts)]))
 
 
-def frames_of(text: str, slots: Tensor, steps: int) -> Tensor:
+def frames_of(text: str, slots: Tensor, steps: int, alphabet: str) -> Tensor:
     """The reader's class at each of its 2 x steps frames: int64, a character around its centre, else blank (0).
 
     A second row of characters begins where they jump back to the left.
@@ -98,9 +101,9 @@ def frames_of(text: str, slots: Tensor, steps: int) -> Tensor:
     for character, (centre, right, _) in zip(text, slots.tolist()):
         row = min(1, row + (centre[0] < before - 0.05))
         before = centre[0]
-        if character in READABLE:
+        if character not in SEPARATORS:
             low, high = (round(steps * (centre[0] + side * 0.4 * right[0])) for side in (-1, 1))
-            frames[row, max(0, low) : max(0, high) + 1] = 1 + READABLE.index(character)
+            frames[row, max(0, low) : max(0, high) + 1] = 1 + alphabet.index(character)
     return frames.flatten()
 
 

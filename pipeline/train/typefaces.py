@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from platemint.models.spg import FRAME, confidence
-from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, SEPARATORS
+from platemint.pipeline.plate import SEPARATORS, kind_of
 from platemint.pipeline.render.glyphs import FONTS
 from platemint.pipeline.render.photo import Cell, Lettering, stamp_cell
 
@@ -44,7 +44,8 @@ class Typefaces:
         lettering = replace(lettering, swell=swell, slant=0.0)  # a slot leans with its character
         if rng.random() < OTHER:
             lettering = replace(lettering, family=str(rng.choice(FONTS)), weight=int(rng.choice(WEIGHTS)))
-        drawn = [c for c in self.alphabet if c in DIGITS + LETTERS or (c in PROVINCES and set(text) & set(PROVINCES))]
+        shown = {"D", "L", *map(kind_of, text)} - {""}  # other scripts only where they are wanted
+        drawn = [c for c in self.alphabet if c not in SEPARATORS and (kind_of(c) in shown or c in text)]
         glyphs = {c: self._glyph(c, lettering) for c in drawn}
         for c, glyph in glyphs.items():
             truth[self._number(c), 0] = glyph
@@ -54,7 +55,10 @@ class Typefaces:
         for c, count in counts.items():
             shown = glyphs[str(rng.choice(drawn)) if rng.random() < WRONG else c]
             single = count**-0.5
-            moved = shift + rng.normal(0, 0.015 + 0.05 * single, 2), stretch * (1 + rng.normal(0, 0.01 + 0.05 * single, 2))
+            moved = (
+                shift + rng.normal(0, 0.015 + 0.05 * single, 2),
+                stretch * (1 + rng.normal(0, 0.01 + 0.05 * single, 2)),
+            )
             soft = _moved(shown, *moved, blur + abs(rng.normal(0, 0.1 + 0.3 * single)))
             noise = cv2.resize(rng.normal(0, 0.15 * single, (8, 5)).astype(np.float32), self.size[::-1])
             references[self._number(c), 0] = np.clip(faint * soft + noise, 0, 1)
