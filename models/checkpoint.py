@@ -94,7 +94,7 @@ def load(name: str, kind: str) -> nn.Module:
 def _add_references(weights: dict[str, torch.Tensor], network: nn.Module) -> None:
     """Makes the weights of an SPG without references those of one that takes no notice of them yet."""
     wanted, first = network.state_dict(), "C_d.at_half.0.weight"
-    weights |= {name: value for name, value in wanted.items() if name.startswith("C_d.typeface.")}
+    weights |= {name: value for name, value in wanted.items() if name.startswith(("C_d.typeface.", "C_d.trust"))}
     padded = torch.zeros_like(wanted[first])
     padded[:, : weights[first].shape[1]] = weights[first]
     weights[first] = padded

@@ -396,7 +396,7 @@ class Typeface(nn.Module):
         x = self.to_half(torch.cat([learned[text], own], 2).flatten(0, 1))
         for layer in self.layers:
             x = layer(x, style)
-        return self.out(x).float().unflatten(0, text.shape) + 6 * (own[:, :, :1] - 0.5) * own[:, :, 1:]
+        return self.out(x).float().unflatten(0, text.shape) + 8 * (own[:, :, :1] - 0.5) * (own[:, :, 1:] > 0)
 
 
 class C_d(nn.Module):
@@ -407,6 +407,8 @@ class C_d(nn.Module):
         a, b, c = config.channels
         self.size = config.height, config.width
         self.typeface = Typeface(config)
+        # How far the mask follows glyphs that references show, and glyphs that are drawn in the spirit of others.
+        self.trust = nn.Parameter(torch.tensor([4.0, 1.0]))
         self.glyphs = nn.Parameter(0.1 * torch.randn(len(config.alphabet) + 1, *config.glyph))
         self.hint = nn.Linear(c, config.hint)
         self.up_quarter = conv(c, b, 1)
@@ -427,16 +429,18 @@ class C_d(nn.Module):
         return placed(self.glyphs[text] * (text > 0)[:, :, None, None, None], slots, *self.size)
 
     def placed_references(self, text: Tensor, slots: Tensor, references: Tensor | None) -> Tensor:
-        """The glyphs of a text in the typeface of its references, and how sure these are: (B, 2, H, W).
+        """The glyphs of a text in the typeface of its references, (B, 3, H, W).
 
-        0 where a picture has no references at all.
+        As they are in 0..1, how sure these are, and what they add to the logits of the mask; 0 where a picture has no
+        references at all.
         """
         if references is None or not references[:, :, 1].any():
-            return slots.new_zeros(len(text), 2, *self.size)
+            return slots.new_zeros(len(text), 3, *self.size)
         drawn = self.typeface(self.glyphs, references, text).sigmoid()
         own = references[torch.arange(len(text), device=text.device)[:, None], text, 1:]
+        vote = (2 * drawn - 1) * torch.where(own > 0, *self.trust)
         there = (text > 0) & references[:, :, 1, 0, 0].any(1, keepdim=True)
-        return placed(torch.cat([drawn, own], 2) * there[:, :, None, None, None], slots, *self.size, FRAME)
+        return placed(torch.cat([drawn, own, vote], 2) * there[:, :, None, None, None], slots, *self.size, FRAME)
 
     def placed_hints(self, text: Tensor, tokens: Tensor, slots: Tensor, height: int, width: int) -> Tensor:
         """What each character's token says of its look, spread over its slot: (B, hint, height, width)."""
@@ -453,10 +457,11 @@ class C_d(nn.Module):
         hints = self.placed_hints(text, tokens, slots, *quarter.shape[2:])
         x = _double(self.up_quarter(image))
         x = self.at_quarter(torch.cat([x, quarter, hints], 1))
-        shown = [self.placed_glyphs(text, slots), self.placed_references(text, slots, references)]
-        glyphs = torch.cat([F.pixel_unshuffle(some, 2) for some in shown], 1)
+        drawn, sure, vote = self.placed_references(text, slots, references).split(1, 1)
+        shown = [self.placed_glyphs(text, slots), drawn, sure]
+        glyphs = torch.cat([F.pixel_unshuffle(torch.cat(some, 1), 2) for some in (shown[:1], shown[1:])], 1)
         x = torch.cat([_double(self.up_half(x)), half, _double(hints), glyphs.to(x.dtype)], 1)
-        return self.shuffle(self.at_half(x))
+        return self.shuffle(self.at_half(x)) + vote
 
 
 def _double(x: Tensor) -> Tensor:
@@ -630,7 +635,7 @@ class SPG(nn.Module):
         )
         if private:
             t_slots = even(t_slots, target_text, *source.shape[2:])
-        s_logits = self.C_d(features, image, source_text, s_tokens, s_slots, references).float()
+        s_logits = self.C_d(features, image, source_text, s_tokens, s_slots).float()
         t_logits = self.C_d(features, image, target_text, t_tokens, t_slots, references).float()
         return s_logits, t_logits, s_slots, t_slots, pointer
 

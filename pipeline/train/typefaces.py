@@ -47,11 +47,11 @@ class Typefaces:
         shown = {"D", "L", *map(kind_of, text)} - {""}  # other scripts only where they are wanted
         drawn = [c for c in self.alphabet if c not in SEPARATORS and (kind_of(c) in shown or c in text)]
         glyphs = {c: self._glyph(c, lettering) for c in drawn}
-        for c, glyph in glyphs.items():
-            truth[self._number(c), 0] = glyph
         counts = _counts(drawn, text, rng)
         shift, stretch, blur = rng.normal(0, 0.02, 2), 1 + rng.normal(0, 0.03, 2), rng.uniform(0.2, 1.4)
         faint = rng.uniform(0.8, 1.0)
+        for c, glyph in glyphs.items():  # where slots are found too wide, so they are on the plate to be edited
+            truth[self._number(c), 0] = _moved(glyph, shift, stretch, 0.0)
         for c, count in counts.items():
             shown = glyphs[str(rng.choice(drawn)) if rng.random() < WRONG else c]
             single = count**-0.5
@@ -92,4 +92,5 @@ def _moved(glyph: np.ndarray, shift: np.ndarray, stretch: np.ndarray, blur: floa
     size = np.array(glyph.shape[::-1])
     offset = (size - 1) / 2 * (1 - stretch) + shift * size
     matrix = np.float32([[stretch[0], 0, offset[0]], [0, stretch[1], offset[1]]])
-    return cv2.GaussianBlur(cv2.warpAffine(glyph, matrix, glyph.shape[::-1], flags=cv2.INTER_LINEAR), (0, 0), blur)
+    moved = cv2.warpAffine(glyph, matrix, glyph.shape[::-1], flags=cv2.INTER_LINEAR)
+    return cv2.GaussianBlur(moved, (0, 0), blur) if blur else moved
