@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from platemint.models.reader import Reader
 from platemint.models.spg import SPG, cells, compose, encode_texts, erasure, repaint
 from platemint.pipeline.networks import (
     autocast,
@@ -19,7 +21,7 @@ from platemint.pipeline.networks import (
 )
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, Plate, PlatemintError
 from platemint.pipeline.recipe import Edit
-from platemint.pipeline.references import References, cut
+from platemint.pipeline.references import References, collect, cut
 
 QUALITY = 95  # of pictures for people
 # Strokes that the network is not sure of come out soft. Unsharp masking of B_t settles them: of 300 real crops strangers
@@ -31,11 +33,13 @@ class Editor:
     """Plates with a target -> plates that say it. Networks are loaded once, when the editor is made.
 
     private: an edit tells nothing of the source's text: new characters stand evenly, on cells painted anew.
-    references: of the corpus that the plates are of. Private edits take none, which would be the source's own characters.
+    references: of the corpus that the plates are of, if any. Private edits take none: they would show the source's own
+    characters.
     """
 
-    def __init__(self, options: Edit, private: bool = False, references: References | None = None):
-        self.options, self.private, self.references = options, private, None if private else references
+    def __init__(self, options: Edit, private: bool = False):
+        self.options, self.private = options, private
+        self.references: References | None = None
         self.device, self.dtype = choose_device(options)
         self.spg: SPG = load_network(options.checkpoint, "spg", options)
 
@@ -47,6 +51,12 @@ class Editor:
         for plate in plates:
             self.check(plate)
         return [p for some in batched(plates, self.options.batch) for p in self._edit(some)]
+
+    def collected(self, plates: Iterable[Plate], reader: Reader) -> References | None:
+        """How plates of one corpus draw their characters; None where the options want no references."""
+        if self.options.references == "none":
+            return None
+        return collect(plates, self.spg, reader, self.options.batch, self.device, self.dtype)
 
     def check(self, plate: Plate) -> None:
         """Raises PlatemintError for a text that is empty, too long or cannot be spelled."""

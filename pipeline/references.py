@@ -127,11 +127,18 @@ class References:
 
 
 def _robust_mean(glyphs: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]:
-    """Mean (h, w) of glyphs (n, h, w) to which what is unlike the others adds little, and how many it amounts to."""
+    """Mean (h, w) of glyphs (n, h, w) to which what is unlike the others adds little, and how many it amounts to.
+
+    The mean is first taken around the glyph that all are nearest to, which a minority of wrong ones does not move.
+    """
     flat, weights = glyphs.reshape(len(glyphs), -1), weights.astype(np.float32)
-    mean = weights / weights.sum() @ flat
-    weights = weights * np.exp(-((np.abs(flat - mean).mean(1) / UNLIKE) ** 2)) + 1e-6
-    return (weights / weights.sum() @ flat).reshape(glyphs.shape[1:]), float(weights.sum())
+    square = (flat**2).sum(1)
+    apart = (square + square[:, None] - 2 * flat @ flat.T).clip(0) ** 0.5
+    mean = flat[np.argmin(apart @ weights)]
+    for _ in range(2):
+        kept = weights * np.exp(-((np.abs(flat - mean).mean(1) / UNLIKE) ** 2)) + 1e-6
+        mean = kept / kept.sum() @ flat
+    return mean.reshape(glyphs.shape[1:]), float(kept.sum())
 
 
 @torch.inference_mode()
@@ -148,10 +155,11 @@ def cut(spg: SPG, plates: Sequence[Plate], device, dtype) -> Cut:
     return Cut(glyphs[known], text.cpu().numpy()[known], plate)
 
 
-def collect(plates: Iterable[Plate], spg: SPG, reader: Reader, batch: int, device, dtype) -> References:
-    """The references of a corpus. Plates on which the reader reads something else than their label add nothing.
+def collect(plates: Iterable[Plate], spg: SPG, reader: Reader, batch: int, device, dtype) -> References | None:
+    """The references of a corpus; None of no plates at all.
 
-    Where that is so of most, it is the reader that does not know them, and all count.
+    Plates on which the reader reads something else than their label add nothing. Where that is so of most, it is the
+    reader that does not know them, and all count.
     """
     parts: list[Cut] = []
     sources: list[str] = []
@@ -161,6 +169,8 @@ def collect(plates: Iterable[Plate], spg: SPG, reader: Reader, batch: int, devic
         parts.append(Cut(part.glyphs, part.character, part.plate + len(sources)))
         sources += [plate.source for plate in some]
         right += _read_right(some, reader, device, dtype)
+    if not parts:
+        return None
     whole = Cut(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("glyphs", "character", "plate")))
     if np.mean(right) > 0.5:
         whole = whole.part(np.array(right)[whole.plate])

@@ -51,15 +51,13 @@ class Stages:
     @cached_property
     def references(self):
         """How a corpus's plates draw their characters; None for rendered ones, whose typefaces are known."""
-        from platemint.pipeline.references import MOST_PLATES, References, collect
+        from platemint.pipeline.references import MOST_PLATES, References
 
-        if self.recipe.edit.references == "none" or not self.recipe.source.path:
+        if not self.recipe.source.path:
             return None
         if self.references_file:
             return References.read(self.references_file)
-        options, judge, edit = self.recipe.edit, self.filter, self._editor
-        plates = self._untried.some(MOST_PLATES)
-        return collect(plates, edit.spg, judge.reader, options.batch, edit.device, edit.dtype)
+        return self._editor.collected(self._untried.some(MOST_PLATES), self.filter.reader)
 
     @cached_property
     def demand(self) -> Demand:

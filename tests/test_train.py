@@ -17,7 +17,7 @@ from safetensors import safe_open
 from platemint.models import checkpoint
 from platemint.models.spg import SPGConfig
 from platemint.pipeline import train as training
-from platemint.pipeline.plate import DIGITS, LETTERS, READABLE, PlatemintError
+from platemint.pipeline.plate import ALPHABET, DIGITS, LETTERS, READABLE, PlatemintError
 from platemint.pipeline.recipe import TrainRecipe, load_recipe
 from platemint.pipeline.render import load_layouts, photograph, random_text, render_plate
 from platemint.pipeline.train.generator import SPGTask, another_text
@@ -133,17 +133,17 @@ def test_a_loss_that_is_not_a_number_stops_and_saves_the_batch(tmp_path):
 
 
 def test_pairs_are_the_same_in_every_process_and_differ_by_number(tmp_path):
-    pairs = Pairs(recipe(tmp_path))
-    (a, _), (b, _), (c, _) = pairs[3], pairs[3], pairs[4]
+    pairs = Pairs(recipe(tmp_path), ALPHABET)
+    (a, *_), (b, *_), (c, *_) = pairs[3], pairs[3], pairs[4]
     assert np.array_equal(a.image, b.image) and a.text == b.text and a.text != c.text
-    inline = next(iter(batches(recipe(tmp_path), SIZE, 1)))
-    ahead = next(iter(batches(recipe(tmp_path, workers=1), SIZE, 1)))
+    inline = next(iter(batches(recipe(tmp_path), ALPHABET, SIZE, 1)))
+    ahead = next(iter(batches(recipe(tmp_path, workers=1), ALPHABET, SIZE, 1)))
     assert torch.equal(inline.source, ahead.source) and inline.target_text == ahead.target_text
 
 
 def test_processes_share_a_batch_without_gap_or_overlap(tmp_path):
-    whole = next(iter(batches(recipe(tmp_path, batch=4), SIZE, 1)))
-    parts = [next(iter(batches(recipe(tmp_path, batch=4), SIZE, 1, rank, 2))) for rank in range(2)]
+    whole = next(iter(batches(recipe(tmp_path, batch=4), ALPHABET, SIZE, 1)))
+    parts = [next(iter(batches(recipe(tmp_path, batch=4), ALPHABET, SIZE, 1, rank, 2))) for rank in range(2)]
     assert torch.equal(whole.source[0::2], parts[0].source) and torch.equal(whole.source[1::2], parts[1].source)
 
 
