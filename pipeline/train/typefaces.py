@@ -13,6 +13,7 @@ import numpy as np
 
 from platemint.models.spg import FRAME, confidence
 from platemint.pipeline.plate import SEPARATORS, kind_of
+from platemint.pipeline.references import sharpened
 from platemint.pipeline.render.glyphs import FONTS
 from platemint.pipeline.render.photo import Cell, Lettering, stamp_cell
 
@@ -61,7 +62,7 @@ class Typefaces:
             )
             soft = _moved(shown, *moved, blur + abs(rng.normal(0, 0.1 + 0.3 * single)))
             noise = cv2.resize(rng.normal(0, 0.15 * single, (8, 5)).astype(np.float32), self.size[::-1])
-            references[self._number(c), 0] = np.clip(faint * soft + noise, 0, 1)
+            references[self._number(c), 0] = sharpened(np.clip(faint * soft + noise, 0, 1))
             references[self._number(c), 1] = confidence(count)
         return references, truth
 
