@@ -56,13 +56,18 @@ class Editor:
         """How plates of one corpus draw their characters; None where the options want no references."""
         if self.options.references == "none":
             return None
-        return collect(plates, self.spg, reader, self.options.batch, self.device, self.dtype)
+        known = (plate for plate in plates if self._spells(plate.text))  # others are refused when they are to be edited
+        return collect(known, self.spg, reader, self.options.batch, self.device, self.dtype)
+
+    def _spells(self, text: str) -> bool:
+        config = self.spg.config
+        return 0 < len(text) <= config.longest and not set(text) - set(config.alphabet)
 
     def check(self, plate: Plate) -> None:
         """Raises PlatemintError for a text that is empty, too long or cannot be spelled."""
         config = self.spg.config
         for name, text in (("source text", plate.text), ("target", plate.target)):
-            if not 0 < len(text) <= config.longest or set(text) - set(config.alphabet):
+            if not self._spells(text):
                 raise PlatemintError(
                     f"{name} {text!r}: must be 1 to {config.longest} characters of {config.alphabet!r}"
                 )
