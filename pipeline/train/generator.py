@@ -72,12 +72,14 @@ class SPGTask:
 
     def loss(self, batch: Batch, step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         with autocast(self.device, self.dtype):
-            parts, overlaps = self._rendered(batch, painting=step >= self.recipe.generator_from)
+            parts, overlaps = self._rendered(batch, step >= self.recipe.generator_from, rng)
             if self.crops:
                 parts |= self._real(rng)
         return sum(parts.values()), {k: float(v.detach()) for k, v in (parts | overlaps).items()}
 
-    def _rendered(self, batch: Batch, painting: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _rendered(
+        self, batch: Batch, painting: bool, rng: np.random.Generator
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         source = unit(batch.source, self.device)
         texts = self._texts(batch.source_text, batch.target_text)
         truth = [unit(m, self.device) for m in (batch.source_mask, batch.target_mask)]
@@ -99,7 +101,7 @@ class SPGTask:
             "mask_t": losses.mask_loss(logits[1], truth[1]),
             "slots": 40 * sum(losses.slot_loss(s, t, x) for s, t, x in zip(slots, true_slots, texts)),
             "pointer": losses.pointer_loss(pointer, true_slots[0], texts[0], height // 8, width // 8),
-            "typeface": self._completed(references, batch.glyphs.to(self.device)),
+            "typeface": self._completed(references, batch.glyphs.to(self.device), rng),
         }
         if painting:
             target = unit(batch.target, self.device)
@@ -111,13 +113,14 @@ class SPGTask:
         }
         return parts, overlaps
 
-    def _completed(self, references: Tensor, glyphs: Tensor) -> Tensor:
+    def _completed(self, references: Tensor, glyphs: Tensor, rng: np.random.Generator) -> Tensor:
         """How far glyphs are from those that references are of, GLYPHS of each typeface, whether present or not."""
         drawn = glyphs.amax((2, 3, 4)) > 0
         known = drawn.any(1)
         if not known.any():
             return references.new_zeros(())
-        text = torch.multinomial(drawn[known].float(), GLYPHS)
+        chance = torch.from_numpy(rng.random(drawn.shape)).to(drawn.device)
+        text = (drawn * chance)[known].topk(GLYPHS).indices
         C_d, row = self.network.C_d, torch.arange(len(text), device=text.device)[:, None]
         logits = C_d.typeface(C_d.glyphs, references[known], text)
         logits, truth = logits.flatten(0, 1), glyphs[known][row, text].flatten(0, 1)
