@@ -51,13 +51,15 @@ class Stages:
     @cached_property
     def references(self):
         """How a corpus's plates draw their characters; None for rendered ones, whose typefaces are known."""
+        from platemint.pipeline.networks import load_network
         from platemint.pipeline.references import MOST_PLATES, References
 
         if not self.recipe.source.path:
             return None
         if self.references_file:
             return References.read(self.references_file)
-        return self._editor.collected(self._untried.some(MOST_PLATES), self.filter.reader)
+        reader = load_network(self.recipe.edit.reader, "reader", self.recipe.edit)
+        return self._editor.collected(self._untried.some(MOST_PLATES), reader)
 
     @cached_property
     def demand(self) -> Demand:

@@ -23,9 +23,8 @@ from platemint.pipeline.references import References, collect
 from platemint.pipeline.train.alphabets import prime_glyphs, refuse_unread, start
 from platemint.pipeline.train.pairs import Batch, shrink, unit
 from platemint.pipeline.train.reading import disturb, rare_first
-from platemint.pipeline.train.typefaces import NONE, Typefaces
+from platemint.pipeline.train.typefaces import GLYPHS, NONE, Typefaces
 
-GLYPHS = 12  # of each typeface of a batch that C_d is shown the truth of
 HELD_BACK = 64  # real crops at most that tell how phase 2 is doing, and are not learned
 
 
@@ -72,7 +71,7 @@ class SPGTask:
 
     def loss(self, batch: Batch, step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         with autocast(self.device, self.dtype):
-            parts, overlaps = self._rendered(batch, step >= self.recipe.generator_from, rng)
+            parts, overlaps = self._rendered(batch, painting=step >= self.recipe.generator_from)
             if self.crops:
                 parts |= self._real(rng)
         return sum(parts.values()), {k: float(v.detach()) for k, v in (parts | overlaps).items()}
@@ -101,7 +100,7 @@ class SPGTask:
             "mask_t": losses.mask_loss(logits[1], truth[1]),
             "slots": 40 * sum(losses.slot_loss(s, t, x) for s, t, x in zip(slots, true_slots, texts)),
             "pointer": losses.pointer_loss(pointer, true_slots[0], texts[0], height // 8, width // 8),
-            "typeface": self._completed(references, batch.glyphs.to(self.device), rng),
+            "typeface": self._completed(references, batch.glyphs.to(self.device)),
         }
         if painting:
             target = unit(batch.target, self.device)
@@ -113,18 +112,18 @@ class SPGTask:
         }
         return parts, overlaps
 
-    def _completed(self, references: Tensor, glyphs: Tensor, rng: np.random.Generator) -> Tensor:
-        """How far glyphs are from those that references are of, GLYPHS of each typeface, whether present or not."""
+    def _completed(self, references: Tensor, glyphs: Tensor) -> Tensor:
+        """How far glyphs are from those that references are of, whether present or not."""
         drawn = glyphs.amax((2, 3, 4)) > 0
         known = drawn.any(1)
         if not known.any():
             return references.new_zeros(())
-        chance = torch.from_numpy(rng.random(drawn.shape)).to(drawn.device)
-        text = (drawn * chance)[known].topk(GLYPHS).indices
+        text = drawn[known].float().topk(GLYPHS).indices
         C_d, row = self.network.C_d, torch.arange(len(text), device=text.device)[:, None]
         logits = C_d.typeface(C_d.glyphs, references[known], text)
         logits, truth = logits.flatten(0, 1), glyphs[known][row, text].flatten(0, 1)
-        return 5 * losses.dice(logits.sigmoid(), truth) + losses.weighted_bce(logits, truth)
+        share = known.float().mean()  # so that processes that share a batch come to what one does
+        return share * (5 * losses.dice(logits.sigmoid(), truth) + losses.weighted_bce(logits, truth))
 
     def _judged(self, picture: Tensor, target: Tensor, texts: list[str], source: Tensor) -> dict[str, Tensor]:
         """What reader and discriminator say of a picture whose truth is known."""

@@ -20,6 +20,7 @@ from platemint.pipeline.render.photo import Cell, Lettering, stamp_cell
 NONE = 0.3  # of all pairs have no references: pictures of a typeface nobody has collected
 OTHER = 0.05  # come with another typeface's, as where a corpus mixes them
 WRONG = 0.05  # of the glyphs are another character's, by a wrong label
+GLYPHS = 12  # whose truth comes along
 MOST = 200  # photographs that a glyph is averaged from
 WEIGHTS = (300, 400, 500, 600, 700)
 
@@ -34,8 +35,8 @@ class Typefaces:
     def __call__(self, lettering: Lettering, text: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """References float32 (1 + alphabet, 2, h, w), and float32 (1 + alphabet, 1, h, w) what they are references to.
 
-        text: of the picture, which brings its own characters along where there is nothing else. The truth is 0 for
-        characters that are not drawn.
+        text: of the picture, which brings its own characters along where there is nothing else. The truth is of
+        GLYPHS characters, present or not, and 0 for others.
         """
         references = np.zeros((1 + len(self.alphabet), 2, *self.size), np.float32)
         truth = np.zeros((1 + len(self.alphabet), 1, *self.size), np.float32)
@@ -51,8 +52,10 @@ class Typefaces:
         counts = _counts(drawn, text, rng)
         shift, stretch, blur = rng.normal(0, 0.02, 2), 1 + rng.normal(0, 0.03, 2), rng.uniform(0.2, 1.4)
         faint = rng.uniform(0.8, 1.0)
-        for c, glyph in glyphs.items():  # where slots are found too wide, so they are on the plate to be edited
-            truth[self._number(c), 0] = _moved(glyph, shift, stretch, 0.0)
+        for c in rng.choice(
+            drawn, GLYPHS, replace=False
+        ):  # where slots are found too wide, so they are on the plate to be edited
+            truth[self._number(c), 0] = _moved(glyphs[str(c)], shift, stretch, 0.0)
         for c, count in counts.items():
             shown = glyphs[str(rng.choice(drawn)) if rng.random() < WRONG else c]
             single = count**-0.5
