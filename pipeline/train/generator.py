@@ -76,9 +76,7 @@ class SPGTask:
                 parts |= self._real(rng)
         return sum(parts.values()), {k: float(v.detach()) for k, v in (parts | overlaps).items()}
 
-    def _rendered(
-        self, batch: Batch, painting: bool, rng: np.random.Generator
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _rendered(self, batch: Batch, painting: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         source = unit(batch.source, self.device)
         texts = self._texts(batch.source_text, batch.target_text)
         truth = [unit(m, self.device) for m in (batch.source_mask, batch.target_mask)]

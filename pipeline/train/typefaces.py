@@ -52,9 +52,8 @@ class Typefaces:
         counts = _counts(drawn, text, rng)
         shift, stretch, blur = rng.normal(0, 0.02, 2), 1 + rng.normal(0, 0.03, 2), rng.uniform(0.2, 1.4)
         faint = rng.uniform(0.8, 1.0)
-        for c in rng.choice(
-            drawn, GLYPHS, replace=False
-        ):  # where slots are found too wide, so they are on the plate to be edited
+        # Where slots are found too wide, so they are on the plate to be edited.
+        for c in rng.choice(drawn, GLYPHS, replace=False):
             truth[self._number(c), 0] = _moved(glyphs[str(c)], shift, stretch, 0.0)
         for c, count in counts.items():
             shown = glyphs[str(rng.choice(drawn)) if rng.random() < WRONG else c]
