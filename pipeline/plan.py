@@ -217,14 +217,17 @@ def in_files(plan: Plan, stages: Stages) -> Iterator[tuple[Stages, SwapRules | N
     What grows with these, texts and photographs, lies in files of the run's folder meanwhile, and who uses it opens
     them. A killed run leaves them behind; the next start deletes them.
     """
-    names = (f".{name}{storage.TEMPORARY}" for name in ("photos", "planned", "forbidden"))
-    photos, planned, forbidden = (stages.recipe.folder / name for name in names)
+    names = (f".{name}{storage.TEMPORARY}" for name in ("photos", "glyphs", "planned", "forbidden"))
+    photos, glyphs, planned, forbidden = (stages.recipe.folder / name for name in names)
     rules, for_workers = plan.rules, stages.for_recipe(stages.recipe)
     for_workers.holder = lock.holder(stages.recipe.folder)
     try:
         if any(part.source.path for part in stages.recipe.parts):
             stages.sources.write(photos)
             for_workers.sources_file = photos
+        if stages.references:
+            stages.references.write(glyphs)
+            for_workers.references_file = glyphs
         if rules:
             taken = rules.taken
             assert isinstance(taken.forbidden, Readings) and isinstance(
@@ -234,5 +237,5 @@ def in_files(plan: Plan, stages: Stages) -> Iterator[tuple[Stages, SwapRules | N
             rules = replace(rules, taken=taken)
         yield for_workers, rules
     finally:
-        for path in (photos, planned, forbidden):
+        for path in (photos, glyphs, planned, forbidden):
             path.unlink(missing_ok=True)

@@ -177,6 +177,8 @@ class _Run:
         """Makes what is left of a part; its commits, in order. before: plates of the earlier ones."""
         folder, recipe = self.folder, stages.recipe
         facts = plan.facts | {"checkpoints": stages.checkpoints, "device": stages.device}
+        if stages.references:
+            facts["references"] = stages.references.fingerprint
         _refuse_another_run(folder, plan_file(part), facts)
         commits = {shard.number: commit for shard in plan.shards if (commit := self._finished(shard, recipe))}
         todo = [shard for shard in plan.shards if shard.number not in commits]

@@ -136,7 +136,7 @@ def test_a_loss_that_is_not_a_number_stops_and_saves_the_batch(tmp_path):
 
 def test_pairs_are_the_same_in_every_process_and_differ_by_number(tmp_path):
     pairs = Pairs(recipe(tmp_path), ALPHABET)
-    (a, _), (b, _), (c, _) = pairs[3], pairs[3], pairs[4]
+    (a, *_), (b, *_), (c, *_) = pairs[3], pairs[3], pairs[4]
     assert np.array_equal(a.image, b.image) and a.text == b.text and a.text != c.text
     inline = next(iter(pair_batches(recipe(tmp_path), ALPHABET, SIZE, 1)))
     ahead = next(iter(pair_batches(recipe(tmp_path, workers=1), ALPHABET, SIZE, 1)))
@@ -295,7 +295,7 @@ def test_the_finder_learns_labelled_crops_too(tmp_path):
     chosen = finder_recipe(tmp_path / "run", source=str(source), real_share=1.0, steps=1)
     task = training.Run(chosen, tmp_path, say=silent).task
     assert len(task.real) == 22 and len(task.held_back.pictures) == 2
-    batch = validation(chosen, task.size, 6, task.kind)
+    batch = validation(chosen, task.alphabet, task.size, 6, task.kind)
     blank = torch.zeros_like(batch.pictures)
     real = task.examples(type(batch)(blank, batch.blocks), np.random.default_rng(0))
     assert (
