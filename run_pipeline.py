@@ -35,6 +35,7 @@ EXAMPLES = {
     "report": "report outputs/quickstart",
     "grammar": "grammar faker:de_DE",
     "verify": "verify outputs/quickstart",
+    "export": "export outputs/quickstart --to fast-plate-ocr --out outputs/for-training",
     "evaluate": "evaluate edits",
 }
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -395,6 +396,8 @@ def _carry_out(stages, dry_run: bool, accept_versions: bool, extend: bool, overw
     result = run.generate(stages.recipe, sys.stderr, stages, accept_versions, extend, overwrite)
     real = f", and {result.real:,} of the corpus as they are" if result.real else ""
     click.echo(f"{result.folder}: {result.accepted:,} plates{real}")
+    for exported in result.exported:
+        click.echo(exported)
     if result.missing:
         click.echo(
             f"{result.missing:,} plates are missing, by position and character, with what dropped them:", err=True
@@ -563,6 +566,24 @@ def verify(run, against, form, classes, repair, accept_versions) -> None:
         click.echo(fault)
     click.echo(report.summary)
     sys.exit(1 if report.faults else 0)
+
+
+@main.command(name="export")
+@click.argument("run", type=click.Path(exists=True, path_type=Path))
+@click.option("--to", "form", metavar="FORMAT", required=True, help="Such as fast-plate-ocr, lmdb, yolo.")
+@click.option("--out", metavar="DIR", required=True, type=Path, help="Folder written; it is not there yet, or empty.")
+def export(run, form, out) -> None:
+    """Write plates in the form that a trainer reads.
+
+    RUN is the folder of a finished run, or Parquet with pictures and texts. FORMAT is fast-plate-ocr, paddleocr, lmdb,
+    webdataset, mds, imagefolder, ccpd or yolo. DIR appears once it is whole. Exit code 3 where rows are set aside, since
+    the format cannot hold them: set_aside.csv says which and why.
+    """
+    from platemint.pipeline.exports import export
+
+    exported = export(run, form, out, sys.stderr)
+    click.echo(exported)
+    sys.exit(3 if exported.set_aside else 0)
 
 
 @main.group(name="evaluate", cls=Verbs, epilog=_examples([EXAMPLES["evaluate"]]))

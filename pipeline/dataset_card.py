@@ -15,6 +15,7 @@ _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "
 _COLUMNS = {
     "image": "the plate",
     "mask": "where the new characters are (PNG, 0..255)",
+    "slots": "where each character is: x, y of its middle, of the way to its right edge, of that to its lower edge",
     "text": "what the plate says",
     "layout": "name of the plate's layout, empty where it was not known",
     "split": "split of the source photograph; a source stays in its split",

@@ -31,8 +31,15 @@ _PLAINLY = {  # pydantic's own words, where they are not a user's
     "string_pattern_mismatch": "must be letters, digits and . _ - only, 100 at most, a letter or digit first",
     "invalid_key": "must be the name of a field",
 }
-# Where a run lands, who computes it and what may be done with it change no byte of its shards.
-NOT_IN_HASH: dict = {"out": True, "engine": True, "source": {"license"}, "sources": {"__all__": {"license"}}}
+# Where a run lands, who computes it, what may be done with it and what is made of it change no byte of its shards.
+NOT_IN_HASH: dict[str, Any] = {
+    "out": True,
+    "engine": True,
+    "source": {"license"},
+    "sources": {"__all__": {"license"}},
+    "write": {"also"},
+}
+Export = Literal["fast-plate-ocr", "paddleocr", "lmdb", "webdataset", "mds", "imagefolder", "ccpd", "yolo"]
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML gives lists; a frozen recipe holds tuples
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -213,9 +220,19 @@ class Write(Strict):
     format: Literal["jpeg", "png", "webp"] = Field("jpeg", description="jpeg: what cameras and LPR datasets hold.")
     quality: int = Field(95, ge=1, le=100, description="Of jpeg and webp; 95 leaves no trace a recogniser would learn.")
     masks: bool = Field(False, description="Also store the mask of the new characters (PNG).")
+    slots: bool = Field(False, description="Also store where each character stands: YOLO's boxes are made of it.")
+    also: Annotated[tuple[Export, ...], Field(strict=False)] = Field(
+        (), description="Formats that the finished run is exported to, in folders beside its own, NAME-FORMAT."
+    )
     real: bool = Field(False, description="Also write the corpus's own plates, as they are: rows of origin real.")
     shard_rows: int = Field(1000, ge=1, le=100_000, description="Rows a shard: the most that a kill costs.")
     dropped_pixels: bool = Field(True, description="Keep rejected pictures too, so that a threshold can be looked at.")
+
+    @model_validator(mode="after")
+    def _boxes_need_slots(self) -> Write:
+        if "yolo" in self.also and not self.slots:
+            raise ValueError("also: yolo needs slots: true, which boxes of characters are made of")
+        return self
 
 
 class Engine(Strict):

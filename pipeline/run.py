@@ -6,13 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TextIO
 
-from platemint.pipeline import engines, lock, storage, write
+from platemint.pipeline import engines, exports, lock, storage, write
 from platemint.pipeline.balance.quotas import add_quotas
 from platemint.pipeline.croissant import croissant
 from platemint.pipeline.dataset_card import card, meanings
@@ -35,7 +35,7 @@ WORTH_A_PROCESS = 1000  # plates; one process makes hundreds with its threads in
 class Result:
     """What a run came to. shortfall: quotas that could not be filled, {position: {character: missing}}.
 
-    reasons: why, {position: {character: {reason: plates dropped for it}}}.
+    reasons: why, {position: {character: {reason: plates dropped for it}}}. exported: what `write.also` has asked for.
     """
 
     folder: Path
@@ -44,10 +44,11 @@ class Result:
     missing: int
     shortfall: dict[str, dict[str, int]]
     reasons: dict[str, dict[str, dict[str, int]]]
+    exported: tuple[exports.Exported, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        return 3 if self.missing else 0
+        return 3 if self.missing or any(export.set_aside for export in self.exported) else 0
 
 
 def generate(
@@ -68,6 +69,7 @@ def generate(
     """
     stages = stages or Stages(recipe)
     stages.ready()
+    exports.ready(recipe.folder, recipe.write.also)
     with lock.held(recipe.folder):
         _refuse_foreign(recipe.folder)
         if overwrite:
@@ -167,11 +169,12 @@ class _Run:
         self.reporter.tell(end=True)
         self._refuse_other_bytes(commits)
         result = _finish(self.folder, self.recipe, shards, commits)
+        exported = exports.export_run(self.folder, self.recipe.write.also, self.progress)
         if self.recipe.count <= WITH_A_PAGE:
             from platemint.pipeline.report.run_page import write_page
 
             write_page(self.folder, stages=self.stages, plan=None if earlier.parts else plan)
-        return result
+        return replace(result, exported=exported)
 
     def _part(self, plan: Plan, stages: Stages, part: int, before: int) -> list[dict]:
         """Makes what is left of a part; its commits, in order. before: plates of the earlier ones."""

@@ -209,6 +209,8 @@ class _Verifier:
         if not any(_spells(row["text"], positions) for positions in patterns):
             yield f"its text {row['text']!r} does not fit its layout {row['layout']!r}"
         yield from self.pictures(row)
+        if row.get("slots") is not None and len(row["slots"]) != write.SLOT * len(row["text"]):
+            yield f"its {len(row['slots'])} numbers of slots are not {write.SLOT} for each character of its text"
         if row.get("origin") == "real":
             return
         if not (0 <= row["index"] < self.recipe.count and 0 <= row["round"] < self.recipe.filter.rounds):
@@ -306,8 +308,8 @@ class _Verifier:
 
 
 def _may_lack(row: dict, column: str) -> bool:
-    """A corpus's own plate has no scores and no mask."""
-    return row.get("origin") == "real" and column.startswith(("score_", "mask"))
+    """A corpus's own plate has no scores, no mask and no slots."""
+    return row.get("origin") == "real" and column.startswith(("score_", "mask", "slots"))
 
 
 def _by_position(texts: list[str]) -> dict[str, dict[str, int]]:

@@ -6,12 +6,14 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
 from platemint.pipeline.corpora.containers import data_of
+from platemint.pipeline.corpora.formats.parquet import SLOTS
 from platemint.pipeline.corpora.labels import Label
 from platemint.pipeline.plate import Plate
 from platemint.pipeline.recipe import GenerateRecipe
@@ -25,18 +27,22 @@ SYNTHETIC = _IPTC + "trainedAlgorithmicMedia"
 PHOTOGRAPH = _IPTC + "digitalCapture"
 AS_IT_IS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}  # files that readers of shards know
 _PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+SLOT = 6  # numbers for each character, see `schema`
+_NUMBERS = pa.list_(pa.field("element", pa.float32()))  # called as Parquet calls it, so that it is read as it is
 
 
 def row(plate: Plate, recipe: GenerateRecipe) -> dict:
     """The row of an accepted plate, or of a rejected one (`plate.reason` set)."""
     rejected = bool(plate.reason)
     stem = f"{plate.split}-{plate.index:09d}" + (f"-{plate.round}" if rejected else "")
-    pictures = {}
+    pictures: dict[str, Any] = {}
     if not rejected or recipe.write.dropped_pixels:
         data = encode(plate.image, recipe.write.format, recipe.write.quality)
         pictures["image"] = {"bytes": data, "path": stem + SUFFIX[recipe.write.format]}
         if recipe.write.masks:
             pictures["mask"] = {"bytes": encode(plate.target_mask, "png", 0), "path": stem + "-mask.png"}
+        if recipe.write.slots:
+            pictures[SLOTS] = plate.slots.ravel().tolist()
     return {
         **pictures,
         "text": plate.text,
@@ -83,10 +89,15 @@ def _suffix(data: bytes) -> str | None:
 
 
 def schema(recipe: GenerateRecipe, dropped: bool = False) -> pa.Schema:
-    """Columns of a run's shards, the same in every shard of the run (also in an empty one)."""
-    pictures = ["image"] + ["mask"] * recipe.write.masks
+    """Columns of a run's shards, the same in every shard of the run (also in an empty one).
+
+    Slots are six numbers for each character of the text, in parts of the picture's width and height: x and y of its
+    middle, of the way from there to the middle of its right edge, and of that to the middle of its lower edge.
+    """
+    pictures = dict.fromkeys(["image"] + ["mask"] * recipe.write.masks, _PICTURE)
+    pictures |= {SLOTS: _NUMBERS} if recipe.write.slots else {}
     fields = {
-        **({} if dropped and not recipe.write.dropped_pixels else dict.fromkeys(pictures, _PICTURE)),
+        **({} if dropped and not recipe.write.dropped_pixels else pictures),
         **dict.fromkeys(("text", "layout", "split", "source"), pa.string()),
         "index": pa.int64(),
         "round": pa.int32(),
@@ -105,9 +116,11 @@ def scores(recipe: GenerateRecipe) -> list[str]:
     return [name[4:] for name in type(recipe.filter).model_fields if name.startswith(("min_", "max_"))]
 
 
-def _feature(kind: pa.DataType) -> dict[str, str]:
+def _feature(kind: pa.DataType) -> dict[str, Any]:
     if kind == _PICTURE:
         return {"_type": "Image"}
+    if kind == _NUMBERS:
+        return {"_type": "Sequence", "feature": _feature(pa.float32())}
     return {"dtype": {pa.float32(): "float32"}.get(kind, str(kind)), "_type": "Value"}
 
 

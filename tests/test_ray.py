@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from anonymize.test_anonymize_shards import PLATES, TEXTS, Luckless, files, one_secret, small  # noqa: F401 (fixtures)
 from stand_ins import Lucky, anonymized, frames, recipe
-from test_anonymize_shards import PLATES, TEXTS, Luckless, files, one_secret, small  # noqa: F401 (fixtures)
 from test_lock import wait_for
 from test_run import contents, finished  # noqa: F401 (fixture)
 from test_safety import commits, faults, start

@@ -154,7 +154,7 @@ def test_generate_reads_every_field_that_its_recipe_takes(read, untrained, tmp_p
     of_corpora = {
         f"Source.{name}" for name in ("format", "classes", "layout", "grammar", "split", "unreadable", "max_set_aside")
     }
-    assert unread - of_corpora == {"GenerateRecipe.task", "Engine.address"}  # which is for Ray
+    assert unread - of_corpora == {"GenerateRecipe.task"}
 
 
 def test_anonymize_reads_every_field_that_its_recipe_takes(read, untrained, tmp_path):

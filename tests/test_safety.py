@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from anonymize.test_anonymize_shards import PLATES, TEXTS, corpus, files, interrupted, small  # noqa: F401 (fixtures)
 from click.testing import CliRunner
 from stand_ins import Lucky, NoQ, frames, recipe
-from test_anonymize_shards import PLATES, TEXTS, corpus, files, interrupted, small  # noqa: F401 (fixtures)
 from test_lock import wait_for
 from test_run import contents, labels
 from test_verify import edit_json
@@ -90,7 +90,7 @@ def test_an_extended_run_keeps_what_it_had_and_is_balanced_over_all(folder):
         assert verify(folder).faults == []
     after = contents(folder)
     changed = {name for name, data in before.items() if after[name] != data}
-    assert changed <= {"manifest.json", "README.md"}
+    assert changed <= {"manifest.json", "README.md", "croissant.json"}
     assert {f"data/train-part{n}-00000-of-0000{k}.parquet" for n, k in ((2, 1), (3, 2))} <= after.keys()
     assert made(folder, 101).accepted == 101 and contents(folder) == after  # nothing is left to do
     assert made(folder, 101, how={"extend": True}).accepted == 101 and contents(folder) == after

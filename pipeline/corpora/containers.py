@@ -6,6 +6,9 @@ SUFFIX                                  of its files
 chosen(root, files) -> files            those of a folder's files with that suffix that count
 read(corpus, files)                     puts their labels into a corpus
 picture(file, member) -> bytes          one picture, or ValueError
+
+and, where files of the format are rewritten too:
+
 records(root, file) -> records          its pictures as frames that one plate fills, each called file/member
 rewrite(file, name, target, new, picture)   writes it with the pictures that have a new path, and other texts
 others(file) -> names                   what of it is not understood, and left out where it is rewritten
@@ -23,14 +26,15 @@ from pathlib import Path
 from tarfile import TarError
 
 from platemint.pipeline.corpora import checks, name_texts
-from platemint.pipeline.corpora.formats import lmdb, parquet, webdataset
+from platemint.pipeline.corpora.formats import lmdb, mds, parquet, webdataset
 from platemint.pipeline.corpora.labels import Corpus, Label, counted
 from platemint.pipeline.corpora.records import Dataset, Folder, Frame, Part, Unrecognised
 from platemint.pipeline.corpora.rewording import Rewording
 from platemint.pipeline.plate import UNREADABLE, PlatemintError
 from platemint.pipeline.storage import TEMPORARY, read_file
 
-CONTAINERS = {"parquet": parquet, "lmdb": lmdb, "webdataset": webdataset}
+CONTAINERS = {"parquet": parquet, "lmdb": lmdb, "webdataset": webdataset, "mds": mds}
+REWRITTEN = [name for name, module in CONTAINERS.items() if hasattr(module, "rewrite")]
 _OF_SUFFIX = {module.SUFFIX: module for module in CONTAINERS.values()}
 
 
@@ -85,7 +89,8 @@ def held_data(file: Path, member: str) -> bytes:
 def open_containers(root: str | Path, format: str = "", unreadable: Iterable[str] = UNREADABLE) -> Dataset:
     """A folder's files of many pictures as a dataset: each picture a frame, called file/member, that one plate fills.
 
-    Its notes are the files. Raises Unrecognised where there is none, PlatemintError where they are of several formats.
+    Its notes are the files. Raises Unrecognised where there is none, PlatemintError where they are of several formats,
+    and of one that is not rewritten.
     """
     folder = Folder(root, (), unreadable)
     there = {folder.root / name for name in folder.files}
@@ -100,6 +105,10 @@ def open_containers(root: str | Path, format: str = "", unreadable: Iterable[str
     if len(found) > 1:
         raise PlatemintError(f"{root}: looks like several formats ({', '.join(found)}); say which with --format")
     ((name, files),) = found.items()
+    if name not in REWRITTEN:
+        raise PlatemintError(
+            f"{files[0]}: {name} is read as a corpus, and not rewritten: give the dataset as {', '.join(REWRITTEN)}"
+        )
     dataset = Dataset(folder, name, {})
     _fill(dataset, files)
     return dataset
@@ -181,7 +190,7 @@ def origins(dataset: Dataset, gone: dict[str, list[int]]) -> dict[str, str]:
 def container_parts(file: Path) -> Iterator[Part] | None:
     """All that a file of many pictures holds, to be searched; None for any other. Raises ValueError where it is damaged."""
     module = _OF_SUFFIX.get(file.suffix)
-    return _sound(module.parts(file)) if module and file.name != "lock.mdb" else None
+    return _sound(module.parts(file)) if hasattr(module, "parts") and file.name != "lock.mdb" else None
 
 
 def _sound(parts: Iterator[Part]) -> Iterator[Part]:

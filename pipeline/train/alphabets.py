@@ -23,6 +23,8 @@ RARE = 12.0  # a reader's new class starts that many nats below the one it comes
 
 def spelled(recipe: TrainRecipe) -> str:
     """What the network that a recipe trains can spell; one that starts afresh, what its reader reads."""
+    if recipe.network == "finder":  # which spells nothing: what layouts are rendered with
+        return ALPHABET
     if recipe.start:
         old = checkpoint.checkpoint_alphabet(recipe.start, recipe.network)
     elif recipe.network == "reader":

@@ -17,10 +17,10 @@ from platemint.models import checkpoint
 from platemint.models.finder import Finder, FinderConfig, block_depth, likeliest_block
 from platemint.models.spg import encode_texts, token_places
 from platemint.pipeline.networks import autocast, batched, network_input
-from platemint.pipeline.plate import ALPHABET
 from platemint.pipeline.recipe import Edit, TrainRecipe
 from platemint.pipeline.render.layout import spelled_with, training_layouts
 from platemint.pipeline.render.surroundings import loose_crop, pasted
+from platemint.pipeline.train.alphabets import spelled
 from platemint.pipeline.train.pairs import shrink, unit_pictures
 
 MOST = 2  # text blocks in a picture
@@ -74,7 +74,7 @@ class FinderTask:
 
     def __init__(self, recipe: TrainRecipe, device, dtype, crops: list[tuple[np.ndarray, str]]):
         self.recipe, self.device, self.dtype = recipe, device, dtype
-        self.alphabet = ALPHABET  # what layouts are rendered with
+        self.alphabet = spelled(recipe)
         self.network = checkpoint.load(recipe.start, "finder").train() if recipe.start else Finder(FinderConfig())
         self.network.to(device=device, memory_format=torch.channels_last)
         self.size = self.network.config.height, self.network.config.width

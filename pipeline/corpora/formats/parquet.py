@@ -13,10 +13,10 @@ import bisect
 import json
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from platemint.pipeline.corpora.labels import Corpus, split_named
 from platemint.pipeline.corpora.records import Part, Record, Refused, of_member
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 SUFFIX = ".parquet"
 MAGIC = b"PAR1"  # begins a file
-ROWS = 100  # of a group that is written
+ROWS = 100  # of a group that is written, and read at a time
 FEATURES = b"huggingface"  # key of the metadata that says what the columns are
+SLOTS = "slots"  # column of where each character stands
 NO_COMMIT = "its shard has no commit: the run that wrote it was interrupted, and goes on when it is started again"
 
 
@@ -63,10 +64,7 @@ def read(corpus: Corpus, files: Collection[Path]) -> None:
 
 def picture(file: Path, member: str) -> bytes:
     """The picture of a row, numbered from 0. Raises ValueError where there is none."""
-    held = _held(file, int(member))
-    if held.get("bytes") is None and held.get("path"):
-        return read_file(file.parent / held["path"])
-    return embedded(file, member)
+    return _bytes(_held(file, int(member)), file.parent)
 
 
 def embedded(file: Path, member: str) -> bytes:
@@ -392,3 +390,54 @@ def _pictures(file: Path, stamp: int, group: int) -> list[dict | bytes | None]:
     with parquet.ParquetFile(file) as opened:
         name, *_ = _columns(file, opened.schema_arrow)
         return opened.read_row_group(group, columns=[name]).column(name).to_pylist()
+
+
+class PictureRow(NamedTuple):
+    """One row. text: as it stands there. slots: see `pipeline.write.schema`. fields: columns of texts and numbers.
+
+    picture: gives its bytes, or raises ValueError with the reason.
+    """
+
+    text: object
+    split: str
+    slots: list[float] | None
+    fields: dict[str, object]
+    picture: Callable[[], bytes]
+
+
+def rows(file: Path, pictures: bool = True) -> Iterator[PictureRow]:
+    """The rows of a file, of which few are held at a time. pictures: False leaves these unread.
+
+    Raises PlatemintError for a file without a column of pictures and one of texts, and for one that is damaged.
+    """
+    from pyarrow import parquet
+
+    schema = _schema(file)
+    image, text, split = _columns(file, schema)
+    plain = [field.name for field in schema if _is_field(field) and field.name not in (image, text)]
+    slots = [SLOTS] if SLOTS in schema.names else []
+    wanted = [*plain, text, *slots, *([image] if pictures else [])]
+    with _whole(file), parquet.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as opened:
+        for batch in opened.iter_batches(ROWS, columns=wanted):
+            for row in batch.to_pylist():
+                fields = {name: row[name] for name in plain}
+                held = partial(_bytes, row.get(image), file.parent)
+                yield PictureRow(row[text], str(row.get(split) or ""), row.get(SLOTS), fields, held)
+
+
+def _bytes(held: dict | bytes | str | None, folder: Path) -> bytes:
+    """What a column of pictures holds in a row. Raises ValueError where that is no picture."""
+    held = held if isinstance(held, dict) else {"path" if isinstance(held, str) else "bytes": held}
+    if held.get("bytes") is None and held.get("path"):
+        return read_file(folder / held["path"])
+    if held.get("bytes") is None:
+        raise ValueError("the row holds no picture")
+    return held["bytes"]
+
+
+def _is_field(field: pa.Field) -> bool:
+    """Whether a column holds one text or number in each row, and not what a picture is called elsewhere."""
+    from pyarrow import types
+
+    kinds = (types.is_string, types.is_large_string, types.is_integer, types.is_floating, types.is_boolean)
+    return any(kind(field.type) for kind in kinds) and not columns_of((field.name,)).path
