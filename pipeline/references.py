@@ -20,7 +20,7 @@ from rapidfuzz.distance import Levenshtein
 from platemint.models.reader import Reader, greedy_decode
 from platemint.models.spg import SPG, confidence, encode_texts, framed
 from platemint.pipeline import storage
-from platemint.pipeline.networks import autocast, batched, network_input
+from platemint.pipeline.networks import autocast, batched, in_batches, network_input
 from platemint.pipeline.plate import SEPARATORS, Plate, canonical
 from platemint.pipeline.text_frame import cut_out
 
@@ -174,11 +174,16 @@ def collect_references(
     parts: list[Cut] = []
     sources: list[str] = []
     right: list[bool] = []
+
+    def look(some: list[Plate]) -> list[tuple[Cut, bool]]:
+        cuts = cut_glyphs(spg, some, device, dtype).by_plate(len(some))
+        return list(zip(cuts, _read_right(some, reader, device, dtype)))
+
     for some in batched(plates, batch):
-        part = cut_glyphs(spg, some, device, dtype)
-        parts.append(Cut(part.glyphs, part.character, part.plate + len(sources)))
-        sources += [plate.source for plate in some]
-        right += _read_right(some, reader, device, dtype)
+        for plate, (part, well) in zip(some, in_batches(look, some, batch)):
+            parts.append(Cut(part.glyphs, part.character, np.full_like(part.plate, len(sources))))
+            sources.append(plate.source)
+            right.append(well)
     if not parts:
         return None
     whole = Cut(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("glyphs", "character", "plate")))
