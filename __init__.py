@@ -1,7 +1,7 @@
 """platemint: balanced, labelled license-plate images, made from photographs of plates or from plates it renders.
 
 from platemint import generate, load_recipe
-manifest = generate(load_recipe("quickstart"))
+result = generate(load_recipe("quickstart"))
 """
 
 from __future__ import annotations

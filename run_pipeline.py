@@ -3,6 +3,7 @@
 Exit codes: 0 done; 2 wrong usage, wrong recipe or unusable input; 3 finished, but something is left to do: a quota that
 could not be filled, plates that no annotation covers, annotations that belong to no picture, no picture written; 130
 stopped by Ctrl-C; 1 anything else: a full disk, a folder that another process is writing, a check that found a fault.
+Results go to stdout; progress, notices and faults to stderr. No colour is ever used, so that NO_COLOR is kept to.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import errno
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import TextIO
 
 try:
     import click
@@ -38,11 +40,47 @@ EXAMPLES = {
     "export": "export outputs/quickstart --to fast-plate-ocr --out outputs/for-training",
     "evaluate": "evaluate edits",
 }
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+LEFT_TO_DO = {  # what exit code 3 means
+    "generate": "a quota could not be filled, or an export set rows aside",
+    "rebalance": "a quota could not be filled, or an export set rows aside",
+    "anonymize": "plates that no annotation covers, annotations that belong to no picture, or no picture written",
+    "export": "rows that the format cannot hold were set aside",
+}
 # What is wrong with a path that was given; anything else that the system says is no fault of the command.
 OF_PATHS = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 OF_PATHS |= {errno.ENAMETOOLONG, errno.ELOOP}
+
+
+class PathOrUrl(click.Path):
+    """A path of this machine or, where stores are told to do, the URL of what lies on an object store."""
+
+    def __init__(self, stores: bool = False, path_type=Path, **fields):
+        super().__init__(path_type=path_type, **fields)
+        self.stores = stores
+
+    def convert(self, value, param, ctx):
+        """A Path, or an ObjectPath."""
+        if "://" not in str(value):
+            return super().convert(value, param, ctx)
+        from platemint.pipeline.object_store import place
+        from platemint.pipeline.plate import PlatemintError
+
+        try:
+            there = place(value)
+        except PlatemintError as fault:
+            self.fail(str(fault), param, ctx)
+        if isinstance(there, Path):
+            return super().convert(there, param, ctx)
+        if not self.stores:
+            self.fail(f"{value}: has to be on this machine: copy it from or to the store yourself", param, ctx)
+        return there
+
+
+FILE = PathOrUrl(exists=True, dir_okay=False)
+FOLDER = PathOrUrl(exists=True, file_okay=False)
+RUN = PathOrUrl(exists=True, file_okay=False, stores=True)
+CORPUS = PathOrUrl(exists=True, stores=True)
+TO_WRITE = PathOrUrl(dir_okay=False)
 
 
 class WrongUse(click.ClickException):
@@ -58,10 +96,12 @@ class Stopped(click.ClickException):
 
 
 class Verb(click.Command):
-    """A command that shows its example below its help, and a user's fault as one message without a traceback."""
+    """A command that takes --quiet, shows its example and exit codes below its help, and a user's fault as one message."""
 
     def __init__(self, example: str = "", **fields):
-        super().__init__(epilog=_examples([example or EXAMPLES[fields["name"]]]), **fields)
+        name = fields["name"]
+        super().__init__(epilog=f"{_examples([example or EXAMPLES[name]])}\n\n{_exit_codes(name)}", **fields)
+        self.params.append(_quiet())
 
     def invoke(self, context: click.Context):
         with _installed(), _faults():
@@ -136,18 +176,70 @@ def _examples(examples) -> str:
     return "\b\n" + "\n".join(["Example:" if len(lines) == 1 else "Examples:", *lines])
 
 
+def _exit_codes(verb: str) -> str:
+    fault = (
+        "a fault was found, or no check was possible"
+        if verb == "verify"
+        else "a full disk, a folder in use and the like"
+    )
+    left = f"3 {LEFT_TO_DO[verb]}; " if verb in LEFT_TO_DO else ""
+    return f"Exit codes: 0 done; 1 {fault}; 2 wrong usage, recipe or input; {left}130 stopped by Ctrl-C."
+
+
+def _quiet() -> click.Option:
+    """--quiet, which `_messages` asks for."""
+
+    def keep(context: click.Context, option: click.Parameter, given: bool) -> None:
+        context.meta["quiet"] = given
+
+    said = "Print results and faults alone: no progress, no notices."
+    return click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=keep, help=said)
+
+
+def _messages() -> TextIO | None:
+    """Where progress and notices go; None, nowhere, with --quiet."""
+    return None if click.get_current_context().meta.get("quiet") else sys.stderr
+
+
+def _notice(line: str) -> None:
+    if stream := _messages():
+        click.echo(line, file=stream)
+
+
+def _print(report: dict, as_json: bool, as_text: Callable[[dict], str]) -> None:
+    """A result on stdout: a table for people, or JSON."""
+    import json
+
+    click.echo(json.dumps(report, ensure_ascii=False, indent=1) if as_json else as_text(report))
+
+
 def _recipe_options(verb):
     sets = click.option(
         "--set", "sets", metavar="KEY=VALUE", multiple=True, help="Set a field of the recipe, such as edit.batch=8."
     )
-    return click.argument("recipe", required=False)(sets(verb))
+    return click.argument("recipe", required=False, shell_complete=_one_of(RECIPES))(sets(verb))
+
+
+def _one_of(names: list[str]):
+    """What a shell offers for a word: the names that begin like it; where none does, files."""
+
+    def offered(context: click.Context, parameter: click.Parameter, typed: str):
+        return [n for n in names if n.startswith(typed)] or click.Path().shell_complete(context, parameter, typed)
+
+    return offered
 
 
 # Each format is a file of its name; to list these imports nothing, so that --help answers at once.
 FORMATS = sorted(module.name for module in iter_modules([str(Path(__file__).parent / "pipeline/corpora/formats")]))
+RECIPES = sorted(path.stem for path in (Path(__file__).parent / "recipes").glob("*.yaml"))
 FORMAT = click.option(
-    "--format", "form", metavar="NAME", help=f"Format of the corpus: {', '.join(FORMATS)}.  [default: auto]"
+    "--format",
+    "form",
+    metavar="NAME",
+    shell_complete=_one_of(FORMATS),
+    help=f"Format of the corpus: {', '.join(FORMATS)}.  [default: auto]",
 )
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 ACCEPT_VERSIONS = click.option(
     "--accept-versions", is_flag=True, help="Go on with a run though libraries have other versions by now."
 )
@@ -183,7 +275,7 @@ def main() -> None:
 @click.option("--source", metavar="PATH", help="Corpus: labelled crops, or frames with annotated plates.")
 @FORMAT
 @click.option("--count", type=int, metavar="N", help="Plates to make.")
-@click.option("--out", metavar="DIR", help="Run folder.  [default: outputs/NAME]")
+@click.option("--out", metavar="DIR", help="Run folder, or s3://..., gs://....  [default: outputs/NAME]")
 @click.option("--seed", type=int, metavar="S", help="Another seed is another dataset.")
 @click.option("--forbid", metavar="FILE", help="Texts never drawn: one a line, a table, or a corpus.")
 @_engine_options
@@ -209,7 +301,7 @@ def generate(
 @main.command(name="rebalance")
 @click.argument("corpus", metavar="CORPUS")
 @FORMAT
-@click.option("--out", metavar="DIR", help="Run folder.  [default: outputs/rebalanced]")
+@click.option("--out", metavar="DIR", help="Run folder, or s3://..., gs://....  [default: outputs/rebalanced]")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="Plates to add.  [default: the knee of the curve]")
 @click.option(
     "--until", type=click.FloatRange(0, 1), metavar="E", help="Add as few as make it so even, 0 to 1 (level)."
@@ -274,7 +366,10 @@ def rebalance(
 @click.option("--track-consistent", is_flag=True, help="The same plate, the same new text, within this run.")
 @click.option("--on-doubt", type=click.Choice(["redact", "withhold"]), help="For plates not proven gone.")
 @click.option(
-    "--detector", metavar="FILE.onnx", type=click.Path(exists=True, dir_okay=False), help="Finds plates not annotated."
+    "--detector",
+    metavar="FILE.onnx",
+    type=PathOrUrl(exists=True, dir_okay=False, path_type=None),
+    help="Finds plates not annotated.",
 )
 @click.option(
     "--detector-finds",
@@ -337,9 +432,9 @@ def anonymize(
     given |= _engine(engine, address)
     resolved = _load(recipe, sets, given, "anonymize")
     with _unquoted():
-        plan = AnonymizePlan(resolved, progress=sys.stderr)
-        click.echo(f"read as {plan.dataset.format} ({plan.dataset.evidence})", err=True)
-        audit = anonymize(resolved, sys.stderr, plan, accept_versions, overwrite)
+        plan = AnonymizePlan(resolved, progress=_messages())
+        _notice(f"read as {plan.dataset.format} ({plan.dataset.evidence})")
+        audit = anonymize(resolved, _messages(), plan, accept_versions, overwrite)
     shown = {name: value for name, value in audit.items() if name != "given_up"}  # may be long: the file has it
     click.echo(json.dumps(shown, ensure_ascii=False, indent=1))
     left = [*_left_to_do(audit, NAMED_BY.get(plan.dataset.format, ""))]
@@ -388,12 +483,12 @@ def _carry_out(stages, dry_run: bool, accept_versions: bool, extend: bool, overw
         raise click.UsageError("--extend and --overwrite: give one of them")
     if stages.sources.read_as:
         named = ", ".join(filter(None, (part.source.path for part in stages.recipe.parts)))
-        click.echo(f"{named}: read as {stages.sources.read_as}", err=True)
+        _notice(f"{named}: read as {stages.sources.read_as}")
     stages.ready()  # or says why not, before anything is shown or written
     if dry_run:
         _preview(stages, *run.planned(stages, extend, overwrite))
         return
-    result = run.generate(stages.recipe, sys.stderr, stages, accept_versions, extend, overwrite)
+    result = run.generate(stages.recipe, _messages(), stages, accept_versions, extend, overwrite)
     real = f", and {result.real:,} of the corpus as they are" if result.real else ""
     click.echo(f"{result.folder}: {result.accepted:,} plates{real}")
     for exported in result.exported:
@@ -441,7 +536,7 @@ def train(recipe, sets, source, form, resume) -> None:
     resolved = _load(recipe, sets, {"source": source, "format": form}, "train")
     from platemint.pipeline.train import train
 
-    click.echo(train(resolved, resume, say=click.echo))
+    click.echo(train(resolved, resume, say=_notice))
 
 
 @main.command(name="edit")
@@ -449,7 +544,7 @@ def train(recipe, sets, source, form, resume) -> None:
 @click.option("--input_text", required=True, type=FILE, help="Wanted texts, a line `name text` each.")
 @click.option("--source_text", type=FILE, help="Texts the pictures have, likewise; left out, a reader reads them.")
 @click.option("--checkpoint", metavar="F", help="Generator: a name in models/checkpoints or a file.")
-@click.option("--out", metavar="DIR", type=Path, default="outputs/edited", show_default=True, help="Results.")
+@click.option("--out", metavar="DIR", type=PathOrUrl(), default="outputs/edited", show_default=True, help="Results.")
 def edit(input_dir, input_text, source_text, checkpoint, out) -> None:
     """Write given texts on given plates.
 
@@ -462,19 +557,15 @@ def edit(input_dir, input_text, source_text, checkpoint, out) -> None:
 
 
 @main.command(name="inspect")
-@click.argument("corpus", type=click.Path(exists=True, path_type=Path))
+@click.argument("corpus", type=CORPUS)
 @FORMAT
-@click.option("--against", metavar="OTHER", type=click.Path(exists=True, path_type=Path), help="Another one: before.")
-@click.option(
-    "--picture", metavar="FILE.png", type=click.Path(dir_okay=False, path_type=Path), help="Draw the balance."
-)
+@click.option("--against", metavar="OTHER", type=CORPUS, help="Another one: before.")
+@click.option("--picture", metavar="FILE.png", type=TO_WRITE, help="Draw the balance.")
 @click.option(
     "--target", metavar="uniform|FILE.csv", default="uniform", show_default=True, help="Shares of characters wanted."
 )
-@click.option(
-    "--html", metavar="FILE.html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with its plates."
-)
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@click.option("--html", metavar="FILE.html", type=TO_WRITE, help="Write a page with its plates.")
+@AS_JSON
 def inspect(corpus, form, against, picture, target, html, as_json) -> None:
     """Count characters, lengths and layouts.
 
@@ -482,8 +573,6 @@ def inspect(corpus, form, against, picture, target, html, as_json) -> None:
     of labels, or the folder of a run; so is OTHER. FILE.csv has the columns position,character,share (positions count
     from 0), or character,share for all positions.
     """
-    import json
-
     from platemint.pipeline.balance.shares import read_target
     from platemint.pipeline.report.inspect import counts_as_text, inspect
 
@@ -501,11 +590,11 @@ def inspect(corpus, form, against, picture, target, html, as_json) -> None:
         from platemint.pipeline.storage import write
 
         write(html, corpus_page(report, corpus, form or "auto"))
-    click.echo(json.dumps(report, ensure_ascii=False, indent=1) if as_json else counts_as_text(report))
+    _print(report, as_json, counts_as_text)
 
 
 @main.command(name="report")
-@click.argument("run", type=FOLDER)
+@click.argument("run", type=RUN)
 @click.option("--sources", is_flag=True, help="Show the photographs of the corpus beside their edits.")
 def report(run, sources) -> None:
     """Write report.html, a page about a finished run.
@@ -522,24 +611,29 @@ def report(run, sources) -> None:
 @main.command(name="grammar")
 @click.argument("spec")
 @FORMAT
-def grammar(spec, form) -> None:
+@AS_JSON
+def grammar(spec, form, as_json) -> None:
     """Show which texts there are.
 
     SPEC is faker:LOCALE, the name or file of a layout, or a corpus, whose labels' patterns are read off.
     """
+    from dataclasses import asdict
+
     from platemint.pipeline.balance.grammar import grammar_as_text, read_grammar
 
-    click.echo(grammar_as_text(read_grammar(spec, form or "auto")))
+    read = read_grammar(spec, form or "auto")
+    _print(asdict(read), as_json, lambda _: grammar_as_text(read))
 
 
 @main.command(name="verify")
-@click.argument("run", type=FOLDER)
+@click.argument("run", type=RUN)
 @click.option("--against", metavar="CORPUS", type=FOLDER, help="RUN is an anonymized folder: check it against this.")
 @click.option("--format", "form", metavar="NAME", default="", help="Format of CORPUS, where several fit.")
 @click.option("--class", "classes", metavar="NAME", multiple=True, help="A class of plates of CORPUS, as it was given.")
 @click.option("--repair", is_flag=True, help="First make again what is missing or damaged, and nothing else.")
 @ACCEPT_VERSIONS
-def verify(run, against, form, classes, repair, accept_versions) -> None:
+@AS_JSON
+def verify(run, against, form, classes, repair, accept_versions, as_json) -> None:
     """Check a finished run.
 
     Decodes every image, recounts labels, checks hashes, quotas and invariants. RUN is a run's folder. With --against,
@@ -550,6 +644,8 @@ def verify(run, against, form, classes, repair, accept_versions) -> None:
     was made with; they come to the same bytes. An anonymized folder cannot be repaired, its secret being gone: anonymize
     it again with --overwrite.
     """
+    from dataclasses import asdict
+
     from platemint.pipeline import run as runs
     from platemint.pipeline import stages
     from platemint.pipeline.anonymize.compare import verify_against
@@ -559,19 +655,27 @@ def verify(run, against, form, classes, repair, accept_versions) -> None:
         raise click.UsageError("--format and --class: are about the CORPUS of --against")
     if repair and against:
         raise click.UsageError("--repair: an anonymized folder is made again by anonymize --overwrite")
-    for commit in runs.repair(run, sys.stderr, stages.Stages, accept_versions) if repair else ():
-        click.echo(f"{commit}: its shard was made again")
-    report = verify_against(run, against, form, sys.stderr, classes) if against else verify(run)
-    for fault in report.faults:
-        click.echo(fault)
-    click.echo(report.summary)
+    if against and not isinstance(run, Path):
+        raise click.UsageError(
+            "--against: an anonymized folder has to be on this machine: copy it from the store first"
+        )
+    for commit in runs.repair(run, _messages(), stages.Stages, accept_versions) if repair else ():
+        _notice(f"{commit}: its shard was made again")
+    report = verify_against(run, against, form, _messages(), classes) if against else verify(run)
+    _print(asdict(report), as_json, lambda _: "\n".join([*report.faults, report.summary]))
     sys.exit(1 if report.faults else 0)
 
 
 @main.command(name="export")
-@click.argument("run", type=click.Path(exists=True, path_type=Path))
+@click.argument("run", type=CORPUS)
 @click.option("--to", "form", metavar="FORMAT", required=True, help="Such as fast-plate-ocr, lmdb, yolo.")
-@click.option("--out", metavar="DIR", required=True, type=Path, help="Folder written; it is not there yet, or empty.")
+@click.option(
+    "--out",
+    metavar="DIR",
+    required=True,
+    type=PathOrUrl(stores=True),
+    help="Folder written; it is not there yet, or empty.",
+)
 def export(run, form, out) -> None:
     """Write plates in the form that a trainer reads.
 
@@ -581,7 +685,7 @@ def export(run, form, out) -> None:
     """
     from platemint.pipeline.exports import export
 
-    exported = export(run, form, out, sys.stderr)
+    exported = export(run, form, out, _messages())
     click.echo(exported)
     sys.exit(3 if exported.set_aside else 0)
 
@@ -594,7 +698,7 @@ def evaluate() -> None:
 @evaluate.command(name="edits", example="evaluate edits --source photos/labels.csv --out outputs/evaluation")
 @click.option("--checkpoint", metavar="F", help="Generator: a name in models/checkpoints or a file.")
 @click.option("--reader", metavar="F", help="Reader that judges, likewise.")
-@click.option("--source", metavar="CORPUS", type=click.Path(exists=True, path_type=Path), help="Real plates, too.")
+@click.option("--source", metavar="CORPUS", type=CORPUS, help="Real plates, too.")
 @FORMAT
 @click.option(
     "--references", type=click.Choice(["auto", "none"]), help="none: without the letters that other plates show."
@@ -602,23 +706,27 @@ def evaluate() -> None:
 @click.option("--split", metavar="NAME", help="Split of the corpus.  [default: val if it has one, else all]")
 @click.option("--count", type=click.IntRange(1), metavar="N", default=200, show_default=True, help="Plates of a kind.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of pairs.")
-@click.option("--out", metavar="DIR", type=Path, help="Folder for all figures and sheets of the worst edits.")
-def edits(checkpoint, reader, source, form, references, split, count, seed, out) -> None:
+@click.option("--out", metavar="DIR", type=PathOrUrl(), help="Folder for all figures and sheets of the worst edits.")
+@AS_JSON
+def edits(checkpoint, reader, source, form, references, split, count, seed, out, as_json) -> None:
     """Measure edits of rendered pairs and of real plates.
 
     Pairs are rendered from layouts and fonts outside of training, and compared with the true target. Real plates are
     read before and after. Every figure stands beside that of a copy of the source.
     """
+    from platemint.pipeline.corpora import here
     from platemint.pipeline.evaluate.edits import Edits, edits_as_text, evaluate_edits
     from platemint.pipeline.recipe import Edit
 
     given = {"checkpoint": checkpoint, "reader": reader, "references": references}
-    measured = Edits(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed, form or "auto")
-    click.echo(edits_as_text(evaluate_edits(measured, sys.stderr, out)))
+    measured = Edits(
+        Edit(**{k: v for k, v in given.items() if v}), source and here(source), split, count, seed, form or "auto"
+    )
+    _print(evaluate_edits(measured, _messages(), out), as_json, edits_as_text)
 
 
 @evaluate.command(name="leak", example="evaluate leak --source photos/labels.csv --count 3000 --steps 1000")
-@click.option("--source", metavar="CORPUS", type=click.Path(exists=True, path_type=Path), required=True, help="Plates.")
+@click.option("--source", metavar="CORPUS", type=CORPUS, required=True, help="Plates.")
 @FORMAT
 @click.option("--checkpoint", metavar="F", help="Generator: a name in models/checkpoints or a file.")
 @click.option("--reader", metavar="F", help="Reader that checks edits and that the probe starts from, likewise.")
@@ -626,31 +734,25 @@ def edits(checkpoint, reader, source, form, references, split, count, seed, out)
 @click.option("--count", type=click.IntRange(1), metavar="N", default=1500, show_default=True, help="Edits to try.")
 @click.option("--steps", type=click.IntRange(1), metavar="N", default=600, show_default=True, help="Of each probe.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of it all.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@AS_JSON
 def leak(source, form, checkpoint, reader, split, count, steps, seed, as_json) -> None:
     """Try to guess the source's text from edited plates.
 
     A reader is trained to, on edits that anonymize would let out and their true texts, and tested on other plates; the
     same on blurred and on untouched ones. Chance is what a constant guess or another plate's prediction gets right.
     """
-    import json
-
+    from platemint.pipeline.corpora import here
     from platemint.pipeline.evaluate.leak import Leak, evaluate_leak, leak_as_text
     from platemint.pipeline.recipe import Edit
 
     given = {"checkpoint": checkpoint, "reader": reader}
-    measured = Leak(Edit(**{k: v for k, v in given.items() if v}), source, split, count, seed, form or "auto")
-    report = evaluate_leak(measured, steps, sys.stderr)
-    click.echo(json.dumps(report, indent=1) if as_json else leak_as_text(report))
+    measured = Leak(Edit(**{k: v for k, v in given.items() if v}), here(source), split, count, seed, form or "auto")
+    _print(evaluate_leak(measured, steps, _messages()), as_json, leak_as_text)
 
 
 @evaluate.command(name="lpr", example="evaluate lpr --train outputs/mine --test photos/labels.csv --fractions 0.1,1")
-@click.option(
-    "--train", metavar="DIR", multiple=True, type=FOLDER, help="Runs made of the real plates; may be repeated."
-)
-@click.option(
-    "--test", metavar="CORPUS", required=True, type=click.Path(exists=True, path_type=Path), help="Real plates."
-)
+@click.option("--train", metavar="DIR", multiple=True, type=RUN, help="Runs made of the real plates; may be repeated.")
+@click.option("--test", metavar="CORPUS", required=True, type=CORPUS, help="Real plates.")
 @click.option(
     "--split", metavar="NAME", default="", help="Split to test on.  [default: val and test; else drawn by text]"
 )
@@ -664,8 +766,8 @@ def leak(source, form, checkpoint, reader, split, count, steps, seed, as_json) -
 )
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of draws.")
 @click.option("--against-own", is_flag=True, help="Also edits that are given the real plates' texts.")
-@click.option("--out", metavar="DIR", type=Path, help="Folder for lpr.json and lpr.png.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@click.option("--out", metavar="DIR", type=PathOrUrl(), help="Folder for lpr.json and lpr.png.")
+@AS_JSON
 def lpr(train, test, split, fractions, count, steps, seeds, seed, against_own, out, as_json) -> None:
     """Train a small recogniser on real plates, on edits of them and on both, and test it on others.
 
@@ -674,17 +776,19 @@ def lpr(train, test, split, fractions, count, steps, seeds, seed, against_own, o
     """
     import json
 
+    from platemint.pipeline.corpora import here
     from platemint.pipeline.evaluate.lpr import Lpr, evaluate_lpr, lpr_as_text, plot
     from platemint.pipeline.recipe import Edit
     from platemint.pipeline.storage import write
 
+    runs, test = [here(run) for run in train], here(test)
     report = evaluate_lpr(
-        Lpr(Edit(), train, test, split, seed), _parts(fractions), steps, seeds, count, against_own, sys.stderr
+        Lpr(Edit(), runs, test, split, seed), _parts(fractions), steps, seeds, count, against_own, _messages()
     )
     if out:
         write(out / "lpr.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
         plot(report, out / "lpr.png")
-    click.echo(json.dumps(report, indent=1, ensure_ascii=False) if as_json else lpr_as_text(report))
+    _print(report, as_json, lpr_as_text)
 
 
 def _parts(fractions: str) -> list[float]:

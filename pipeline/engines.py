@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from platemint.pipeline import lock
+from platemint.pipeline.object_store import ObjectPath
 from platemint.pipeline.plate import Failure, Interrupted, PlatemintError
 from platemint.pipeline.recipe import Engine
 from platemint.pipeline.versions import changed, versions
@@ -55,7 +56,9 @@ class Team:
         """Whether shards are run in the process that asks."""
         return self.workers <= 1 and not self.ray
 
-    def each(self, work: Callable[[Shard], Commit], shards: Sequence[Shard], folder: Path) -> Iterator[Commit]:
+    def each(
+        self, work: Callable[[Shard], Commit], shards: Sequence[Shard], folder: Path | ObjectPath
+    ) -> Iterator[Commit]:
         """work(shard) for every shard, in the order they finish. folder: the run's, which is held (see `lock`).
 
         Elsewhere than here `work` must pickle, and what it loads is loaded once a worker. Raises Interrupted where a
@@ -155,14 +158,18 @@ def _ignored() -> Iterator[None]:
 # -------------------------------------------------------------------------------------------------------- this machine
 
 
-def _one_by_one(team: Team, work: Callable, shards: Sequence, asked: threading.Event, folder: Path) -> Iterator:
+def _one_by_one(
+    team: Team, work: Callable, shards: Sequence, asked: threading.Event, folder: Path | ObjectPath
+) -> Iterator:
     for shard in shards:
         if asked.is_set():
             return
         yield work(shard)
 
 
-def _in_processes(team: Team, work: Callable, shards: Sequence, asked: threading.Event, folder: Path) -> Iterator:
+def _in_processes(
+    team: Team, work: Callable, shards: Sequence, asked: threading.Event, folder: Path | ObjectPath
+) -> Iterator:
     from joblib import Parallel, delayed
     from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -252,7 +259,9 @@ def _connected(address: str):
     return ray
 
 
-def _on_ray(team: Team, work: Callable, shards: Sequence, asked: threading.Event, folder: Path) -> Iterator:
+def _on_ray(
+    team: Team, work: Callable, shards: Sequence, asked: threading.Event, folder: Path | ObjectPath
+) -> Iterator:
     """A call for each shard, one at a time for each actor: no more are on their way."""
     import ray
 
@@ -279,7 +288,7 @@ class _Actors:
     Ray's own retries would keep the shard waiting for that, for ever where a node is gone.
     """
 
-    def __init__(self, team: Team, work: Callable, folder: Path):
+    def __init__(self, team: Team, work: Callable, folder: Path | ObjectPath):
         import ray
 
         self.ray, self.folder = ray, folder
@@ -346,7 +355,9 @@ class _Actors:
 class _Actor:
     """A worker of a Ray cluster. It gives faults back as results: Ray would log them, and they may quote plates."""
 
-    def begin(self, work: bytes, cwd: str, folder: Path, holder: bytes, made_with: dict) -> BaseException | bool:
+    def begin(
+        self, work: bytes, cwd: str, folder: Path | ObjectPath, holder: bytes, made_with: dict
+    ) -> BaseException | bool:
         """Loads what shards need, once. holder: what the run's folder is held with, by which it is known here too."""
         try:
             with suppress(OSError):  # relative paths count from there
@@ -364,13 +375,13 @@ class _Actor:
             return fault
 
 
-def _refuse_another_place(folder: Path, holder: bytes, made_with: dict) -> None:
+def _refuse_another_place(folder: Path | ObjectPath, holder: bytes, made_with: dict) -> None:
     """Raises Failure on a machine that has not the run's folder, or would make other bytes."""
     node = socket.gethostname()
     if lock.holder(folder) != holder:
         raise Failure(
-            f"{folder}: is not there on {node}: a cluster needs storage that all its machines have at one path, for the "
-            "output and for what is read"
+            f"{folder}: is not there on {node}: a cluster needs storage that all its machines have at one path, or an object "
+            "store, for the output and for what is read"
         )
     if changes := changed(made_with, versions()):
         raise Failure(

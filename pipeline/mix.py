@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from platemint.pipeline import storage
+from platemint.pipeline.object_store import ObjectPath
 from platemint.pipeline.plate import Plate, PlatemintError
 from platemint.pipeline.recipe import GenerateRecipe, shares_of
 from platemint.pipeline.sample import CorpusSources, RenderedSources, SourcePhoto
@@ -59,13 +60,13 @@ class MixedSources:
         part, number = self._home[group]
         return part.get(number, turn)
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path | ObjectPath) -> None:
         """Writes what worker processes need of the corpora to a file."""
         stored = [part.stored() if isinstance(part, CorpusSources) else None for part in self.parts]
         storage.write(path, json.dumps(stored, default=str))
 
     @classmethod
-    def read(cls, path: Path, recipe: GenerateRecipe) -> MixedSources:
+    def read(cls, path: Path | ObjectPath, recipe: GenerateRecipe) -> MixedSources:
         """The sources that `write` has written; rendered ones are made from the recipe."""
         parts: list[Sources] = []
         for stored, part in zip(storage.read_json(path), recipe.parts):

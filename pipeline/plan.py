@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from platemint.pipeline import lock, storage
+from platemint.pipeline import storage
 from platemint.pipeline.balance.forbidden import forbidden_texts
 from platemint.pipeline.balance.quotas import Demand, add_quotas
 from platemint.pipeline.balance.swaps import SwapRules
 from platemint.pipeline.draw import Targets, draw_targets, quotas
+from platemint.pipeline.object_store import ObjectPath
 from platemint.pipeline.plate import PlatemintError, Readings, SortedTexts, Taken
 from platemint.pipeline.recipe import NOT_IN_HASH, recipe_hash
 from platemint.pipeline.stages import Stages
@@ -97,11 +98,11 @@ class Earlier:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     texts: tuple[str, ...] = ()
 
-    def after(self, plan: Plan, commits: Iterable[dict], folder: Path) -> Earlier:
+    def after(self, plan: Plan, commits: Iterable[dict], folder: Path | ObjectPath) -> Earlier:
         """The same with one more part, whose shards are all in the folder."""
         planned = [group["targets"] for group in plan.facts["groups"]]
         files = [folder / shard.data for shard in plan.shards if len(shard.index)]
-        texts = (pq.read_table(file, columns=["text"])["text"].to_pylist() for file in files)
+        texts = (_texts(file) for file in files)
         return Earlier(
             self.parts + 1,
             plan.facts["recipe"]["count"],
@@ -116,12 +117,17 @@ class Earlier:
         return {"parts": self.parts, "count": self.count, "texts_sha256": storage.sha256("\n".join(self.texts))}
 
 
+def _texts(file: Path | ObjectPath) -> list[str]:
+    with file.open("rb") as opened:
+        return pq.read_table(opened, columns=["text"])["text"].to_pylist()
+
+
 def plan_file(part: int) -> str:
     """The name of the plan of a run's part, from 0; the first one is the run's where nothing was added to it."""
     return f"plan-{part + 1}.json" if part else "plan.json"
 
 
-def stored_plans(folder: Path) -> list[dict]:
+def stored_plans(folder: Path | ObjectPath) -> list[dict]:
     """The plans of a run's parts, in order. Raises PlatemintError where one is damaged."""
     found: list[dict] = []
     while (folder / plan_file(len(found))).exists():
@@ -215,12 +221,13 @@ def in_files(plan: Plan, stages: Stages) -> Iterator[tuple[Stages, SwapRules | N
     """Stages and rules for worker processes: they pickle to the same size, however large run and corpus are.
 
     What grows with these, texts and photographs, lies in files of the run's folder meanwhile, and who uses it opens
-    them. A killed run leaves them behind; the next start deletes them.
+    them. A killed run leaves them behind; the next start deletes them. Texts are looked up in the file itself, which takes
+    a local folder: of a run on an object store they are sent along.
     """
+    folder = stages.recipe.folder
     names = (f".{name}{storage.TEMPORARY}" for name in ("photos", "glyphs", "planned", "forbidden"))
-    photos, glyphs, planned, forbidden = (stages.recipe.folder / name for name in names)
+    photos, glyphs, planned, forbidden = (folder / name for name in names)
     rules, for_workers = plan.rules, stages.for_recipe(stages.recipe)
-    for_workers.holder = lock.holder(stages.recipe.folder)
     try:
         if any(part.source.path for part in stages.recipe.parts):
             stages.sources.write(photos)
@@ -228,7 +235,7 @@ def in_files(plan: Plan, stages: Stages) -> Iterator[tuple[Stages, SwapRules | N
         if stages.references:
             stages.references.write(glyphs)
             for_workers.references_file = glyphs
-        if rules:
+        if rules and isinstance(planned, Path) and isinstance(forbidden, Path):
             taken = rules.taken
             assert isinstance(taken.forbidden, Readings) and isinstance(
                 taken.planned, SortedTexts

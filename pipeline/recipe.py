@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from platemint.pipeline.object_store import ObjectPath, place
 from platemint.pipeline.plate import UNREADABLE, PlatemintError, normalise
 
 _PLAINLY = {  # pydantic's own words, where they are not a user's
@@ -58,7 +59,8 @@ def _auto_or_number(workers: Any) -> int | str:
     raise ValueError(f"must be auto or a whole number from 1 to 1024, not {workers!r}")
 
 
-Workers = Annotated[Union[int, str], PlainValidator(_auto_or_number)]
+_WORKERS = Union[Literal["auto"], Annotated[int, Field(ge=1, le=1024)]]
+Workers = Annotated[Union[int, str], PlainValidator(_auto_or_number, json_schema_input_type=_WORKERS)]
 
 # One field in every recipe that reads labels: what is no text for training is none for anonymize, and the other way round.
 Unreadable = Annotated[
@@ -304,9 +306,14 @@ class GenerateRecipe(Strict):
         return tuple(self.model_copy(update={"source": part, "sources": ()}) for part in parts) or (self,)
 
     @property
-    def folder(self) -> Path:
-        """The run folder."""
-        return Path(self.out or f"outputs/{self.name}")
+    def folder(self) -> Path | ObjectPath:
+        """The run folder. Raises PlatemintError where it is a URL of an unknown kind."""
+        return place(self.out or f"outputs/{self.name}")
+
+
+def _refuse_url(field: str, path: str, why: str) -> None:
+    if "://" in path:
+        raise ValueError(f"{field}: {path}: {why}: give a path of this machine, and copy from and to the store by hand")
 
 
 def _listed_twice(part: MixedSource, parts: Iterable[MixedSource]) -> bool:
@@ -373,6 +380,12 @@ class AnonymizeRecipe(Strict):
     edit: Edit = Edit()
     filter: Limits = Limits()
     engine: Engine = Engine()
+
+    @model_validator(mode="after")
+    def _on_this_machine(self) -> AnonymizeRecipe:
+        for field, path in (("source.path", self.source.path), ("out", self.out), ("list_file", self.list_file)):
+            _refuse_url(field, path, "anonymize works on local files, of which it leaves nothing anywhere else")
+        return self
 
     @model_validator(mode="after")
     def _one_identity(self) -> AnonymizeRecipe:
@@ -454,6 +467,11 @@ class TrainRecipe(Strict):
     save_minutes: float = Field(3.0, gt=0, description="Minutes between saves: what a kill costs at most.")
 
     @model_validator(mode="after")
+    def _on_this_machine(self) -> TrainRecipe:
+        _refuse_url("out", self.out, "checkpoints are saved every few minutes, in a local folder")
+        return self
+
+    @model_validator(mode="after")
     def _of_this_network(self) -> TrainRecipe:
         generator = ("size", "parts", "real", "generator_from", "recognition", "adversarial")
         idle = {"spg": ("real_share",), "reader": generator}
@@ -474,7 +492,10 @@ TASKS: dict[str, type[Recipe]] = {"generate": GenerateRecipe, "train": TrainReci
 
 
 def load_recipe(
-    path: str | Path | None, sets: Iterable[str] = (), task: str = "generate", overrides: Mapping[str, Any] = {}
+    path: str | Path | ObjectPath | None,
+    sets: Iterable[str] = (),
+    task: str = "generate",
+    overrides: Mapping[str, Any] = {},
 ) -> Recipe:
     """The recipe of a file (None: the defaults), then `overrides`, then `sets` on top.
 
@@ -515,15 +536,15 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def _find(path: str | Path) -> Path:
-    if Path(path).is_file():
-        return Path(path)
+def _find(path: str | Path | ObjectPath) -> Path | ObjectPath:
+    if place(path).is_file():
+        return place(path)
     from platemint import recipes
 
     shipped = {p.stem: p for p in sorted(Path(recipes.__file__).parent.glob("*.yaml"))}
     if str(path) in shipped:
         return shipped[str(path)]
-    hint = nearest(Path(path).stem, shipped)
+    hint = nearest(Path(str(path)).stem, shipped)
     raise PlatemintError(f"{path}: no such recipe file{hint}; recipes that ship: {', '.join(shipped)}")
 
 
@@ -557,7 +578,7 @@ def _parse(text: str, origin: str) -> Any:
         raise PlatemintError(f"{origin}{where}: not YAML: {getattr(error, 'problem', None) or error}") from None
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path | ObjectPath) -> dict[str, Any]:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:

@@ -7,6 +7,7 @@ characters, so that corpora of several typefaces need no names for them.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from platemint.models.reader import Reader, greedy_decode
 from platemint.models.spg import SPG, confidence, encode_texts, framed
 from platemint.pipeline import storage
 from platemint.pipeline.networks import autocast, batched, in_batches, network_input
+from platemint.pipeline.object_store import ObjectPath
 from platemint.pipeline.plate import SEPARATORS, Plate, canonical
 from platemint.pipeline.text_frame import cut_out
 
@@ -64,16 +66,17 @@ class References:
         self.sources = {source: number for number, source in enumerate(sources)}
 
     @classmethod
-    def read(cls, path: Path) -> References:
+    def read(cls, path: Path | ObjectPath) -> References:
         """What `write` has written."""
-        with np.load(path) as stored:
+        with np.load(io.BytesIO(path.read_bytes())) as stored:
             return cls(Cut(stored["glyphs"], stored["character"], stored["plate"]), *json.loads(str(stored["facts"])))
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path | ObjectPath) -> None:
         """Writes it to a file. The glyphs of each plate say what it reads: the file is not for others."""
         facts = json.dumps([list(self.sources), self.letters])
-        with path.open("wb") as file:
-            np.savez(file, **vars(self.cut), facts=facts)
+        file = io.BytesIO()
+        np.savez(file, **vars(self.cut), facts=facts)
+        storage.write(path, file.getvalue())
 
     @property
     def fingerprint(self) -> str:

@@ -17,6 +17,7 @@ from platemint.pipeline.balance.quotas import add_quotas
 from platemint.pipeline.croissant import croissant
 from platemint.pipeline.dataset_card import card, meanings
 from platemint.pipeline.engines import Team
+from platemint.pipeline.object_store import ObjectPath
 from platemint.pipeline.plan import Earlier, Plan, Shard, in_files, is_added_to, make_plan, plan_file, stored_plans
 from platemint.pipeline.plate import Failure, PlatemintError
 from platemint.pipeline.progress import Progress
@@ -38,7 +39,7 @@ class Result:
     reasons: why, {position: {character: {reason: plates dropped for it}}}. exported: what `write.also` has asked for.
     """
 
-    folder: Path
+    folder: Path | ObjectPath
     accepted: int
     real: int
     missing: int
@@ -70,7 +71,7 @@ def generate(
     stages = stages or Stages(recipe)
     stages.ready()
     exports.ready(recipe.folder, recipe.write.also)
-    with lock.held(recipe.folder):
+    with lock.held(recipe.folder) as stages.holder:
         _refuse_foreign(recipe.folder)
         if overwrite:
             _remove(recipe.folder)
@@ -78,7 +79,10 @@ def generate(
 
 
 def repair(
-    folder: Path, progress: TextIO | None = None, stages: type[Stages] = Stages, accept_versions: bool = False
+    folder: Path | ObjectPath,
+    progress: TextIO | None = None,
+    stages: type[Stages] = Stages,
+    accept_versions: bool = False,
 ) -> list[str]:
     """Makes again what is missing or damaged in the folder of a finished run, and nothing else; the shards' commits.
 
@@ -93,7 +97,7 @@ def repair(
     recipe = GenerateRecipe.model_validate(plans[-1]["recipe"] | {"out": str(folder)})
     opened = stages(recipe)
     opened.ready()
-    with lock.held(folder):
+    with lock.held(folder) as opened.holder:
         run = _Run(opened, progress, accept_versions, _ended_with(folder))
         run.carried_out(extend=False)
     return run.made
@@ -187,6 +191,7 @@ class _Run:
         todo = [shard for shard in plan.shards if shard.number not in commits]
         if todo and not self.accept_versions:
             _refuse_other_versions(folder, plan_file(part), commits.values())
+        _clear(folder, {shard.commit for shard in todo})
         _open_folder(folder, plan_file(part), recipe, facts, stages.sources.set_aside)
         self.reporter.resume(before + sum(commit["accepted"] for commit in commits.values()))
         team = _team(stages, todo)
@@ -221,7 +226,7 @@ class _Run:
             )
 
 
-def _ended_with(folder: Path) -> dict[int, str]:
+def _ended_with(folder: Path | ObjectPath) -> dict[int, str]:
     """Fingerprints of the commits that a run ended with, by shard; none where its manifest does not tell."""
     try:
         return dict(enumerate(read_json(folder / "manifest.json")["commits"]))
@@ -268,37 +273,44 @@ def estimate_run(plan: Plan, stages: Stages) -> dict[str, float]:
     return {"bytes": scale * size, "seconds": scale * seconds / (team.workers * team.threads)}
 
 
-def _refuse_foreign(folder: Path) -> None:
+def _refuse_foreign(folder: Path | ObjectPath) -> None:
     """Raises PlatemintError where a folder holds anything and is no run's."""
     if not (folder / plan_file(0)).exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise PlatemintError(f"{folder}: holds files that are not a run's: choose another --out")
 
 
-def _remove(folder: Path) -> None:
+def _remove(folder: Path | ObjectPath) -> None:
     """Removes the files of a run, and no other; its plans last, so that until then the folder is known for a run's."""
     plans = stored_plans(folder)
     ours = {shard[kind] for plan in plans for shard in plan["shards"] for kind in ("commit", "data", "dropped")}
-    for kind in ("commits/*", "data/*", "dropped/*"):
-        for path in folder.glob(kind):
-            if path.relative_to(folder).as_posix() in ours:
-                path.unlink()
+    for path in [*folder.rglob("*")] if ours else ():
+        if path.relative_to(folder).as_posix() in ours:
+            path.unlink()
     for name in ("manifest.json", "README.md", "set_aside.csv", "recipe.yaml") if plans else ():
         (folder / name).unlink(missing_ok=True)
     for part in reversed(range(len(plans))):
         (folder / plan_file(part)).unlink()
 
 
-def _open_folder(folder: Path, plan: str, recipe: GenerateRecipe, facts: dict, set_aside: list[dict]) -> None:
-    """Makes the folder a run's, and clears what a kill has left."""
-    for part in folder.glob(f"**/.*{storage.TEMPORARY}"):
-        part.unlink()
+def _clear(folder: Path | ObjectPath, commits: set[str]) -> None:
+    """Removes what a kill has left, and commits of shards that have to be made (again)."""
+    for path in [*folder.rglob("*")]:
+        half = path.name.startswith(".") and path.name.endswith(storage.TEMPORARY)
+        if half or path.relative_to(folder).as_posix() in commits:
+            path.unlink()
+
+
+def _open_folder(
+    folder: Path | ObjectPath, plan: str, recipe: GenerateRecipe, facts: dict, set_aside: list[dict]
+) -> None:
+    """Makes the folder a run's."""
     if not (folder / plan).exists():
-        storage.write(folder / plan, _json(facts))  # first: it makes the folder a run's
+        storage.commit(folder / plan, _json(facts))  # first: it makes the folder a run's
     storage.write(folder / "recipe.yaml", dump(recipe))
     storage.write(folder / "set_aside.csv", write.rows_as_csv(set_aside, ("path", "row", "reason")))
 
 
-def _counts(folder: Path, recipe: GenerateRecipe, extend: bool) -> list[int]:
+def _counts(folder: Path | ObjectPath, recipe: GenerateRecipe, extend: bool) -> list[int]:
     """How many plates the run has at the end of each of its parts. Raises PlatemintError where the folder holds another."""
     plans = stored_plans(folder)
     if not plans:
@@ -314,14 +326,14 @@ def _counts(folder: Path, recipe: GenerateRecipe, extend: bool) -> list[int]:
     raise _another_run(folder, changes, more)
 
 
-def _another_run(folder: Path, changes: Iterable[str], remedy: str = "") -> PlatemintError:
+def _another_run(folder: Path | ObjectPath, changes: Iterable[str], remedy: str = "") -> PlatemintError:
     return PlatemintError(
         f"{folder}: holds another run ({'; '.join(changes)}): undo the change to go on with it, {remedy}--overwrite to "
         "remove it and begin anew, or choose another --out"
     )
 
 
-def _refuse_another_run(folder: Path, plan: str, facts: dict) -> None:
+def _refuse_another_run(folder: Path | ObjectPath, plan: str, facts: dict) -> None:
     """Raises PlatemintError where a folder is not this very run's."""
     if not (folder / plan).exists():
         return
@@ -332,7 +344,7 @@ def _refuse_another_run(folder: Path, plan: str, facts: dict) -> None:
         raise _another_run(folder, changes or [f"{key} have changed since" for key in different])
 
 
-def _refuse_other_versions(folder: Path, plan: str, commits: Iterable[dict]) -> None:
+def _refuse_other_versions(folder: Path | ObjectPath, plan: str, commits: Iterable[dict]) -> None:
     """Raises PlatemintError where a run was begun, or any of its shards made, with other versions."""
     begun = [read_json(folder / plan)] if (folder / plan).exists() else []
     made = [facts.get("versions", {}) for facts in [*begun, *commits]]
@@ -355,7 +367,7 @@ def _changes(old: dict, new: dict, prefix: str = "") -> list[str]:
     return changes
 
 
-def _commit(folder: Path, shard: Shard, recipe: GenerateRecipe, by_hash: bool = False) -> dict | None:
+def _commit(folder: Path | ObjectPath, shard: Shard, recipe: GenerateRecipe, by_hash: bool = False) -> dict | None:
     """The commit of a finished shard, None where it has to be made (again). Raises if another recipe's lies there.
 
     by_hash: its files have to be the very bytes, not only as many.
@@ -374,13 +386,13 @@ def _commit(folder: Path, shard: Shard, recipe: GenerateRecipe, by_hash: bool = 
     return commit if whole else None
 
 
-def _is_there(folder: Path, file: dict, by_hash: bool) -> bool:
+def _is_there(folder: Path | ObjectPath, file: dict, by_hash: bool) -> bool:
     path = folder / file["path"]
     there = path.is_file() and path.stat().st_size == file["bytes"]
     return there and (not by_hash or storage.sha256(path.read_bytes()) == file["sha256"])
 
 
-def _finish(folder: Path, recipe: GenerateRecipe, shards: list[dict], commits: list[dict]) -> Result:
+def _finish(folder: Path | ObjectPath, recipe: GenerateRecipe, shards: list[dict], commits: list[dict]) -> Result:
     total = {"plan_sha256": plans_sha256(folder)} | manifest(commits)
     storage.write(folder / "README.md", card(recipe, shards, total))
     storage.write(folder / "croissant.json", croissant(recipe, total, write.schema(recipe), meanings(recipe)))
@@ -390,7 +402,7 @@ def _finish(folder: Path, recipe: GenerateRecipe, shards: list[dict], commits: l
     )
 
 
-def plans_sha256(folder: Path) -> str:
+def plans_sha256(folder: Path | ObjectPath) -> str:
     """Of the plans of all parts, one behind the other."""
     files = (folder / plan_file(part) for part in range(len(stored_plans(folder))))
     return storage.sha256(b"".join(file.read_bytes() for file in files))

@@ -21,6 +21,7 @@ from platemint.pipeline.balance.rounding import spread_evenly
 from platemint.pipeline.corpora import Corpus, Label, read_corpus
 from platemint.pipeline.corpora.labels import standard_split
 from platemint.pipeline.corpora.pixels import read_plate, read_plates
+from platemint.pipeline.object_store import ObjectPath
 from platemint.pipeline.plate import Failure, Group, Plate, PlatemintError, Stream, characters, normalise, pattern
 from platemint.pipeline.recipe import GenerateRecipe, nearest
 from platemint.pipeline.storage import sha256
@@ -66,7 +67,7 @@ class CorpusSources:
     fingerprint: str
     read_as: str = ""
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path | ObjectPath) -> None:
         """Writes what worker processes need of it to a file: groups and photographs."""
         storage.write(path, json.dumps(self.stored(), default=str))
 
@@ -76,7 +77,7 @@ class CorpusSources:
         return {"groups": [astuple(group) for group in self.groups], "photos": photos}
 
     @classmethod
-    def read(cls, path: Path) -> CorpusSources:
+    def read(cls, path: Path | ObjectPath) -> CorpusSources:
         """Groups and photographs that `write` has written; nothing else is known."""
         return cls.of_stored(storage.read_json(path))
 

@@ -20,6 +20,7 @@ import numpy as np
 from platemint.pipeline import lock, storage, write
 from platemint.pipeline.balance.swaps import TRIES_BEFORE_SWAP, Swapper, SwapRules
 from platemint.pipeline.draw import Targets, quotas
+from platemint.pipeline.object_store import ObjectPath
 from platemint.pipeline.plan import Shard, take
 from platemint.pipeline.plate import Failure, Group, Plate, same_reading
 from platemint.pipeline.recipe import recipe_hash
@@ -53,15 +54,21 @@ def run_shard(
     seconds["write"] += perf_counter() - start
     commit = _commit(made, stages, dropped, files)
     _refuse_another_run(stages)
-    storage.write(recipe.folder / shard.commit, json.dumps(commit, indent=1, ensure_ascii=False) + "\n")
+    storage.commit(recipe.folder / shard.commit, json.dumps(commit, indent=1, ensure_ascii=False) + "\n")
     return commit
 
 
 def _refuse_another_run(stages: Stages) -> None:
-    """Raises Failure where the folder is another start's: this one's process was killed, and its workers have lived on."""
+    """Raises Failure where the folder is another start's: this one's process was killed, and its workers have lived on.
+
+    On an object store a later start takes over from one that is still there, too.
+    """
     folder = stages.recipe.folder
     if stages.holder and lock.holder(folder) != stages.holder:
-        raise Failure(f"{folder}: is no longer this run's: run the same command again")
+        raise Failure(
+            f"{folder}: is no longer this run's: {lock.shown_holder(folder)} has taken it over; let it go on, or end it and "
+            "run the same command again"
+        )
 
 
 def _commit(made: MadePlates, stages: Stages, dropped: list[dict], files: list[dict]) -> dict:
@@ -285,7 +292,7 @@ def _in_order(rows: Iterable[dict]) -> list[dict]:
     return sorted(rows, key=lambda row: (row["index"], row["round"]))
 
 
-def _store(folder: Path, name: str, rows: list[dict], schema) -> dict:
+def _store(folder: Path | ObjectPath, name: str, rows: list[dict], schema) -> dict:
     data = write.parquet(rows, schema)
     storage.write(folder / name, data)
     return {"path": name, "rows": len(rows), "bytes": len(data), "sha256": storage.sha256(data)}

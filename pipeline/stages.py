@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from platemint.pipeline import storage
 from platemint.pipeline.balance.quotas import Demand, had
 from platemint.pipeline.balance.shares import read_target
+from platemint.pipeline.object_store import ObjectPath
 from platemint.pipeline.plate import Plate, PlatemintError
 from platemint.pipeline.recipe import Edit, GenerateRecipe
 
@@ -25,14 +26,13 @@ class Stages:
 
     sources_file, references_file: where a worker process finds the photographs of a corpus, and the glyphs on them;
     None: they are opened from the recipe.
-    holder: the record by which the run holds its folder (see `lock`), for a worker to see that it still does; None: it
-    works in the process that holds it.
+    holder: the record by which the run holds its folder (see `lock`), for whoever makes a shard to see that it still does.
     """
 
     def __init__(self, recipe: GenerateRecipe):
         self.recipe = recipe
-        self.sources_file: Path | None = None
-        self.references_file: Path | None = None
+        self.sources_file: Path | ObjectPath | None = None
+        self.references_file: Path | ObjectPath | None = None
         self.holder: bytes | None = None
 
     def for_recipe(self, recipe: GenerateRecipe) -> Stages:
@@ -44,11 +44,14 @@ class Stages:
     @cached_property
     def sources(self) -> Any:
         """CorpusSources, RenderedSources or a mix of them. Raises PlatemintError for a corpus without a usable plate."""
+        from platemint.pipeline.corpora import here
         from platemint.pipeline.mix import MixedSources, mixed
         from platemint.pipeline.sample import CorpusSources
 
         if self.sources_file:
             file, recipe = self.sources_file, self.recipe
+            for part in recipe.parts:  # another machine has not fetched them yet
+                here(part.source.path)
             return MixedSources.read(file, recipe) if recipe.sources else CorpusSources.read(file)
         parts = [self._usable(*part) for part in zip(self._opened, self.recipe.parts)]
         return mixed(parts, self.recipe) if self.recipe.sources else parts[0]

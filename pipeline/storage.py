@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from platemint.pipeline.object_store import ObjectPath
 from platemint.pipeline.plate import Failure, PlatemintError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # formats that are decoded, whatever else Pillow knows
@@ -64,13 +65,32 @@ class NoRoom(Failure):
         )
 
 
-def write(path: Path, data: bytes | str, private: bool = False) -> None:
+def commit(path: Path | ObjectPath, data: str) -> None:
+    """Writes a file that makes others count. On an object store that is done where there is none, else Failure is raised.
+
+    So of two processes that commit the same, one wins and the other is told. A local folder has one at a time (see `lock`).
+    """
+    if isinstance(path, Path):
+        return write(path, data)
+    try:
+        path.write_bytes(data.encode(), new=True)
+    except FileExistsError:
+        if path.read_bytes() != data.encode():  # else it is ours, and the store's answer got lost
+            raise Failure(
+                f"{path}: another process has written it meanwhile, so it works on the same run: let it, or end it and run "
+                "the same command again"
+            ) from None
+
+
+def write(path: Path | ObjectPath, data: bytes | str, private: bool = False) -> None:
     """Writes a file so that at any moment it is whole, absent, or still the old one, power cuts included.
 
-    private: nobody else may read it (POSIX), nor a file that somebody has put in its way.
+    private: nobody else may read it (POSIX), nor a file that somebody has put in its way; local files only.
     Raises Failure, and leaves nothing half written, when the disk is full (NoRoom) or the folder cannot be written.
     """
     data = data.encode() if isinstance(data, str) else data
+    if isinstance(path, ObjectPath):
+        return path.write_bytes(data)
     try:
         _put(path, data, private)
     except OSError as error:
@@ -173,7 +193,7 @@ def decode(data: bytes, most_pixels: int = MOST_PIXELS) -> np.ndarray:
         raise ValueError("broken picture: cannot be decoded") from None
 
 
-def read_json(path: Path) -> dict:
+def read_json(path: Path | ObjectPath) -> dict:
     """A JSON file of the run folder. Raises PlatemintError where it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))

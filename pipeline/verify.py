@@ -18,6 +18,7 @@ from PIL import Image
 from platemint.pipeline import storage, write
 from platemint.pipeline.balance.quotas import Demand, add_quotas
 from platemint.pipeline.balance.shares import Target
+from platemint.pipeline.object_store import ObjectPath, place
 from platemint.pipeline.plan import is_added_to, plan_file, stored_plans
 from platemint.pipeline.plate import KINDS, PlatemintError, Readings
 from platemint.pipeline.recipe import GenerateRecipe, load_recipe, recipe_hash
@@ -43,9 +44,9 @@ class Verification:
         return f"{self.files} files, {self.plates:,} plates, {real}{self.dropped:,} dropped plates: {found}"
 
 
-def verify(run: str | Path) -> Verification:
+def verify(run: str | Path | ObjectPath) -> Verification:
     """Verifies a run folder. Raises PlatemintError where there is no run to verify, or its plan is beyond reading."""
-    folder = Path(run)
+    folder = place(run)
     plans = stored_plans(folder)
     if not plans:
         raise PlatemintError(f"{folder}: is not a run folder: it holds no plan.json")
@@ -60,7 +61,7 @@ def verify(run: str | Path) -> Verification:
 class _Verifier:
     """Goes through a run folder once, and remembers what must agree over all its shards."""
 
-    def __init__(self, folder: Path, plans: list[dict]):
+    def __init__(self, folder: Path | ObjectPath, plans: list[dict]):
         self.folder, self.plans, self.report = folder, plans, Verification()
         self.recipe = GenerateRecipe.model_validate(plans[-1]["recipe"])
         self.shards = [(shard, plan) for plan in plans for shard in plan["shards"]]
@@ -301,9 +302,8 @@ class _Verifier:
         ours = {shard.get(kind) for shard, _ in self.shards for kind in ("data", "dropped", "commit")}
         for path in sorted(self.folder.rglob("*")):
             name = path.relative_to(self.folder).as_posix()
-            if path.is_dir() or name in ours:
-                continue
-            if name.endswith(storage.TEMPORARY) or name.startswith(("data/", "dropped/", "commits/")):
+            of_run = name.endswith(storage.TEMPORARY) or name.startswith(("data/", "dropped/", "commits/"))
+            if of_run and name not in ours and path.is_file():
                 self.fault(name, "does not belong to the run")
 
 

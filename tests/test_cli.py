@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -160,3 +161,86 @@ def test_a_fault_of_the_system_is_named_without_a_traceback(call, tmp_path, monk
     monkeypatch.setattr(Path, "iterdir", failing)
     result = call("inspect", tmp_path)
     assert result.exit_code == exit_code and f"{tmp_path}: said so" in result.output
+
+
+# ------------------------------------------------------------------------------------------------------------- in a shell
+
+
+def commands(group=run_pipeline.main, path=()):
+    for name, command in group.commands.items():
+        yield from commands(command, (*path, name)) if hasattr(command, "commands") else [(*path, name)]
+
+
+@pytest.mark.parametrize("path", [*commands()], ids=" ".join)
+def test_help_of_each_verb_has_its_exit_codes_and_quiet(call, path):
+    said = " ".join(call(*path, "--help").output.split())
+    codes = said.partition("Exit codes: ")[2]
+    assert all(f"{code} " in codes for code in (0, 1, 2, 130)) and "-q, --quiet" in said
+    assert ("; 3 " in codes) == (path[-1] in ("generate", "rebalance", "anonymize", "export"))
+
+
+def test_results_go_to_stdout_and_messages_to_stderr_or_nowhere(call, tmp_path):
+    loud = generate(call, tmp_path / "loud")
+    assert loud.stdout == f"{tmp_path / 'loud'}: 40 plates\n" and "40 of 40 plates" in loud.stderr
+    quiet = generate(call, tmp_path / "quiet", "--quiet")
+    assert quiet.stdout == f"{tmp_path / 'quiet'}: 40 plates\n" and quiet.stderr == ""
+
+
+def test_quiet_keeps_what_is_left_to_do(call, tmp_path, monkeypatch):
+    monkeypatch.setattr("platemint.pipeline.stages.Stages", stand_ins.NoQ)
+    result = generate(call, tmp_path / "run", "-q")
+    assert result.exit_code == 3 and "are missing" in result.stderr
+
+
+def test_what_is_printed_as_a_table_is_printed_as_json(call, tmp_path):
+    run = tmp_path / "run"
+    generate(call, run)
+    verified = json.loads(call("verify", run, "--json").stdout)
+    assert verified["plates"] == 40 and verified["faults"] == []
+    next((run / "data").glob("*.parquet")).unlink()
+    damaged = call("verify", run, "--json")
+    assert damaged.exit_code == 1 and json.loads(damaged.stdout)["faults"]
+    form = json.loads(call("grammar", "uk", "--json").stdout)["forms"][0]
+    assert form["template"].count("?") == len(form["positions"]) == 7
+
+
+@pytest.mark.parametrize(
+    "words, offered",
+    [
+        (["gen"], "generate"),
+        (["evaluate", "ed"], "edits"),
+        (["generate", "--overw"], "--overwrite"),
+        (["generate", "quick"], "quickstart"),
+        (["inspect", "--format", "web"], "webdataset"),
+    ],
+)
+def test_a_shell_completes_verbs_options_recipes_and_formats(words, offered):
+    from click.shell_completion import BashComplete
+
+    shell = BashComplete(run_pipeline.main, {}, "platemint", "_PLATEMINT_COMPLETE")
+    assert offered in [item.value for item in shell.get_completions(words[:-1], words[-1])]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_script_for_completion_is_printed(shell):
+    program = "from platemint.run_pipeline import main; main(prog_name='platemint')"
+    environment = os.environ | {"_PLATEMINT_COMPLETE": f"{shell}_source"}
+    command = [sys.executable, "-c", program]
+    script = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    assert "_PLATEMINT_COMPLETE" in script and f"{shell}_complete" in script
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["generat"]])
+def test_no_colour_is_used_on_a_terminal(arguments):
+    """Nor where colours are asked for: so NO_COLOR is kept to without being read."""
+    import pty
+
+    inside, outside = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "FORCE_COLOR": "1"}
+    command = [sys.executable, PROGRAM, *arguments]
+    with subprocess.Popen(command, stdout=outside, stderr=outside, env=environment) as program:
+        program.wait()
+    shown = os.read(inside, 1 << 16)
+    os.close(inside), os.close(outside)
+    assert b"platemint" in shown or b"run_pipeline" in shown
+    assert b"\x1b[" not in shown

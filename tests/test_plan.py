@@ -86,7 +86,7 @@ def test_a_worker_that_outlives_its_run_writes_nothing(tmp_path):
     """Its program was killed, and another one has begun the folder anew."""
     stages = stand_ins.Lucky(stand_ins.recipe(tmp_path / "run", 40))
     plan = make_plan(stages)
-    with lock.held(tmp_path / "run"), in_files(plan, stages) as (for_workers, rules):
+    with lock.held(tmp_path / "run") as stages.holder, in_files(plan, stages) as (for_workers, rules):
         worker = for_workers
     with lock.held(tmp_path / "run"):
         before = sorted(tmp_path.rglob("*"))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from platemint.pipeline.corpora import read_corpus
 from platemint.pipeline.corpora.datasets import AUTO
+from platemint.pipeline.object_store import place
 from platemint.pipeline.plate import (
     ALPHABET,
     DIGITS,
@@ -111,7 +112,7 @@ def read_grammar(spec: str, format: str = AUTO) -> Grammar:
         return of_faker(spec.removeprefix(FAKER))
     if spec in load_layouts() or Path(spec).suffix in (".yaml", ".yml"):
         return of_layout(*load_layouts([spec]).values())
-    if not Path(spec).exists():
+    if not place(spec).exists():
         hint = nearest(spec, load_layouts())
         raise PlatemintError(f"{spec}: neither {FAKER}LOCALE nor a layout{hint} nor a corpus (folder or label file)")
     return of_labels((label.text for label in read_corpus(spec, format=format).labels), f"labels of {spec}")

@@ -16,9 +16,10 @@ from platemint.pipeline.corpora.containers import CONTAINERS
 from platemint.pipeline.corpora.datasets import AUTO, BARE, LAST, WITHOUT_TEXT, Dataset, Unrecognised
 from platemint.pipeline.corpora.labels import Corpus, Label, split_named
 from platemint.pipeline.corpora.records import Folder
+from platemint.pipeline.object_store import ObjectPath, fetched, place
 from platemint.pipeline.plate import UNREADABLE, PlatemintError
 
-__all__ = ["FORMATS", "Corpus", "Label", "read_corpus"]
+__all__ = ["FORMATS", "Corpus", "Label", "here", "read_corpus"]
 
 FORMATS = (*(name for name in datasets.FORMATS if name != BARE), *CONTAINERS)
 OF_CROPS = ("table", "gt")
@@ -31,10 +32,14 @@ FORMS = (
 
 
 def read_corpus(
-    path: str | Path, unreadable: Collection[str] = UNREADABLE, format: str = AUTO, classes: Collection[str] = ()
+    path: str | Path | ObjectPath,
+    unreadable: Collection[str] = UNREADABLE,
+    format: str = AUTO,
+    classes: Collection[str] = (),
 ) -> Corpus:
     """The labels of a dataset: a folder in any form of `FORMS`, or the file that holds them.
 
+    path: may be on an object store: then it is fetched whole (see `object_store.fetched`).
     unreadable: words that stand where a text should. format: one of `FORMATS`, or auto for the one that fits. classes:
     of plates, where a format has classes (see `open_dataset`).
     A picture that is not where its label says is one below the root that is named alike, where that is plain (see
@@ -42,7 +47,7 @@ def read_corpus(
     Labels that cannot be used are in `set_aside`, with the reason. Raises PlatemintError where there is no corpus, and
     where several formats fit.
     """
-    path = Path(path)
+    path = here(path)
     if not path.is_file() and not path.is_dir():
         raise PlatemintError(f"{path}: no such folder or file; a corpus is {FORMS}")
     if format not in ("", AUTO, *FORMATS):
@@ -55,6 +60,12 @@ def read_corpus(
             split = "" if place.startswith("..") else split_named(place)
             corpus.labels[number] = replace(label, split=split or "train")
     return corpus
+
+
+def here(path: str | Path | ObjectPath) -> Path:
+    """Where a dataset lies on this machine, fetched first from an object store; a file of labels with what is beside it."""
+    there = place(path)
+    return fetched(there, with_folder=not containers.is_container(there))
 
 
 def _read(path: Path, wanted: str, unreadable: Collection[str], classes: Collection[str]) -> Corpus:

@@ -30,6 +30,7 @@ from platemint.pipeline.corpora.formats import lmdb, mds, parquet, webdataset
 from platemint.pipeline.corpora.labels import Corpus, Label, counted
 from platemint.pipeline.corpora.records import Dataset, Folder, Frame, Part, Unrecognised
 from platemint.pipeline.corpora.rewording import Rewording
+from platemint.pipeline.object_store import ObjectPath
 from platemint.pipeline.plate import UNREADABLE, PlatemintError
 from platemint.pipeline.storage import TEMPORARY, read_file
 
@@ -47,6 +48,11 @@ def find_containers(path: Path) -> dict[str, list[Path]]:
         for name, module in CONTAINERS.items()
     }
     return {name: files for name, files in found.items() if files}
+
+
+def is_container(path: Path | ObjectPath) -> bool:
+    """Whether a path's suffix is that of a file of many pictures."""
+    return path.suffix in _OF_SUFFIX
 
 
 def evidence(files: list[Path]) -> str:

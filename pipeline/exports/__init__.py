@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import TextIO
 
@@ -26,6 +27,7 @@ from platemint.pipeline import lock
 from platemint.pipeline.exports import ccpd, fast_plate_ocr, imagefolder, lmdb, mds, paddleocr, webdataset, yolo
 from platemint.pipeline.exports.files import table, write_table
 from platemint.pipeline.exports.plates import ExportedPlates
+from platemint.pipeline.object_store import ObjectPath, fetched, place, upload
 from platemint.pipeline.plate import Failure, PlatemintError
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import nearest
@@ -51,7 +53,7 @@ SCORES, SET_ASIDE = "scores.csv", "set_aside.csv"
 class Exported:
     """What an export came to. plates: of each split. set_aside: rows that it does not hold, listed in set_aside.csv."""
 
-    folder: Path
+    folder: Path | ObjectPath
     plates: dict[str, int]
     set_aside: int
 
@@ -61,32 +63,30 @@ class Exported:
         return f"{self.folder}: {sum(self.plates.values()):,} plates ({shown}){aside}"
 
 
-def export(run: str | Path, form: str, out: str | Path, progress: TextIO | None = None) -> Exported:
+def export(
+    run: str | Path | ObjectPath, form: str, out: str | Path | ObjectPath, progress: TextIO | None = None
+) -> Exported:
     """Writes the plates of a run's folder, or of Parquet with pictures and texts, in another format.
 
-    form: a name in `FORMATS`. out: a folder that is not there yet, or empty; it appears once it is whole. Raises
+    form: a name in `FORMATS`. out: a folder that is not there yet, or empty; it appears once it is whole. On an object
+    store, whence a run is fetched first, it counts once it holds export.json. Raises
     PlatemintError where that is not so, for a run that is not finished, and where no row fits the format; Failure where
     the disk is full or another process is writing it.
     """
-    run, out = Path(run), Path(out)
+    there, out = place(run), place(out)
     _check(form)
     _refuse_taken(out)
-    plates, whole = ExportedPlates(run), Path(os.path.abspath(out))
-    part = whole.with_name(f".{whole.name}{TEMPORARY}")
-    try:
-        with lock.held(part), _renamed(part / "whole", out) as folder:
-            return _write(plates, form, folder, out, progress)
-    finally:
-        with contextlib.suppress(OSError):  # where a killed export has left it
-            part.rmdir()
+    plates = ExportedPlates(fetched(there))
+    with _filled(out) as folder:
+        return _write(plates, form, folder, out, progress)
 
 
-def export_run(run: Path, forms: tuple[str, ...], progress: TextIO | None = None) -> tuple[Exported, ...]:
+def export_run(run: Path | ObjectPath, forms: tuple[str, ...], progress: TextIO | None = None) -> tuple[Exported, ...]:
     """The exports that a finished run's recipe asks for, each beside its folder; those that are there stay."""
     return tuple(_there(run, form) or export(run, form, beside(run, form), progress) for form in forms)
 
 
-def ready(run: Path, forms: tuple[str, ...]) -> None:
+def ready(run: Path | ObjectPath, forms: tuple[str, ...]) -> None:
     """Raises PlatemintError, before a run begins, where it could not be exported in the end."""
     for form in forms:
         _check(form)
@@ -94,9 +94,9 @@ def ready(run: Path, forms: tuple[str, ...]) -> None:
             _refuse_taken(beside(run, form))
 
 
-def beside(run: Path, form: str) -> Path:
+def beside(run: Path | ObjectPath, form: str) -> Path | ObjectPath:
     """Where a run is exported to by its recipe: a folder of its own, since a run's holds that run alone."""
-    run = run if run.name else run.resolve()
+    run = run.resolve() if isinstance(run, Path) and not run.name else run
     return run.with_name(f"{run.name}-{form}")
 
 
@@ -108,9 +108,27 @@ def _check(form: str) -> None:
         FORMATS[form].ready()
 
 
-def _refuse_taken(out: Path) -> None:
+def _refuse_taken(out: Path | ObjectPath) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise PlatemintError(f"{out}: holds files already: choose another --out, or remove it first")
+
+
+@contextlib.contextmanager
+def _filled(out: Path | ObjectPath) -> Iterator[Path]:
+    """A folder to be filled, which then is what `out` is."""
+    if isinstance(out, ObjectPath):
+        with TemporaryDirectory() as folder:
+            yield Path(folder)
+            upload(Path(folder), out, last=RECORD)
+        return
+    whole = Path(os.path.abspath(out))
+    part = whole.with_name(f".{whole.name}{TEMPORARY}")
+    try:
+        with lock.held(part), _renamed(part / "whole", out) as folder:
+            yield folder
+    finally:
+        with contextlib.suppress(OSError):  # where a killed export has left it
+            part.rmdir()
 
 
 @contextlib.contextmanager
@@ -139,7 +157,9 @@ def _sync() -> None:
         os.sync()
 
 
-def _write(plates: ExportedPlates, form: str, folder: Path, out: Path, progress: TextIO | None) -> Exported:
+def _write(
+    plates: ExportedPlates, form: str, folder: Path, out: Path | ObjectPath, progress: TextIO | None
+) -> Exported:
     """Writes an export and what it was made from. Raises PlatemintError where no row fits the format."""
     written, count = Counter(), Count(plates.counts.total(), progress, "plates")
     columns = dict.fromkeys(["file", *plates.columns])
@@ -165,12 +185,12 @@ def _write(plates: ExportedPlates, form: str, folder: Path, out: Path, progress:
     return made
 
 
-def _there(run: Path, form: str) -> Exported | None:
+def _there(run: Path | ObjectPath, form: str) -> Exported | None:
     """The export of this very run, where it is there. Raises PlatemintError where another is."""
     folder = beside(run, form)
     if not (folder / RECORD).exists():
         return None
     record = read_json(folder / RECORD)
-    if (record["format"], record["made_from"]) != (form, ExportedPlates(run).fingerprint):
+    if (record["format"], record["made_from"]) != (form, ExportedPlates(fetched(run)).fingerprint):
         raise PlatemintError(f"{folder}: was exported from another state of {run}: remove it, and run again")
     return Exported(folder, record["plates"], record["set_aside"])

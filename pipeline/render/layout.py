@@ -38,23 +38,25 @@ class Row(_Strict):
     """One row of characters. Lengths in millimetres, from the plate's upper left corner."""
 
     pattern: str = Field(
-        min_length=1
-    )  # class letters (see Layout.classes) and separators; a space is a gap, '-' '·' '.' are drawn
-    top: float
-    height: Positive  # cap height
-    cell: Positive  # width of a character cell; a font is stretched so that its capitals fill it
-    gap: float = Field(ge=0)  # between neighbouring cells
-    space: float = Field(0.0, ge=0)  # width of a separator, without the gaps beside it
-    center: float | None = None  # centre of the row; None: the plate's centre
+        min_length=1, description="Letters of classes, and separators; a space is a gap, - · and . are drawn."
+    )
+    top: float = Field(description="Upper edge of the characters.")
+    height: Positive = Field(description="Height of capital letters.")
+    cell: Positive = Field(description="Width of a character's cell; a font is stretched so that its capitals fill it.")
+    gap: float = Field(ge=0, description="Distance of neighbouring cells.")
+    space: float = Field(0.0, ge=0, description="Width of a separator, without the gaps beside it.")
+    center: float | None = Field(None, description="Middle of the row across the plate; left out, the plate's middle.")
 
 
 class Piece(_Strict):
     """Something printed that is not part of the text: a band, a caption, an emblem."""
 
-    kind: str = Field(pattern="^(box|disc|text|emblem)$")  # an emblem is some figure, drawn anew for every photograph
-    box: Box  # x, y, width, height in millimetres
-    color: Color
-    text: str = ""
+    kind: str = Field(
+        pattern="^(box|disc|text|emblem)$", description="An emblem is some figure, drawn anew for every photograph."
+    )
+    box: Box = Field(description="x, y, width and height.")
+    color: Color = Field(description="Red, green and blue.")
+    text: str = Field("", description="What a piece of kind text says.")
 
     @model_validator(mode="after")
     def _says_something(self):
@@ -66,25 +68,28 @@ class Piece(_Strict):
 class Layout(_Strict):
     """A kind of plate: geometry, colours, fonts, grammar and alphabet. Lengths in millimetres, colours sRGB 0..255."""
 
-    name: str  # of its file
-    country: str
-    about: str = ""
-    size: tuple[Positive, Positive]  # width, height
-    rows: tuple[Row, ...] = Field(min_length=1, max_length=2)
-    classes: dict[
-        str, str
-    ] = {}  # pattern letter -> alphabet; D, L, A, P are known (digits, letters, either, provinces)
-    background: tuple[Color, ...] = Field(min_length=1)  # one is drawn per photograph
-    gradient: Color | None = None  # colour at the lower edge
-    pictorial: float = Field(0.0, ge=0, le=1)  # strength of a scene printed behind the characters
-    ink: tuple[Color, ...] = Field(min_length=1)  # as many as backgrounds, or one
-    border: float = Field(0.0, ge=0)  # width of a printed edge line in the ink's colour
-    fonts: tuple[str, ...] = Field(min_length=1)  # 'Family:weight'
-    slant: float = 0.0  # horizontal shift of a character's top over its height
-    waist: float = Field(0.0, ge=-0.2, le=0.2)  # lift of what stands in a character's middle, over its height
-    rounding: int = Field(0, ge=0, le=8)  # radius of a stroke's corners, in 96ths of the height
-    pieces: tuple[Piece, ...] = ()
-    blocked: tuple[str, ...] = ()  # words that its country issues no plate with
+    name: str = Field(description="Of its file, without .yaml; it is not written there.")
+    country: str = Field(description="Two letters, as ISO 3166-1 has them.")
+    about: str = Field("", description="For people.")
+    size: tuple[Positive, Positive] = Field(description="Width and height.")
+    rows: tuple[Row, ...] = Field(min_length=1, max_length=2, description="One or two rows of characters.")
+    classes: dict[str, str] = Field(
+        {},
+        description="Alphabets by pattern letter, beside D, L, A and P: digits, letters, either, Chinese provinces.",
+    )
+    background: tuple[Color, ...] = Field(min_length=1, description="Colours; one is drawn for each photograph.")
+    gradient: Color | None = Field(None, description="Colour at the lower edge.")
+    pictorial: float = Field(0.0, ge=0, le=1, description="Strength of a scene printed behind the characters.")
+    ink: tuple[Color, ...] = Field(min_length=1, description="Colours of characters: as many as backgrounds, or one.")
+    border: float = Field(0.0, ge=0, description="Width of a printed line along the edge, in the ink's colour.")
+    fonts: tuple[str, ...] = Field(min_length=1, description="Family:weight; one is drawn for each photograph.")
+    slant: float = Field(0.0, description="Shift of a character's top to the right, over its height.")
+    waist: float = Field(
+        0.0, ge=-0.2, le=0.2, description="How far what stands in a character's middle is lifted, over its height."
+    )
+    rounding: int = Field(0, ge=0, le=8, description="Radius of a stroke's corners, in 96ths of the height.")
+    pieces: tuple[Piece, ...] = Field((), description="What is printed beside the text: bands, captions, emblems.")
+    blocked: tuple[str, ...] = Field((), description="Words that its country issues no plate with.")
 
     @field_validator("blocked")
     @classmethod

@@ -15,9 +15,10 @@ import numpy as np
 
 from platemint.pipeline.balance.evenness import count_table, divergence, evenness
 from platemint.pipeline.balance.shares import UNIFORM, Target, read_target, shared_by_class
-from platemint.pipeline.corpora import read_corpus
+from platemint.pipeline.corpora import here, read_corpus
 from platemint.pipeline.corpora.datasets import AUTO
 from platemint.pipeline.corpora.formats.parquet import columns_in, is_run
+from platemint.pipeline.object_store import ObjectPath
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, READABLE, SEPARATORS, PlatemintError, kind_of
 from platemint.pipeline.report.near_duplicates import near_duplicates
 
@@ -29,8 +30,8 @@ LISTED = 8  # layouts or patterns a table names
 
 
 def inspect(
-    path: str | Path,
-    against: str | Path | None = None,
+    path: str | Path | ObjectPath,
+    against: str | Path | ObjectPath | None = None,
     target: Target | str | Path = UNIFORM,
     format: str = AUTO,
 ) -> dict:
@@ -50,10 +51,10 @@ def inspect(
     Raises PlatemintError where nothing can be read, or a corpus has not one picture with a label.
     """
     target = target if isinstance(target, Target) else read_target(target)
-    columns, report = _report(Path(path), target, format)
+    columns, report = _report(here(path), target, format)
     if against is None:
         return report | _balance(columns, _in_use([columns], target), target)
-    other_columns, other = _report(Path(against), target, AUTO)
+    other_columns, other = _report(here(against), target, AUTO)
     in_use = _in_use([columns, other_columns], target)
     report |= _balance(columns, in_use, target)
     return report | {"against": other | _balance(other_columns, in_use, target)}

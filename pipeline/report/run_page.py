@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from platemint.pipeline import storage
+from platemint.pipeline.object_store import ObjectPath, fetched, place
 from platemint.pipeline.plan import Plan, make_plan, plan_file
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.recipe import GenerateRecipe, load_recipe
@@ -77,10 +78,13 @@ def run_page(folder: Path, with_sources: bool = False, stages: Stages | None = N
 
 
 def write_page(
-    folder: Path, with_sources: bool = False, stages: Stages | None = None, plan: Plan | None = None
-) -> Path:
-    """Writes `run_page` into the run's folder, and returns its path. Raises as `run_page` does."""
-    storage.write(folder / PAGE, run_page(folder, with_sources, stages, plan))
+    folder: Path | ObjectPath, with_sources: bool = False, stages: Stages | None = None, plan: Plan | None = None
+) -> Path | ObjectPath:
+    """Writes `run_page` into the run's folder, and returns its path; from an object store the run is fetched for it.
+
+    Raises as `run_page` does.
+    """
+    storage.write(folder / PAGE, run_page(fetched(folder), with_sources, stages, plan))
     return folder / PAGE
 
 
@@ -93,7 +97,7 @@ def _finished(folder: Path) -> tuple[dict, dict]:
 def _before(recipe: GenerateRecipe) -> dict:
     """What `inspect` compares a run with: the corpus it was made from, where that is still there."""
     source = recipe.source
-    there = bool(source.path) and not recipe.sources and Path(source.path).exists()
+    there = bool(source.path) and not recipe.sources and place(source.path).exists()
     return {"against": source.path} if there else {}
 
 
