@@ -184,13 +184,13 @@ class ObjectPath:
             raise PlatemintError(
                 f"{self}: {LIBRARIES[kind]} is not installed: pip install -c constraints.txt -e '.[{kind}]'"
             ) from None
-        except PermissionError as fault:
-            raise PlatemintError(
-                f"{self}: access is refused ({fault}): the credentials have to be right, and to allow listing, reading, "
-                "writing and deleting there"
-            ) from None
         except Exception as fault:  # of libraries that are not ours to import
             said = (str(fault) or type(fault).__name__).splitlines()[0]
+            if isinstance(fault, PermissionError) or said.startswith("Forbidden"):
+                raise PlatemintError(
+                    f"{self}: access is refused ({said}): the credentials have to be right, and to allow listing, reading, "
+                    "writing and deleting there"
+                ) from None
             if "Credentials" in type(fault).__name__:
                 raise PlatemintError(f"{self}: no credentials ({said}): {CREDENTIALS[kind]}") from None
             raise Failure(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from time import perf_counter
 from typing import TextIO
@@ -29,6 +30,7 @@ from platemint.pipeline.versions import changed, versions
 
 WITH_A_PAGE = 1_000_000  # plates at most of a run whose page is made at its end; `report` makes that of a larger one
 TRIAL = 8  # plates made for an estimate
+LOOKS = 16  # shards that are looked at at a time: an object store takes its while to answer
 WORTH_A_PROCESS = 1000  # plates; one process makes hundreds with its threads in the time that another takes to start
 
 
@@ -187,7 +189,9 @@ class _Run:
         if stages.references:
             facts["references"] = stages.references.fingerprint
         _refuse_another_run(folder, plan_file(part), facts)
-        commits = {shard.number: commit for shard in plan.shards if (commit := self._finished(shard, recipe))}
+        with ThreadPool(LOOKS) as pool:
+            found = pool.map(partial(self._finished, recipe=recipe), plan.shards)
+        commits = {shard.number: commit for shard, commit in zip(plan.shards, found) if commit}
         todo = [shard for shard in plan.shards if shard.number not in commits]
         if todo and not self.accept_versions:
             _refuse_other_versions(folder, plan_file(part), commits.values())

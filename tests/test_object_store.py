@@ -1,6 +1,7 @@
 """Runs, corpora and exports on an object store: a real server of S3, which a run is killed on, too."""
 
 import logging
+import os
 import re
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from platemint.pipeline.exports import export
 from platemint.pipeline.object_store import AT_ONCE, ObjectPath, fetched, place
 from platemint.pipeline.plan import make_plan
 from platemint.pipeline.plate import Failure, PlatemintError
+from platemint.pipeline.recipe import Engine
 from platemint.pipeline.shard import run_shard
 from platemint.pipeline.verify import verify
 
@@ -150,6 +152,29 @@ def test_a_later_start_takes_over_and_the_earlier_one_stops(local, out):
     with pytest.raises(Failure, match="no longer this run's"):
         run.generate(made, stages=Overtaken(made))
     assert stored(out) == contents(local)
+
+
+class Mortal(Lucky):
+    """One worker is killed in the middle of a shard; which one a local file remembers."""
+
+    def edit(self, plates):
+        died = Path(os.environ["DIED"])
+        if (self.recipe.folder / "commits/00000.json").exists() and not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().edit(plates)
+
+
+def test_workers_of_ray_share_nothing_but_the_store(local, out, tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("DIED", str(tmp_path / "died"))
+    made = recipe(out, count=60).model_copy(update={"engine": Engine(kind="ray", workers=2)})
+    try:
+        assert run.generate(made, stages=Mortal(made)).accepted == 60
+    finally:
+        ray.shutdown()
+    assert (tmp_path / "died").exists() and stored(out) == contents(local)
 
 
 def test_another_run_is_refused_and_can_be_extended_or_overwritten(local, out):
