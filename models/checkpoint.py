@@ -133,7 +133,18 @@ def load(name: str, kind: str) -> nn.Module:
         config = config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in _config(metadata).items()})
         _refuse_misfits(weights, network_class, config)
         network = network_class(config)
+        if kind == "spg" and "typeface" not in fields:
+            _add_references(weights, network)
         network.load_state_dict(weights)
     except (SafetensorError, *FAULTS) as fault:
         raise _unreadable(path, fault) from None
     return network.to(memory_format=torch.channels_last).eval()
+
+
+def _add_references(weights: dict[str, torch.Tensor], network: nn.Module) -> None:
+    """Makes the weights of an SPG without references those of one that takes no notice of them yet."""
+    wanted, first = network.state_dict(), "C_d.at_half.0.weight"
+    weights |= {name: value for name, value in wanted.items() if name.startswith(("C_d.typeface.", "C_d.trust"))}
+    padded = torch.zeros_like(wanted[first])
+    padded[:, : weights[first].shape[1]] = weights[first]
+    weights[first] = padded
