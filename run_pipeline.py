@@ -700,12 +700,15 @@ def evaluate() -> None:
 @click.option("--reader", metavar="F", help="Reader that judges, likewise.")
 @click.option("--source", metavar="CORPUS", type=CORPUS, help="Real plates, too.")
 @FORMAT
+@click.option(
+    "--references", type=click.Choice(["auto", "none"]), help="none: without the letters that other plates show."
+)
 @click.option("--split", metavar="NAME", help="Split of the corpus.  [default: val if it has one, else all]")
 @click.option("--count", type=click.IntRange(1), metavar="N", default=200, show_default=True, help="Plates of a kind.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of pairs.")
 @click.option("--out", metavar="DIR", type=PathOrUrl(), help="Folder for all figures and sheets of the worst edits.")
 @AS_JSON
-def edits(checkpoint, reader, source, form, split, count, seed, out, as_json) -> None:
+def edits(checkpoint, reader, source, form, references, split, count, seed, out, as_json) -> None:
     """Measure edits of rendered pairs and of real plates.
 
     Pairs are rendered from layouts and fonts outside of training, and compared with the true target. Real plates are
@@ -715,7 +718,7 @@ def edits(checkpoint, reader, source, form, split, count, seed, out, as_json) ->
     from platemint.pipeline.evaluate.edits import Edits, edits_as_text, evaluate_edits
     from platemint.pipeline.recipe import Edit
 
-    given = {"checkpoint": checkpoint, "reader": reader}
+    given = {"checkpoint": checkpoint, "reader": reader, "references": references}
     measured = Edits(
         Edit(**{k: v for k, v in given.items() if v}), source and here(source), split, count, seed, form or "auto"
     )

@@ -102,7 +102,18 @@ def load(name: str, kind: str) -> nn.Module:
         fields = json.loads(metadata["config"])
         config = config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
         network = network_class(config)
+        if kind == "spg" and "typeface" not in fields:
+            _add_references(weights, network)
         network.load_state_dict(weights)
     except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as fault:
         raise CheckpointError(f"{path}: not a checkpoint this version can read: {fault}") from None
     return network.to(memory_format=torch.channels_last).eval()
+
+
+def _add_references(weights: dict[str, torch.Tensor], network: nn.Module) -> None:
+    """Makes the weights of an SPG without references those of one that takes no notice of them yet."""
+    wanted, first = network.state_dict(), "C_d.at_half.0.weight"
+    weights |= {name: value for name, value in wanted.items() if name.startswith(("C_d.typeface.", "C_d.trust"))}
+    padded = torch.zeros_like(wanted[first])
+    padded[:, : weights[first].shape[1]] = weights[first]
+    weights[first] = padded

@@ -12,11 +12,14 @@ nothing outside the two masks changes.
 
 Shapes: images float (B, 3, H, W) in 0..1, RGB, at the config's height and width; masks float (B, 1, H, W) in 0..1;
 texts int64 (B, N), 0 is padding, i > 0 is alphabet[i - 1]; slots float (B, N, 3, 2): centre, half width vector, half
-height vector, as fractions of width and height.
+height vector, as fractions of width and height; references float (B, 1 + alphabet, 2, h, w), h and w of a learned
+glyph: what each character looks like on other plates of its typeface, a matte in 0..1 in the frame of its slot, and
+how sure that is, 0 (never seen) to 1, the same all over the glyph.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -43,6 +46,7 @@ class SPGConfig:
     hint: int = 16  # channels by which a character's token describes its look to C_d
     close_up: tuple[int, int] = (2, 12)  # times each slot is looked at, and channels that are
     longest: int = 12  # characters in a text
+    typeface: int = 64  # numbers that sum up what reference glyphs have in common
 
 
 # What a recipe may ask for by name; `small` is what a CPU can train and run, `base` wants a GPU.
@@ -329,6 +333,73 @@ def slot_grid(slots: Tensor, height: int, width: int) -> Tensor:
     return torch.stack([u, v], -1)
 
 
+SURE = 200  # photographs from which on a reference glyph is as sure as can be
+FRAME = 1.15  # half widths and heights of its slot that a reference glyph shows: a W is wider than its cell
+
+
+def confidence(count: float) -> float:
+    """How sure a reference glyph averaged from so many photographs is, in 0..1."""
+    return min(1.0, math.log1p(count) / math.log1p(SURE))
+
+
+def framed(mask: Tensor, slots: Tensor, size: tuple[int, int]) -> Tensor:
+    """What stands in the frame of each slot: (B, C, H, W) -> (B, N, C, *size), the way back from `placed`."""
+    y, x = (2 * (torch.arange(side, device=slots.device) + 0.5) / side - 1 for side in size)
+    v, u = torch.meshgrid(y, x, indexing="ij")
+    steps = FRAME * torch.stack([u, v], -1).flatten(0, 1)
+    points = slots[:, :, None, 0] + _along(steps, slots[:, :, 1:])
+    seen = F.grid_sample(mask.float(), 2 * points - 1, align_corners=False)
+    return seen.transpose(1, 2).unflatten(3, size)
+
+
+def placed(glyphs: Tensor, slots: Tensor, height: int, width: int, frame: float = 1.0) -> Tensor:
+    """Glyphs (B, N, C, h, w), each in its slot: (B, C, height, width). frame: of a slot that a glyph shows."""
+    grid = (slot_grid(slots, height, width) / frame).flatten(0, 1)
+    shown = F.grid_sample(glyphs.flatten(0, 1).float(), grid, align_corners=False)
+    return shown.unflatten(0, glyphs.shape[:2]).sum(1)
+
+
+class Typeface(nn.Module):
+    """From reference glyphs of some characters to the glyph of any, drawn in the spirit of those that are present.
+
+    What sets each reference apart from the learned glyphs of its character is averaged to one vector, by which the
+    glyphs wanted are drawn from their own learned ones, and from their own references where they have some.
+    """
+
+    def __init__(self, config: SPGConfig, hidden: int = 32):
+        super().__init__()
+        (channels, height, width), dim = config.glyph, config.typeface
+        self.seen = nn.Sequential(
+            nn.PixelUnshuffle(4), conv(16 * (channels + 1), dim, 1), nn.SiLU(), conv(dim, dim), nn.SiLU(),
+            nn.Flatten(), nn.Linear(dim * (height // 4) * (width // 4), dim),
+        )  # fmt: skip
+        self.to_half = nn.Sequential(nn.PixelUnshuffle(2), conv(4 * (channels + 2), hidden))
+        self.layers = nn.ModuleList(Residual(hidden, dim) for _ in range(2))
+        self.out = nn.Sequential(Norm(hidden), nn.SiLU(), conv(hidden, 4), nn.PixelShuffle(2))
+        nn.init.zeros_(self.out[2].weight), nn.init.zeros_(self.out[2].bias)
+
+    def summary(self, learned: Tensor, references: Tensor) -> Tensor:
+        """What the references of each picture have in common: float (B, typeface), 0 where there are none."""
+        sure = references[:, :, 1, 0, 0]
+        picture, character = sure.nonzero(as_tuple=True)
+        if not len(picture):
+            return sure.new_zeros(len(sure), self.seen[-1].out_features)
+        weight = sure[picture, character][:, None]
+        seen = torch.cat([references[picture, character, :1], learned[character]], 1)
+        total = sure.new_zeros(len(sure), self.seen[-1].out_features)
+        total = total.index_add(0, picture, self.seen(seen).float() * weight)
+        return total / sure.sum(1, keepdim=True).clamp(min=1e-3)
+
+    def forward(self, learned: Tensor, references: Tensor, text: Tensor) -> Tensor:
+        """Logits (B, N, 1, h, w) of the glyphs of texts. learned: of the alphabet, (1 + alphabet, channels, h, w)."""
+        own = references[torch.arange(len(text), device=text.device)[:, None], text]
+        style = self.summary(learned, references).repeat_interleave(text.shape[1], 0)
+        x = self.to_half(torch.cat([learned[text], own], 2).flatten(0, 1))
+        for layer in self.layers:
+            x = layer(x, style)
+        return self.out(x).float().unflatten(0, text.shape) + 8 * (own[:, :, :1] - 0.5) * (own[:, :, 1:] > 0)
+
+
 class C_d(nn.Module):
     """Character-mask decoder: a text's tokens and slots -> logits (B, 1, H, W) of its mask, source or target alike."""
 
@@ -336,13 +407,16 @@ class C_d(nn.Module):
         super().__init__()
         a, b, c = config.channels
         self.size = config.height, config.width
+        self.typeface = Typeface(config)
+        # How far the mask follows glyphs that references show, and glyphs that are drawn in the spirit of others.
+        self.trust = nn.Parameter(torch.tensor([4.0, 1.0]))
         self.glyphs = nn.Parameter(0.1 * torch.randn(len(config.alphabet) + 1, *config.glyph))
         self.hint = nn.Linear(c, config.hint)
         self.up_quarter = conv(c, b, 1)
         self.at_quarter = nn.Sequential(conv(2 * b + config.hint, b, 1), Residual(b))
         self.up_half = conv(b, a, 1)
         self.at_half = nn.Sequential(
-            conv(2 * a + config.hint + 4 * config.glyph[0], a, 1),
+            conv(2 * a + config.hint + 4 * (config.glyph[0] + 2), a, 1),  # the last 8 are of references
             Residual(a),
             Residual(a),
             Norm(a),
@@ -353,10 +427,21 @@ class C_d(nn.Module):
 
     def placed_glyphs(self, text: Tensor, slots: Tensor) -> Tensor:
         """The glyphs of a text, each in its slot: (B, glyph channels, H, W)."""
-        b, n = text.shape
-        grid = slot_grid(slots, *self.size).flatten(0, 1)
-        shown = self.glyphs[text].flatten(0, 1) * (text > 0).flatten()[:, None, None, None]
-        return F.grid_sample(shown.float(), grid, align_corners=False).view(b, n, -1, *self.size).sum(1)
+        return placed(self.glyphs[text] * (text > 0)[:, :, None, None, None], slots, *self.size)
+
+    def placed_references(self, text: Tensor, slots: Tensor, references: Tensor | None) -> Tensor:
+        """The glyphs of a text in the typeface of its references, (B, 3, H, W).
+
+        As they are in 0..1, how sure these are, and what they add to the logits of the mask; 0 where a picture has no
+        references at all.
+        """
+        if references is None or not references[:, :, 1].any():
+            return slots.new_zeros(len(text), 3, *self.size)
+        own, sure = references[torch.arange(len(text), device=text.device)[:, None], text].split(1, 2)
+        shown = torch.where(sure > 0, own, self.typeface(self.glyphs, references, text).sigmoid())
+        vote = (2 * shown - 1) * torch.where(sure > 0, *self.trust)
+        there = (text > 0) & references[:, :, 1, 0, 0].any(1, keepdim=True)
+        return placed(torch.cat([shown, sure, vote], 2) * there[:, :, None, None, None], slots, *self.size, FRAME)
 
     def placed_hints(self, text: Tensor, tokens: Tensor, slots: Tensor, height: int, width: int) -> Tensor:
         """What each character's token says of its look, spread over its slot: (B, hint, height, width)."""
@@ -364,16 +449,25 @@ class C_d(nn.Module):
         inside = inside * (text > 0)[:, :, None, None]
         return torch.einsum("bnhw,bnc->bchw", inside.to(tokens.dtype), self.hint(tokens))
 
-    def forward(self, features: Sequence[Tensor], image: Tensor, text: Tensor, tokens: Tensor, slots: Tensor) -> Tensor:
+    def forward(
+        self,
+        features: Sequence[Tensor],
+        image: Tensor,
+        text: Tensor,
+        tokens: Tensor,
+        slots: Tensor,
+        references: Tensor | None = None,
+    ) -> Tensor:
         half, quarter, _ = features
         n = max(1, int((text > 0).sum(1).max()))  # padding costs as much to place as a character
         text, tokens, slots = text[:, :n], tokens[:, :n], slots[:, :n]
         hints = self.placed_hints(text, tokens, slots, *quarter.shape[2:])
         x = _double(self.up_quarter(image))
         x = self.at_quarter(torch.cat([x, quarter, hints], 1))
-        glyphs = F.pixel_unshuffle(self.placed_glyphs(text, slots), 2)
+        seen, vote = self.placed_references(text, slots, references).split([2, 1], 1)
+        glyphs = torch.cat([F.pixel_unshuffle(some, 2) for some in (self.placed_glyphs(text, slots), seen)], 1)
         x = torch.cat([_double(self.up_half(x)), half, _double(hints), glyphs.to(x.dtype)], 1)
-        return self.shuffle(self.at_half(x))
+        return self.shuffle(self.at_half(x)) + vote
 
 
 def _double(x: Tensor) -> Tensor:
@@ -539,6 +633,7 @@ class SPG(nn.Module):
         target_text: Tensor,
         private: bool = False,
         places: Tensor | None = None,
+        references: Tensor | None = None,
     ):
         features = self.C_e(source)
         image, (s_tokens, s_slots, pointer), (t_tokens, t_slots) = self.T(
@@ -547,8 +642,14 @@ class SPG(nn.Module):
         if private:
             t_slots = even(t_slots, target_text, *source.shape[2:])
         s_logits = self.C_d(features, image, source_text, s_tokens, s_slots).float()
-        t_logits = self.C_d(features, image, target_text, t_tokens, t_slots).float()
+        t_logits = self.C_d(features, image, target_text, t_tokens, t_slots, references).float()
         return s_logits, t_logits, s_slots, t_slots, pointer
+
+    def source_mask(self, source: Tensor, text: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """B_s and the slots of the text that stands on a plate, without an edit."""
+        features = self.C_e(source)
+        image, (tokens, slots, _), _ = self.T(features[0], features[2], text, text, places)
+        return self.C_d(features, image, text, tokens, slots).float().sigmoid(), slots
 
     def forward(
         self,
@@ -558,6 +659,7 @@ class SPG(nn.Module):
         attached: bool = False,
         private: bool = False,
         places: Tensor | None = None,
+        references: Tensor | None = None,
     ) -> EditLayers:
         """attached: losses of the picture reach the masks. Where true masks are known, these settle them alone.
 
@@ -565,7 +667,9 @@ class SPG(nn.Module):
         """
         height, width = source.shape[2:]
         assert (height, width) == (self.config.height, self.config.width), source.shape
-        s_logits, t_logits, s_slots, t_slots, pointer = self.masks(source, source_text, target_text, private, places)
+        s_logits, t_logits, s_slots, t_slots, pointer = self.masks(
+            source, source_text, target_text, private, places, references
+        )
         B_s, B_t = s_logits.sigmoid(), t_logits.sigmoid()
         if private:  # an emblem as high as a character is none, and stays
             B_s = B_s * cell_mask(s_slots, source_text, height, width, STROKES_END)

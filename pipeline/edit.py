@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import cv2
@@ -9,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from platemint.models.reader import Reader
 from platemint.models.spg import SPG, cell_mask, compose, encode_texts, erasure, repaint
 from platemint.pipeline.find import TextFinder
 from platemint.pipeline.networks import (
     autocast,
+    batched,
     choose_device,
     in_batches,
     load_network,
@@ -20,6 +23,7 @@ from platemint.pipeline.networks import (
 )
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, Plate, PlatemintError
 from platemint.pipeline.recipe import Edit
+from platemint.pipeline.references import References, collect_references, cut_glyphs
 from platemint.pipeline.text_frame import cut_out, part_of, put_back, slots_in_picture, to_picture
 
 QUALITY = 95  # of pictures for people
@@ -32,10 +36,13 @@ class Editor:
     """Plates with a target -> plates that say it. Networks are loaded once, when the editor is made.
 
     private: an edit reveals nothing of the source's text: new characters stand evenly, on cells painted anew.
+    references: of the corpus that the plates are of, if any. Private edits take none: they would show the source's own
+    characters.
     """
 
     def __init__(self, options: Edit, private: bool = False):
         self.options, self.private = options, private
+        self.references: References | None = None
         self.device, self.dtype = choose_device(options)
         self.spg: SPG = load_network(options.checkpoint, "spg", options)
         self.finder = TextFinder(options) if options.find == "auto" and not private else None
@@ -53,11 +60,23 @@ class Editor:
         """The plates with the frame in which they are edited, and to be read; as they are where none is looked for."""
         return self.finder(plates) if self.finder else plates
 
+    def collected(self, plates: Iterable[Plate], reader: Reader) -> References | None:
+        """How plates of one corpus draw their characters; None where the options want no references."""
+        if self.options.references == "none":
+            return None
+        known = (plate for plate in plates if self._spells(plate.text))  # others are refused when they are to be edited
+        found = (plate for some in batched(known, self.options.batch) for plate in self.find(some))
+        return collect_references(found, self.spg, reader, self.options.batch, self.device, self.dtype)
+
+    def _spells(self, text: str) -> bool:
+        config = self.spg.config
+        return 0 < len(text) <= config.longest and not set(text) - set(config.alphabet)
+
     def check(self, plate: Plate) -> None:
         """Raises PlatemintError for a text that is empty, too long or cannot be spelled."""
         config = self.spg.config
         for name, text in (("source text", plate.text), ("target", plate.target)):
-            if not 0 < len(text) <= config.longest or set(text) - set(config.alphabet):
+            if not self._spells(text):
                 raise PlatemintError(
                     f"{name} {text!r}: must be 1 to {config.longest} characters of {config.alphabet!r}"
                 )
@@ -72,9 +91,11 @@ class Editor:
             steps.insert(1, [unlike(text) for text in steps[1]])
         texts = [encode_texts(step, config.alphabet, config.longest).to(self.device) for step in steps]
         places = known_places([p.places for p in plates], config.longest).to(self.device)
-        edit_ = self.spg.private if self.private else self.spg
         with autocast(self.device, self.dtype):
-            edit = edit_(source, *texts, places=places)
+            if self.private:
+                edit = self.spg.private(source, *texts, places=places)
+            else:
+                edit = self.spg(source, *texts, places=places, references=self._references(plates))
         filled = [edit.filled] if self.private else []  # else it is made at the photograph's own resolution
         layers = torch.cat([edit.B_s, edit.B_t, edit.ink, edit.correction, *filled], 1)
         layers = layers.float().permute(0, 2, 3, 1).cpu().numpy()
@@ -82,6 +103,19 @@ class Editor:
         cells = edit.source_slots.float().cpu() if self.private else [None] * len(plates)
         edits = map(finish, map(part_of, plates), layers, slots, cells)
         return [put_back(plate, edit) for plate, edit in zip(plates, edits)]
+
+    def _references(self, plates: list[Plate]) -> Tensor | None:
+        """How the corpus draws each plate's characters, as `models.spg` takes it."""
+        if self.references is None:
+            return None
+        known = self.references.sources
+        others = [plate for plate in plates if plate.source not in known]
+        cuts = iter(cut_glyphs(self.spg, others, self.device, self.dtype).by_plate(len(others)) if others else [])
+        found = [
+            self.references.of(known[p.source]) if p.source in known else self.references.like(next(cuts))
+            for p in plates
+        ]
+        return torch.from_numpy(np.stack(found)).to(self.device)
 
 
 def known_places(places: list[np.ndarray | None], longest: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from platemint.pipeline import lock, storage, write
@@ -11,6 +13,7 @@ from platemint.pipeline.filter import Filter
 from platemint.pipeline.networks import batched
 from platemint.pipeline.plate import Plate, PlatemintError, characters, normalise, spell_like
 from platemint.pipeline.recipe import Edit, Limits
+from platemint.pipeline.references import MOST_PLATES
 from platemint.pipeline.storage import read_picture
 
 FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}  # that are written, by the name's ending
@@ -45,6 +48,8 @@ def edit_folder(input_dir: Path, input_text: Path, source_text: Path | None, nam
 def _edited(wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, filter_: Filter, out: Path) -> str:
     """Writes everything; returns the summary. wanted: {name: (source text, target)}."""
     aside: dict[str, str] = {}
+    first = dict(islice(wanted.items(), MOST_PLATES))
+    editor.references = editor.collected(_each(first, folder, editor, filter_, aside), filter_.reader)
     scored, shown = [], []
     for batch in batched(wanted.items(), editor.options.batch):
         plates = _edit_batch(dict(batch), folder, editor, filter_, aside)
@@ -72,6 +77,20 @@ def _edit_batch(
     wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, filter_: Filter, aside: dict[str, str]
 ) -> dict[str, Plate]:
     """{name: edited and scored plate}; what cannot be edited goes to aside with its reason."""
+    plates = _read_some(wanted, folder, editor, filter_, aside)
+    return dict(zip(plates, filter_(editor(list(plates.values())))))
+
+
+def _each(wanted, folder: Path, editor: Editor, filter_: Filter, aside: dict[str, str]) -> Iterator[Plate]:
+    """The plates that can be edited, one by one."""
+    for some in batched(wanted.items(), editor.options.batch):
+        yield from _read_some(dict(some), folder, editor, filter_, aside).values()
+
+
+def _read_some(
+    wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, filter_: Filter, aside: dict[str, str]
+) -> dict[str, Plate]:
+    """{name: plate with its target}; what cannot be edited goes to aside with its reason."""
     plates: dict[str, Plate] = {}
     for file, (text, target) in wanted.items():
         try:
@@ -89,7 +108,7 @@ def _edit_batch(
         except PlatemintError as fault:
             aside[file] = str(fault)
             del plates[file]
-    return dict(zip(plates, filter_(editor(list(plates.values())))))
+    return plates
 
 
 def _read_missing(plates: list[Plate], filter_: Filter) -> None:

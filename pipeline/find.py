@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from platemint.models.finder import likeliest_block
-from platemint.pipeline.networks import autocast, batched, choose_device, load_network, network_input
+from platemint.pipeline.networks import autocast, choose_device, in_batches, load_network, network_input
 from platemint.pipeline.plate import Plate
 from platemint.pipeline.recipe import Edit
 from platemint.pipeline.text_frame import WHOLE, around, cut_out, fills, points_in_picture, usable
@@ -33,7 +33,7 @@ class TextFinder:
 
     def frames(self, pictures: list[np.ndarray]) -> list[np.ndarray]:
         """The frame of each picture, uint8 (h, w, 3): float32 (4, 2), WHOLE where it is taken as it is."""
-        return [frame for some in batched(pictures, self.options.batch) for frame in self._frames(some)]
+        return in_batches(self._frames, pictures, self.options.batch)
 
     def _frames(self, pictures: list[np.ndarray]) -> list[np.ndarray]:
         found = self.blocks(pictures)

@@ -225,13 +225,16 @@ def in_files(plan: Plan, stages: Stages) -> Iterator[tuple[Stages, SwapRules | N
     a local folder: of a run on an object store they are sent along.
     """
     folder = stages.recipe.folder
-    names = (f".{name}{storage.TEMPORARY}" for name in ("photos", "planned", "forbidden"))
-    photos, planned, forbidden = (folder / name for name in names)
+    names = (f".{name}{storage.TEMPORARY}" for name in ("photos", "glyphs", "planned", "forbidden"))
+    photos, glyphs, planned, forbidden = (folder / name for name in names)
     rules, for_workers = plan.rules, stages.for_recipe(stages.recipe)
     try:
         if any(part.source.path for part in stages.recipe.parts):
             stages.sources.write(photos)
             for_workers.sources_file = photos
+        if stages.references:
+            stages.references.write(glyphs)
+            for_workers.references_file = glyphs
         if rules and isinstance(planned, Path) and isinstance(forbidden, Path):
             taken = rules.taken
             assert isinstance(taken.forbidden, Readings) and isinstance(
@@ -241,5 +244,5 @@ def in_files(plan: Plan, stages: Stages) -> Iterator[tuple[Stages, SwapRules | N
             rules = replace(rules, taken=taken)
         yield for_workers, rules
     finally:
-        for path in (photos, planned, forbidden):
+        for path in (photos, glyphs, planned, forbidden):
             path.unlink(missing_ok=True)

@@ -189,6 +189,9 @@ class Edit(Strict):
         description="auto: where text fills little of a picture, it is edited in a frame around it; tight crops as ever.",
     )
     finder: str = Field("finder", description="Network that finds the text: a name in models/checkpoints or a file.")
+    references: Literal["auto", "none"] = Field(
+        "auto", description="auto draws letters as a corpus's other plates show them: no typeface is known as well."
+    )
     batch: int = Field(32, ge=1, le=4096, description="Plates per forward pass; 32 fits 2 GB and fills small devices.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes the fastest there is.")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where it is faster.")
@@ -424,6 +427,9 @@ class TrainRecipe(Strict):
     seed: int = Field(0, ge=0, lt=2**63, description="Pair number i is a function of seed and i alone.")
     out: str = Field("", description="Run folder; empty is outputs/NAME.")
     start: str = Field("", description="Checkpoint to start from; empty starts afresh.")
+    parts: tuple[Literal["C_e", "T", "C_d", "E_s", "G_t"], ...] = Field(
+        (), strict=False, description="Parts of the generator that learn; empty: all of it."
+    )
     alphabet: Alphabet = Alphabet()
     reader: str = Field("", description="Reader that judges edits and checks a corpus's labels; empty: neither.")
     layouts: Names = Field(
@@ -467,7 +473,7 @@ class TrainRecipe(Strict):
 
     @model_validator(mode="after")
     def _of_this_network(self) -> TrainRecipe:
-        generator = ("size", "real", "generator_from", "recognition", "adversarial")
+        generator = ("size", "parts", "real", "generator_from", "recognition", "adversarial")
         idle = {"spg": ("real_share",), "reader": generator}
         idle["finder"] = (*generator, "reader")
         fields = type(self).model_fields

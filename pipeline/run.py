@@ -186,6 +186,8 @@ class _Run:
         """Makes what is left of a part; its commits, in order. before: plates of the earlier ones."""
         folder, recipe = self.folder, stages.recipe
         facts = plan.facts | {"checkpoints": stages.checkpoints, "device": stages.device}
+        if stages.references:
+            facts["references"] = stages.references.fingerprint
         _refuse_another_run(folder, plan_file(part), facts)
         with ThreadPool(LOOKS) as pool:
             found = pool.map(partial(self._finished, recipe=recipe), plan.shards)

@@ -7,7 +7,7 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, replace
 from functools import partial
 from multiprocessing.pool import ThreadPool
@@ -127,6 +127,11 @@ class CorpusSources:
             raise Failure(f"{photo.label.place}: is not the picture it was when the run began; choose another --out")
         belongs = self.groups[group]
         return Plate(image=image, text=photo.text, layout=belongs.layout, source=source, split=belongs.split)
+
+    def some(self, most: int) -> Iterator[Plate]:
+        """Photographs of all groups, at most so many: each group's first ones, which show all kinds of its own."""
+        turns = sorted((turn, group) for group, photos in enumerate(self.photos) for turn in range(len(photos)))
+        return (self.get(group, turn) for turn, group in turns[:most])
 
 
 def _stored_photo(label: tuple, source: str, style: tuple[float, float, float]) -> SourcePhoto:

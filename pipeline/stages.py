@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +16,23 @@ from platemint.pipeline.plate import Plate, PlatemintError
 from platemint.pipeline.recipe import Edit, GenerateRecipe
 
 if TYPE_CHECKING:
+    from platemint.pipeline.edit import Editor
     from platemint.pipeline.filter import Filter
+    from platemint.pipeline.references import References
 
 
 class Stages:
     """What plates of a run go through. Each stage is built when first used: loading networks takes seconds.
 
-    sources_file: where a worker process finds the photographs of a corpus; None: they are opened from the recipe.
+    sources_file, references_file: where a worker process finds the photographs of a corpus, and the glyphs on them;
+    None: they are opened from the recipe.
     holder: the record by which the run holds its folder (see `lock`), for whoever makes a shard to see that it still does.
     """
 
     def __init__(self, recipe: GenerateRecipe):
         self.recipe = recipe
         self.sources_file: Path | ObjectPath | None = None
+        self.references_file: Path | ObjectPath | None = None
         self.holder: bytes | None = None
 
     def for_recipe(self, recipe: GenerateRecipe) -> Stages:
@@ -40,7 +45,7 @@ class Stages:
     def sources(self) -> Any:
         """CorpusSources, RenderedSources or a mix of them. Raises PlatemintError for a corpus without a usable plate."""
         from platemint.pipeline.corpora import here
-        from platemint.pipeline.mix import MixedSources, mixed, rendered
+        from platemint.pipeline.mix import MixedSources, mixed
         from platemint.pipeline.sample import CorpusSources
 
         if self.sources_file:
@@ -48,22 +53,45 @@ class Stages:
             for part in recipe.parts:  # another machine has not fetched them yet
                 here(part.source.path)
             return MixedSources.read(file, recipe) if recipe.sources else CorpusSources.read(file)
-        parts: list = []
-        for part in self.recipe.parts:
-            parts.append(self._opened(part, rendered(parts)))
+        parts = [self._usable(*part) for part in zip(self._opened, self.recipe.parts)]
         return mixed(parts, self.recipe) if self.recipe.sources else parts[0]
 
-    def _opened(self, recipe: GenerateRecipe, first: int):
-        """The one source of a recipe. first: as RenderedSources takes it."""
-        from platemint.pipeline.lengths import with_lengths
-        from platemint.pipeline.sample import CorpusSources, open_sources, tried
+    @cached_property
+    def _opened(self) -> list:
+        """The source of each part of the recipe, with all its plates."""
+        from platemint.pipeline.mix import rendered
+        from platemint.pipeline.sample import open_sources
 
-        sources = open_sources(recipe, first)
+        parts: list = []
+        for part in self.recipe.parts:
+            parts.append(open_sources(part, rendered(parts)))
+        return parts
+
+    def _usable(self, sources, recipe: GenerateRecipe):
+        """The one source of a recipe, without plates that take no text, and with those that take other lengths."""
+        from platemint.pipeline.lengths import with_lengths
+        from platemint.pipeline.sample import CorpusSources, tried
+
         if recipe.source.tries and isinstance(sources, CorpusSources):
             sources = tried(sources, recipe, lambda plates: self.filter(self.edit(plates)))
         if recipe.source.path and recipe.draw.lengths:
             sources = with_lengths(sources, recipe, self.filter.standing)
         return sources
+
+    @cached_property
+    def references(self) -> References | None:
+        """How the plates of corpora draw their characters; None for rendered ones, whose typefaces are known."""
+        from platemint.pipeline.networks import load_network
+        from platemint.pipeline.references import MOST_PLATES, References
+        from platemint.pipeline.sample import CorpusSources
+
+        if self.sources_file:
+            return References.read(self.references_file) if self.references_file else None
+        if self.recipe.edit.references == "none" or not any(part.source.path for part in self.recipe.parts):
+            return None
+        corpora = [part for part in self._opened if isinstance(part, CorpusSources)]
+        plates = chain.from_iterable(corpus.some(MOST_PLATES // len(corpora)) for corpus in corpora)
+        return self._editor.collected(plates, load_network(self.recipe.edit.reader, "reader", self.edit_options))
 
     @cached_property
     def demand(self) -> Demand:
@@ -113,11 +141,17 @@ class Stages:
 
     def __getstate__(self) -> dict:
         """Without networks and sources: a process that runs shards opens its own, and is sent little."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("edit", "filter", "sources")}
+        own = ("edit", "_editor", "filter", "sources", "_opened", "references")
+        return {name: value for name, value in self.__dict__.items() if name not in own}
 
     @cached_property
     def edit(self) -> Callable[[list[Plate]], list[Plate]]:
         """Plates with a target -> plates that say it."""
+        self._editor.references = self.references
+        return self._editor
+
+    @cached_property
+    def _editor(self) -> Editor:
         from platemint.pipeline.edit import Editor
 
         return Editor(self.edit_options)

@@ -191,8 +191,10 @@ def test_scores_are_those_of_the_filter(folder, untrained, tmp_path):
     texts = [("AB·1234", "CD·5678"), ("AB·12", "CD·56"), ("XYZ-789", "ABC-123")]
     images = [read_picture(folder / f"i_s/{n}.jpg")[0] for n in (1, 2, 3)]
     options = Edit(checkpoint=untrained.checkpoint)
-    made = Editor(options)([Plate(image, old, target=new) for image, (new, old) in zip(images, texts)])
-    for row, plate in zip(rows, Filter(Limits(), options)(made), strict=True):
+    plates = [Plate(image, old, target=new, source=new) for image, (new, old) in zip(images, texts)]
+    editor, judge = Editor(options), Filter(Limits(), options)
+    editor.references = editor.collected(plates, judge.reader)
+    for row, plate in zip(rows, judge(editor(plates)), strict=True):
         assert (row["text"], row["reading"], row["reason"]) == (plate.text, plate.reading, plate.reason)
         assert all(float(row[name]) == pytest.approx(score, abs=1e-4) for name, score in plate.scores.items())
     assert f"{sum(bool(row['reason']) for row in rows)} of them under" in summary and any(row["reason"] for row in rows)

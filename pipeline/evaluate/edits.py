@@ -26,7 +26,7 @@ from platemint.pipeline.corpora import Corpus, Label, read_corpus, table_rows
 from platemint.pipeline.corpora.datasets import AUTO
 from platemint.pipeline.corpora.labels import Corners, read_text
 from platemint.pipeline.draw import draw_targets
-from platemint.pipeline.edit import QUALITY, contact_sheet
+from platemint.pipeline.edit import QUALITY, Editor, contact_sheet
 from platemint.pipeline.evaluate.metrics import (
     colour_difference,
     distance,
@@ -50,6 +50,7 @@ from platemint.pipeline.text_frame import cut_out
 
 HEIGHTS = (24, 400)  # pixels, of rendered pairs
 CLASSES = (24, 48, 96, 192)  # least height of each class of sizes that pairs are grouped by
+OTHERS = 300  # plates of the same kinds that pairs take their references from
 SHOWN = 40  # plates on a sheet of the worst
 THUMBNAIL = (192, 64)  # width and height there, as `contact_sheet` has them
 KINDS = ("source", "country", "layout", "group")  # columns of a corpus's table that may say what kind of plate it is
@@ -409,10 +410,17 @@ class Edits:
             split = split_to_measure(read_corpus(source, format=format), split)
             wanted = Source(path=str(source), format=format, split=split)
         self.stages = Stages(GenerateRecipe(seed=seed, edit=options, source=wanted))
-        _ = self.stages.checkpoints, self.stages.edit
-        self.reader = FeatureReader(options)
+        _ = self.stages.checkpoints
+        self.reader, self.editor = FeatureReader(options), Editor(options)
+        self.editor.references = self.editor.collected(self._others(), self.reader.reader)
         if source:
             self._draw(source)
+
+    def _others(self) -> Iterator[Plate]:
+        """Further plates of the rendered pairs' kinds, as the corpus would show them that the pairs' sources were of."""
+        for number in range(self.count, self.count + OTHERS):
+            photo, _ = rendered_pair(self.layouts, self.stages.recipe.seed, number)
+            yield Plate(photo.image, photo.text, source=str(number))
 
     def _draw(self, source: Path) -> None:
         """Chooses photographs and targets as a run does."""
@@ -432,7 +440,7 @@ class Edits:
         recipe = self.stages.recipe
         for numbers in batched(range(self.count), recipe.edit.batch):
             pairs = [rendered_pair(self.layouts, recipe.seed, number) for number in numbers]
-            yield measure_pairs(pairs, self.stages.edit, self.reader)
+            yield measure_pairs(pairs, self.editor, self.reader)
 
     def corpus(self) -> Iterator[list[Measured]]:
         """The real plates, measured, in batches; none without a corpus."""

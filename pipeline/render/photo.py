@@ -23,7 +23,7 @@ class Photo:
 
     image: uint8 (H, W, 3) RGB. mask: uint8 (H, W), coverage of the text's ink. owner: uint8 (H, W), which character of
     text (1-based, 0 = none) the ink belongs to. boxes: float32 (n, 4, 2), the corners of each character's cell
-    (upper left, upper right, lower right, lower left) as fractions of width and height.
+    (upper left, upper right, lower right, lower left) as fractions of width and height. lettering: its typeface.
     """
 
     image: np.ndarray
@@ -33,6 +33,7 @@ class Photo:
     text: str
     layout: str
     block: np.ndarray  # float32 (4, 2): the corners of all cells together, likewise
+    lettering: Lettering
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,6 +478,7 @@ def _photo(layout, text, blank, ink, lettering, scale, depth, angle, exposure) -
         text=text,
         layout=layout.name,
         block=_boxes([_block(placed)], layout.slant, scale, exposure)[0],
+        lettering=lettering,
     )
 
 

@@ -6,6 +6,9 @@ whether the way there can be read. Without the reader the cycle falls into copyi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,21 +16,21 @@ from torch import Tensor, nn
 
 from platemint.models import checkpoint, losses
 from platemint.models.reader import align, ctc, greedy_decode
-from platemint.models.spg import SIZES, SPG, D_t, SPGConfig, encode_texts, region, token_places
+from platemint.models.spg import SIZES, SPG, D_t, EditLayers, SPGConfig, encode_texts, region, token_places
 from platemint.pipeline.networks import autocast
-from platemint.pipeline.plate import SEPARATORS, characters, kin, same_reading
+from platemint.pipeline.plate import SEPARATORS, Plate, characters, kin, same_reading
 from platemint.pipeline.recipe import TrainRecipe
+from platemint.pipeline.references import References, collect_references
 from platemint.pipeline.train.alphabets import prime_glyphs, refuse_unread, spelled, start
 from platemint.pipeline.train.pairs import Batch, Pairs, Stack, shrink, unit_pictures
 from platemint.pipeline.train.reading import disturb, rare_first
+from platemint.pipeline.train.typefaces import GLYPHS, NONE, Typefaces
 
 HELD_BACK = 64  # real crops at most that phase 2 is validated on, never trained on
 
 
 class SPGTask:
     """Masks and slots first; from `generator_from` on also the picture, judged by reader and discriminator."""
-
-    kind = Pairs, Stack
 
     def __init__(
         self, recipe: TrainRecipe, device: torch.device, dtype: torch.dtype, crops: list[tuple[np.ndarray, str]]
@@ -38,9 +41,12 @@ class SPGTask:
         else:
             self.network = SPG(SPGConfig(spelled(recipe), **SIZES[recipe.size]))
             prime_glyphs(self.network, self.network.config.alphabet)
+        for name, part in self.network.named_children():
+            part.requires_grad_(not recipe.parts or name in recipe.parts)
         config = self.network.config
         self.alphabet = config.alphabet
         self.size = config.height, config.width
+        self.kind = partial(Pairs, typefaces=Typefaces(config.alphabet, config.glyph[1:])), Stack
         self.critic = D_t(config) if recipe.adversarial else None
         self.reader = (
             checkpoint.load(recipe.reader, "reader").requires_grad_(False).to(device) if recipe.reader else None
@@ -48,10 +54,20 @@ class SPGTask:
         refuse_unread(self.alphabet, self.reader)
         for network in filter(None, (self.network, self.critic)):
             network.to(device=device, memory_format=torch.channels_last)
-        self.held_back = crops[::16][:HELD_BACK]
-        self.crops = [crop for i, crop in enumerate(crops) if i % 16 or i // 16 >= HELD_BACK]
-        self.chances = rare_first([text for _, text in self.crops])
+        self.crops, numbers = crops, range(len(crops))
+        self.held_back = numbers[::16][:HELD_BACK]
+        self.learned = [i for i in numbers if i not in self.held_back]
+        self.chances = rare_first([crops[i][1] for i in self.learned])
+        self.references = self._collected() if crops else None
         self._seen = None
+
+    def _collected(self) -> References:
+        """What the corpus's crops show of each other's typefaces, by the masks of the network that training starts from."""
+        plates = [Plate(image, text, source=str(i)) for i, (image, text) in enumerate(self.crops)]
+        network = self.network.eval()
+        found = collect_references(plates, network, self.reader, self.recipe.batch, self.device, self.dtype)
+        network.train()
+        return found
 
     def _texts(self, *texts: list[str]) -> list[Tensor]:
         return [encode_texts(side, self.alphabet).to(self.device) for side in texts]
@@ -67,15 +83,16 @@ class SPGTask:
         source = unit_pictures(batch.source, self.device)
         texts = self._texts(batch.source_text, batch.target_text)
         truth = [unit_pictures(m, self.device) for m in (batch.source_mask, batch.target_mask)]
+        references = batch.references.to(self.device)
         if painting:
-            edit = self.network(source, *texts, attached=bool(self.crops))
+            edit = self.network(source, *texts, attached=bool(self.crops), references=references)
             logits, slots, pointer = (
                 (edit.source_logits, edit.target_logits),
                 (edit.source_slots, edit.target_slots),
                 edit.pointer,
             )
         else:
-            *logits, source_slots, target_slots, pointer = self.network.masks(source, *texts)
+            *logits, source_slots, target_slots, pointer = self.network.masks(source, *texts, references=references)
             slots = source_slots, target_slots
         true_slots = batch.source_slots.to(self.device), batch.target_slots.to(self.device)
         height, width = self.size
@@ -84,6 +101,7 @@ class SPGTask:
             "mask_t": losses.mask_loss(logits[1], truth[1]),
             "slots": 40 * sum(losses.slot_loss(s, t, x) for s, t, x in zip(slots, true_slots, texts)),
             "pointer": losses.pointer_loss(pointer, true_slots[0], texts[0], height // 8, width // 8),
+            "typeface": self._completed(references, batch.glyphs.to(self.device)),
         }
         if painting:
             target = unit_pictures(batch.target, self.device)
@@ -94,6 +112,19 @@ class SPGTask:
             for name, logit, mask in zip(("iou_s", "iou_t"), logits, truth)
         }
         return parts, overlaps
+
+    def _completed(self, references: Tensor, glyphs: Tensor) -> Tensor:
+        """How far glyphs are from those that references are of, whether present or not."""
+        drawn = glyphs.amax((2, 3, 4)) > 0
+        known = drawn.any(1)
+        if not known.any():
+            return references.new_zeros(())
+        text = drawn[known].float().topk(GLYPHS).indices
+        C_d, row = self.network.C_d, torch.arange(len(text), device=text.device)[:, None]
+        logits = C_d.typeface(C_d.glyphs, references[known], text)
+        logits, truth = logits.flatten(0, 1), glyphs[known][row, text].flatten(0, 1)
+        share = known.float().mean()  # so that processes that share a batch come to what one does
+        return share * (5 * losses.dice(logits.sigmoid(), truth) + losses.weighted_bce(logits, truth))
 
     def _judged(self, picture: Tensor, target: Tensor, texts: list[str], source: Tensor) -> dict[str, Tensor]:
         """What reader and discriminator say of a picture whose truth is known."""
@@ -125,7 +156,8 @@ class SPGTask:
 
     def _real(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """Real crops to a drawn text and back. An edit need not be easier to read than its photograph is."""
-        chosen = [self.crops[i] for i in rng.choice(len(self.crops), self.recipe.real, p=self.chances)]
+        numbers = rng.choice(self.learned, self.recipe.real, p=self.chances)
+        chosen = [self.crops[i] for i in numbers]
         source = unit_pictures(
             torch.stack([shrink(disturb(image, rng), self.size) for image, _ in chosen]), self.device
         )
@@ -136,8 +168,10 @@ class SPGTask:
             theirs = self.reader.features(self._to_reader(source))
             legible = torch.exp(-self._unread(theirs, texts))
             near = self._near(theirs, texts)
-        there = self.network(source, x, y, attached=True)
-        back = self.network(there.O_t.detach(), y, x, attached=True)
+        references = self._of_others(numbers)
+        references[torch.from_numpy(rng.random(len(numbers)) < NONE)] = 0
+        there = self.network(source, x, y, attached=True, references=references)
+        back = self.network(there.O_t.detach(), y, x, attached=True, references=references)
         unread = self._read(there.O_t, targets)
         unread_masks = self._read(_bare(there.B_s), texts) + self._read(_bare(there.B_t), targets)
         B_s, B_t = there.B_s.detach(), there.B_t.detach()
@@ -150,6 +184,10 @@ class SPGTask:
             "real_pointer": (weight * losses.pointed_near(there.pointer, near, x)).sum(),
             "real_cycle": 0.3 * (losses.mask_loss(back.source_logits, B_t) + losses.mask_loss(back.target_logits, B_s)),
         }
+
+    def _of_others(self, numbers: Sequence[int]) -> Tensor:
+        """The references of crops, each from the other crops alone."""
+        return torch.from_numpy(np.stack([self.references.of(int(i), alone=True) for i in numbers])).to(self.device)
 
     def _near(self, features: list[Tensor], texts: list[str]) -> Tensor:
         """The image tokens around the place where the reader finds each character: bool (B, N, tokens).
@@ -180,6 +218,10 @@ class SPGTask:
         with autocast(self.device, self.dtype):
             return losses.hinge_real_fake(self.critic(real, source).float(), self.critic(fake, source).float())
 
+    def _edit(self, network: nn.Module, source: Tensor, batch: Batch) -> EditLayers:
+        texts = self._texts(batch.source_text, batch.target_text)
+        return network(source, *texts, references=batch.references.to(self.device))
+
     @torch.no_grad()
     def score(self, network: nn.Module, batch: Batch) -> float:
         """On rendered pairs the target mask's overlap with the truth, less the error inside the edited region.
@@ -189,17 +231,18 @@ class SPGTask:
         source, target = unit_pictures(batch.source, self.device), unit_pictures(batch.target, self.device)
         truth = [unit_pictures(m, self.device) for m in (batch.source_mask, batch.target_mask)]
         with autocast(self.device, self.dtype):
-            edit = network(source, *self._texts(batch.source_text, batch.target_text))
+            edit = self._edit(network, source, batch)
         score = float(losses.mask_iou(edit.B_t, truth[1]).mean() - losses.region_l1(edit.O_t, target, region(*truth)))
         return score + (self._reading_rate(network) if self.held_back else 0.0)
 
     def _reading_rate(self, network: nn.Module) -> float:
         rng = np.random.default_rng(0)
-        source = unit_pictures(torch.stack([shrink(image, self.size) for image, _ in self.held_back]), self.device)
-        texts = [text for _, text in self.held_back]
+        crops = [self.crops[i] for i in self.held_back]
+        source = unit_pictures(torch.stack([shrink(image, self.size) for image, _ in crops]), self.device)
+        texts = [text for _, text in crops]
         targets = [another_text(text, rng, self.alphabet) for text in texts]
         with autocast(self.device, self.dtype):
-            edit = network(source, *self._texts(texts, targets))
+            edit = network(source, *self._texts(texts, targets), references=self._of_others(self.held_back))
             read = greedy_decode(self.reader(self._to_reader(edit.O_t)), self.reader.config.alphabet)
         return float(np.mean([same_reading(a, b) for a, b in zip(read, targets)]))
 
@@ -208,7 +251,7 @@ class SPGTask:
         """Source, B_s, B_t, edit and truth: pictures (B, 3, H, W) in 0..1, a column each."""
         source = unit_pictures(batch.source, self.device)
         with autocast(self.device, self.dtype):
-            edit = network(source, *self._texts(batch.source_text, batch.target_text))
+            edit = self._edit(network, source, batch)
         masks = (mask.expand(-1, 3, -1, -1) for mask in (edit.B_s, edit.B_t))
         return [source, *masks, edit.O_t.float(), unit_pictures(batch.target, self.device)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +16,18 @@ from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, unspellable
 from platemint.pipeline.recipe import TrainRecipe
 from platemint.pipeline.render import Photo, render_pair
 from platemint.pipeline.render.layout import spelled_with, training_layouts
+from platemint.pipeline.train.typefaces import Typefaces
 
+Glyphs = tuple[np.ndarray, np.ndarray]
 PLAIN = DIGITS + LETTERS + PROVINCES  # what made-up layouts are written with; further characters stand among them
 
 
 @dataclass(slots=True)
 class Batch:
-    """Pairs, stacked: pictures uint8 (B, 3, H, W), masks uint8 (B, 1, H, W), texts, true slots float32 (B, N, 3, 2)."""
+    """Pairs, stacked: pictures uint8 (B, 3, H, W), masks uint8 (B, 1, H, W), texts, true slots float32 (B, N, 3, 2).
+
+    references, glyphs: as `Typefaces` draws them, (B, 1 + alphabet, 2 or 1, h, w), for a generator; else None.
+    """
 
     source: Tensor
     target: Tensor
@@ -32,6 +37,8 @@ class Batch:
     target_text: list[str]
     source_slots: Tensor
     target_slots: Tensor
+    references: Tensor | None = None
+    glyphs: Tensor | None = None
 
 
 def shrink(picture: np.ndarray, size: tuple[int, int]) -> Tensor:
@@ -52,19 +59,24 @@ def slots_of(boxes: np.ndarray) -> np.ndarray:
 
 
 class Pairs(torch.utils.data.Dataset):
-    """Rendered pairs by number."""
+    """Rendered pairs by number, with references where a task draws them."""
 
-    def __init__(self, recipe: TrainRecipe, alphabet: str):
-        self.recipe = recipe
+    def __init__(self, recipe: TrainRecipe, alphabet: str, typefaces: Typefaces | None = None):
+        self.recipe, self.typefaces = recipe, typefaces
         self.layouts = [*spelled_with(alphabet, training_layouts(recipe.layouts))[0].values()]
         self.more = unspellable(alphabet, PLAIN)
 
     def __len__(self) -> int:
         return self.recipe.steps * self.recipe.batch
 
-    def __getitem__(self, number: int) -> tuple[Photo, Photo]:
+    def __getitem__(self, number: int) -> tuple[Photo, Photo, Glyphs | None]:
         cv2.setNumThreads(1)
-        return render_pair(self.layouts, np.random.default_rng([self.recipe.seed, number]), self.recipe.wild, self.more)
+        source, target = render_pair(self.layouts, self._rng(number), self.recipe.wild, self.more)
+        drawn = self.typefaces and self.typefaces(source.lettering, source.text, self._rng(number, 1))
+        return source, target, drawn
+
+    def _rng(self, number: int, *stream: int) -> np.random.Generator:
+        return np.random.default_rng([self.recipe.seed, number, *stream])
 
 
 @dataclass(frozen=True)
@@ -73,8 +85,8 @@ class Stack:
 
     size: tuple[int, int]
 
-    def __call__(self, pairs: list[tuple[Photo, Photo]]) -> Batch:
-        sides = list(zip(*pairs))
+    def __call__(self, pairs: list[tuple[Photo, Photo, Glyphs | None]]) -> Batch:
+        *sides, drawn = zip(*pairs)
         pictures = [torch.stack([shrink(p.image, self.size) for p in side]) for side in sides]
         masks = [torch.stack([shrink(p.mask, self.size) for p in side]) for side in sides]
         texts = [[p.text for p in side] for side in sides]
@@ -84,7 +96,8 @@ class Stack:
             for row, photo in zip(stacked, side):
                 row[: len(photo.text)] = torch.from_numpy(slots_of(photo.boxes))
             slots.append(stacked)
-        return Batch(*pictures, *masks, *texts, *slots)
+        glyphs = [torch.from_numpy(np.stack(some)) for some in zip(*drawn)] if drawn[0] else []
+        return Batch(*pictures, *masks, *texts, *slots, *glyphs)
 
 
 def pair_batches(
@@ -94,7 +107,7 @@ def pair_batches(
     first_step: int,
     rank: int = 0,
     world: int = 1,
-    kind: tuple[type, type] = (Pairs, Stack),
+    kind: tuple[Callable, Callable] = (Pairs, Stack),
 ) -> Iterable:
     """The share that this process has of every batch from a step on, rendered ahead by recipe.workers processes.
 
@@ -113,7 +126,11 @@ def pair_batches(
 
 
 def validation(
-    recipe: TrainRecipe, alphabet: str, size: tuple[int, int], count: int, kind: tuple[type, type] = (Pairs, Stack)
+    recipe: TrainRecipe,
+    alphabet: str,
+    size: tuple[int, int],
+    count: int,
+    kind: tuple[Callable, Callable] = (Pairs, Stack),
 ) -> Any:
     """Examples of a seed that no run trains on, stacked, the same for every run of the same layouts."""
     make, stack = kind

@@ -136,7 +136,7 @@ def test_a_loss_that_is_not_a_number_stops_and_saves_the_batch(tmp_path):
 
 def test_pairs_are_the_same_in_every_process_and_differ_by_number(tmp_path):
     pairs = Pairs(recipe(tmp_path), ALPHABET)
-    (a, _), (b, _), (c, _) = pairs[3], pairs[3], pairs[4]
+    (a, *_), (b, *_), (c, *_) = pairs[3], pairs[3], pairs[4]
     assert np.array_equal(a.image, b.image) and a.text == b.text and a.text != c.text
     inline = next(iter(pair_batches(recipe(tmp_path), ALPHABET, SIZE, 1)))
     ahead = next(iter(pair_batches(recipe(tmp_path, workers=1), ALPHABET, SIZE, 1)))
@@ -252,8 +252,11 @@ def test_training_stops_when_the_score_stops_rising(tmp_path, monkeypatch):
 
 
 def test_two_processes_train_as_one_does(tmp_path):
-    """The same pairs, gradients averaged: the weights agree to rounding, and both processes hold the same."""
-    fields = {"steps": 3, "batch": 4, "generator_from": 1, "ema": 0, "precision": "float32"}
+    """The same pairs, gradients averaged: the weights agree to rounding.
+
+    After one step: from the second on, Adam makes whole steps of what rounding has left of gradients that are zero.
+    """
+    fields = {"steps": 1, "batch": 4, "generator_from": 0, "ema": 0, "precision": "float32"}
     training.train(recipe(tmp_path / "one", **fields), say=silent)
     sets = [
         f"--set={k}={list(v) if isinstance(v, tuple) else v}"
@@ -268,7 +271,7 @@ def test_two_processes_train_as_one_does(tmp_path):
     start = training.Run(recipe(tmp_path, **fields), tmp_path).task.network.state_dict()
     moved = torch.cat([(one[k] - start[k]).flatten() for k in one])
     apart = torch.cat([(one[k] - two[k]).flatten() for k in one])
-    assert apart.norm() < 0.25 * moved.norm()
+    assert apart.norm() < 0.25 * moved.norm()  # 0.06 here; 0.76 where each takes half of the pairs and none averages
 
 
 def test_every_recipe_that_takes_a_corpus_checks_its_labels():

@@ -1,0 +1,206 @@
+"""References: how a corpus's own typefaces draw each character, from the masks of all its plates together.
+
+No single photograph shows a whole alphabet, and none shows a letter sharply; but plates of one kind share their letters.
+A plate's references are averaged from those plates of the corpus that look most like it where both show the same
+characters, so that corpora of several typefaces need no names for them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from rapidfuzz.distance import Levenshtein
+
+from platemint.models.reader import Reader, greedy_decode
+from platemint.models.spg import SPG, confidence, encode_texts, framed
+from platemint.pipeline import storage
+from platemint.pipeline.networks import autocast, batched, in_batches, network_input
+from platemint.pipeline.object_store import ObjectPath
+from platemint.pipeline.plate import SEPARATORS, Plate, canonical
+from platemint.pipeline.text_frame import cut_out
+
+MOST_PLATES = (
+    2000  # of a corpus that are looked at before a run: a minute or two, and a typeface has settled long before
+)
+# Chosen by how well glyphs of real plates (split train) are foretold from their other characters.
+MOST_ALIKE = 60  # glyphs that one reference is averaged from
+ALIKE = 0.02  # of the difference of mattes in 0..1: a plate that differs by so much more counts e times less
+FAR = 0.5  # share of its characters in which a label differs from what is read: more, and it is another plate's
+LEAST = 3  # plates, counted so, that a reference needs where there are as many: few may all be wrong
+SHARPEN, EDGE = 10, 0.45  # slope and place of the step that makes a mean of many masks as sharp as one of them
+UNLIKE = 0.12  # difference from the others' mean, 0..1, at which a glyph counts e times less: it shows something else
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Glyphs cut from plates' masks. glyphs: uint8 (n, h, w). character: int64 (n,), 1-based. plate: int64 (n,)."""
+
+    glyphs: np.ndarray
+    character: np.ndarray
+    plate: np.ndarray
+
+    def part(self, at: np.ndarray) -> Cut:
+        """Those glyphs, bool (n,)."""
+        return Cut(self.glyphs[at], self.character[at], self.plate[at])
+
+    def by_plate(self, plates: int) -> list[Cut]:
+        """The glyphs of each of so many plates."""
+        return [self.part(self.plate == number) for number in range(plates)]
+
+
+class References:
+    """Glyphs of a corpus's plates, and what they say of one plate's typeface.
+
+    sources: of each plate, see `Plate.source`. letters: of the alphabet, 1 + its length.
+    """
+
+    def __init__(self, cut: Cut, sources: Sequence[str], letters: int):
+        self.cut, self.letters = cut, letters
+        self.sources = {source: number for number, source in enumerate(sources)}
+
+    @classmethod
+    def read(cls, path: Path | ObjectPath) -> References:
+        """What `write` has written."""
+        with np.load(io.BytesIO(path.read_bytes())) as stored:
+            return cls(Cut(stored["glyphs"], stored["character"], stored["plate"]), *json.loads(str(stored["facts"])))
+
+    def write(self, path: Path | ObjectPath) -> None:
+        """Writes it to a file. The glyphs of each plate say what it reads: the file is not for others."""
+        facts = json.dumps([list(self.sources), self.letters])
+        file = io.BytesIO()
+        np.savez(file, **vars(self.cut), facts=facts)
+        storage.write(path, file.getvalue())
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of all that decides what they are."""
+        facts = json.dumps([list(self.sources), self.letters]).encode()
+        return storage.sha256(b"".join([*(part.tobytes() for part in vars(self.cut).values()), facts]))
+
+    @cached_property
+    def _of_character(self) -> list[np.ndarray]:
+        return [np.flatnonzero(self.cut.character == c) for c in range(self.letters)]
+
+    @cached_property
+    def _glyphs(self) -> np.ndarray:
+        return self.cut.glyphs.astype(np.float32) / 255
+
+    def of(self, plate: int, alone: bool = False) -> np.ndarray:
+        """References of one of the plates, float32 (letters, 2, h, w), as `models.spg` has them.
+
+        alone: from the other plates alone, so that nothing is learned by looking at the answer.
+        """
+        own = self.cut.plate == plate
+        weights = self._alike(self._glyphs[own], self.cut.character[own])
+        weights[plate] *= not alone
+        return self._averaged(weights)
+
+    def like(self, some: Cut) -> np.ndarray:
+        """References of a plate that is none of these and whose glyphs these are."""
+        return self._averaged(self._alike(some.glyphs.astype(np.float32) / 255, some.character))
+
+    def _averaged(self, weights: np.ndarray) -> np.ndarray:
+        """The mean glyph of each character over plates, which count so much (n,)."""
+        weights = weights[self.cut.plate]
+        found = np.zeros((self.letters, 2, *self.cut.glyphs.shape[1:]), np.float32)
+        for character, at in enumerate(self._of_character):
+            at = at[np.argsort(-weights[at], kind="stable")[:MOST_ALIKE]]
+            if weights[at].sum() > 0.99 * min(LEAST, len(self.sources)):
+                found[character, 0], count = _robust_mean(self._glyphs[at], weights[at])
+                found[character, 1] = confidence(count)
+        return found
+
+    def _alike(self, glyphs: np.ndarray, characters: np.ndarray) -> np.ndarray:
+        """How much each plate counts for another, 0..1: by how far glyphs of the same characters differ on average."""
+        apart, shared = np.zeros(len(self.sources)), np.zeros(len(self.sources))
+        for glyph, character in zip(glyphs, characters):
+            at = self._of_character[character]
+            np.add.at(apart, self.cut.plate[at], np.abs(self._glyphs[at] - glyph).mean((1, 2)))
+            np.add.at(shared, self.cut.plate[at], 1)
+        if not shared.any():  # a plate of which nothing is known: like any other
+            return np.ones(len(shared))
+        apart = (apart + apart.sum() / shared.sum()) / (shared + 1)  # few characters in common say little
+        nearest = np.sort(apart[shared > 0])[:4][-1]  # of three others
+        return np.exp((nearest - apart) / ALIKE).clip(0, 1)
+
+
+def _robust_mean(glyphs: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]:
+    """Mean (h, w) of glyphs (n, h, w) to which what is unlike the others adds little, and how many it amounts to.
+
+    The mean is first taken around the glyph that all are nearest to, which a minority of wrong ones does not move.
+    """
+    flat, weights = glyphs.reshape(len(glyphs), -1), weights.astype(np.float32)
+    square = (flat**2).sum(1)
+    apart = (square + square[:, None] - 2 * flat @ flat.T).clip(0) ** 0.5
+    mean = flat[np.argmin(apart @ weights)]
+    for _ in range(2):
+        kept = weights * np.exp(-((np.abs(flat - mean).mean(1) / UNLIKE) ** 2)) + 1e-6
+        mean = kept / kept.sum() @ flat
+    return sharpened(mean).reshape(glyphs.shape[1:]), float(kept.sum())
+
+
+def sharpened(mean: np.ndarray) -> np.ndarray:
+    """A mean of masks, 0..1, as sharp as one of them."""
+    return 1 / (1 + np.exp(-SHARPEN * (mean - EDGE)))
+
+
+@torch.inference_mode()
+def cut_glyphs(spg: SPG, plates: Sequence[Plate], device, dtype) -> Cut:
+    """Cuts the glyphs of plates' characters, separators left out, from the masks that the generator makes of them."""
+    config = spg.config
+    size = config.height, config.width
+    source = network_input([cut_out(p.image, p.frame, *size) for p in plates], *size, device)
+    text = encode_texts([p.text for p in plates], config.alphabet, config.longest).to(device)
+    with autocast(device, dtype):
+        B_s, slots = spg.source_mask(source, text)
+    glyphs = framed(B_s, slots, config.glyph[1:])[:, :, 0].mul(255).round().byte().cpu().numpy()
+    known = torch.tensor([False, *(c not in SEPARATORS for c in config.alphabet)])[text.cpu()].numpy()
+    plate, _ = np.nonzero(known)
+    return Cut(glyphs[known], text.cpu().numpy()[known], plate)
+
+
+def collect_references(
+    plates: Iterable[Plate], spg: SPG, reader: Reader, batch: int, device, dtype
+) -> References | None:
+    """The references of a corpus; None of no plates at all.
+
+    Plates on which the reader reads something else than their label add nothing. Where that is so of most, it is the
+    reader that does not know them, and all count.
+    """
+    parts: list[Cut] = []
+    sources: list[str] = []
+    right: list[bool] = []
+
+    def look(some: list[Plate]) -> list[tuple[Cut, bool]]:
+        cuts = cut_glyphs(spg, some, device, dtype).by_plate(len(some))
+        return list(zip(cuts, _read_right(some, reader, device, dtype)))
+
+    for some in batched(plates, batch):
+        for plate, (part, well) in zip(some, in_batches(look, some, batch)):
+            parts.append(Cut(part.glyphs, part.character, np.full_like(part.plate, len(sources))))
+            sources.append(plate.source)
+            right.append(well)
+    if not parts:
+        return None
+    whole = Cut(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("glyphs", "character", "plate")))
+    if np.mean(right) > 0.5:
+        whole = whole.part(np.array(right)[whole.plate])
+    return References(whole, sources, 1 + len(spg.config.alphabet))
+
+
+@torch.inference_mode()
+def _read_right(plates: list[Plate], reader: Reader, device, dtype) -> list[bool]:
+    config = reader.config
+    size = config.height, config.width
+    pictures = [cut_out(p.image, p.frame, *size) for p in plates]
+    with autocast(device, dtype):
+        seen = reader(network_input(pictures, *size, device))
+    texts = greedy_decode(seen, config.alphabet)
+    return [Levenshtein.normalized_distance(canonical(a), canonical(p.text)) <= FAR for a, p in zip(texts, plates)]
