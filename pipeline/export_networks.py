@@ -26,13 +26,16 @@ from platemint.models.spg import SPG, Typeface, encode_texts, region
 from platemint.pipeline import storage
 from platemint.pipeline.edit import AROUND, SHARPEN
 from platemint.pipeline.networks import load_network, network_input
+from platemint.pipeline.object_store import ObjectPath
 from platemint.pipeline.plate import Failure, PlatemintError, Stream
 from platemint.pipeline.recipe import Edit
 from platemint.pipeline.render import load_layouts, random_text, render_plate
 
 OPSET = 17  # the first with layer norms; runtimes of 2023 and later know it
 BATCHES = (1, 3)  # sizes that are compared
-TOLERANCE = 1e-3  # of values that are 0..1, slots included; log-probabilities, down to -30, may differ by ten times that
+TOLERANCE = (
+    1e-3  # of values that are 0..1, slots included; log-probabilities, down to -30, may differ by ten times that
+)
 SHARPENED = 11  # pixels that OpenCV takes for the Gaussian of `AROUND`
 
 SOURCE = "RGB in 0..1, the plate stretched to this size; plates fill their picture, as where edit.find is off"
@@ -54,6 +57,10 @@ OUTPUTS = {
     "target_slots": "of each new character its centre, half width vector and half height vector, as fractions of width and "
     "height",
 }
+LOG_PROBABILITIES = (
+    "over time: class 0 is blank, class i the i-th character of the alphabet. To read: the likeliest class of each step, "
+    "repeated ones once, without blanks"
+)
 
 
 class ExportedGenerator(nn.Module):
@@ -85,58 +92,63 @@ def _summary(self: Typeface, learned: Tensor, references: Tensor) -> Tensor:
     return (seen * sure[:, :, None]).sum(1) / sure.sum(1, keepdim=True).clamp(min=1e-3)
 
 
-def export_networks(checkpoint: str, reader: str, out: Path) -> dict[str, Any]:
+def export_networks(checkpoint: str, reader: str, out: Path | ObjectPath) -> dict[str, Any]:
     """Writes generator.onnx, reader.onnx and networks.json into a folder; the contents of networks.json.
 
     checkpoint, reader: names in models/checkpoints, or files. Raises PlatemintError where one cannot be loaded or a
     library is missing, and Failure where onnxruntime computes something else than torch.
     """
+    _onnxruntime()
     options = Edit(checkpoint=checkpoint, reader=reader, device="cpu", precision="float32")
     spg, judge = load_network(checkpoint, "spg", options), load_network(reader, "reader", options)
-    facts = {"opset": OPSET, "generator": _generator(spg, checkpoint, out), "reader": _reader(judge, reader, out)}
+    facts = {
+        "opset": OPSET,
+        "generator": _of(spg, checkpoint) | _exported(*_generator(spg), out / "generator.onnx", TOLERANCE),
+        "reader": _of(judge, reader) | _exported(*_reader(judge), out / "reader.onnx", 10 * TOLERANCE),
+    }
     storage.write(out / "networks.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     return facts
 
 
-def _generator(spg: SPG, name: str, out: Path) -> dict[str, Any]:
-    config = spg.config
-    examples = [_example(spg, size) for size in BATCHES]
-    # Every place of a text is taken where the graph is recorded: masks then have room for the longest one.
-    full = torch.randint(1, len(config.alphabet) + 1, (2, 2, config.longest), generator=_random())
-    source, _, _, references = _example(spg, 2)
-    shown = {"alphabet": config.alphabet, "longest": config.longest}
-    return shown | _exported(
-        ExportedGenerator(spg), (source, *full, references), examples, INPUTS, OUTPUTS, find_checkpoint(name),
-        out / "generator.onnx", TOLERANCE,
-    )  # fmt: skip
-
-
-def _reader(reader: Reader, name: str, out: Path) -> dict[str, Any]:
-    config = reader.config
-    examples = [(_pictures(config.height, config.width, size),) for size in BATCHES]
-    says = (
-        "log-probabilities over time: class 0 is blank, class i the i-th character of the alphabet. To read: the likeliest "
-        "class of each step, repeated ones once, without blanks"
+def networks_as_text(facts: dict[str, Any], out: Path | ObjectPath) -> str:
+    """A line for each file that was written."""
+    parts = (facts[name] for name in ("generator", "reader"))
+    return "\n".join(
+        f"{out / part['file']}: {part['checkpoint']}, at most {part['largest_difference']:.1e} from what torch gives"
+        for part in parts
     )
-    shown = {"alphabet": config.alphabet}
-    return shown | _exported(
-        reader, examples[-1], examples, {"image": SOURCE}, {"log_probabilities": says}, find_checkpoint(name),
-        out / "reader.onnx", 10 * TOLERANCE,
-    )  # fmt: skip
+
+
+def _of(network: SPG | Reader, name: str) -> dict[str, Any]:
+    weights = find_checkpoint(name)
+    facts = {"checkpoint": weights.name, "checkpoint_sha256": storage.sha256(weights.read_bytes())}
+    return facts | {"alphabet": network.config.alphabet}
+
+
+def _generator(spg: SPG) -> tuple[nn.Module, list[tuple[Tensor, ...]], dict[str, str], dict[str, str]]:
+    """The network, examples of its inputs, and what inputs and outputs are."""
+    source, *_, references = _example(spg, 2)
+    # A text of full length comes first, by which the graph is recorded: so masks have room for the longest one.
+    full = torch.randint(1, len(spg.config.alphabet) + 1, (2, 2, spg.config.longest), generator=_random())
+    examples = [(source, *full, references), *(_example(spg, size) for size in BATCHES)]
+    return ExportedGenerator(spg), examples, INPUTS, OUTPUTS
+
+
+def _reader(reader: Reader) -> tuple[nn.Module, list[tuple[Tensor, ...]], dict[str, str], dict[str, str]]:
+    examples = [(_pictures(reader.config.height, reader.config.width, size),) for size in BATCHES]
+    return reader, examples, {"image": SOURCE}, {"log_probabilities": LOG_PROBABILITIES}
 
 
 def _exported(
     network: nn.Module,
-    recorded: tuple[Tensor, ...],
     examples: list[tuple[Tensor, ...]],
     inputs: dict[str, str],
     outputs: dict[str, str],
-    weights: Path,
-    path: Path,
+    path: Path | ObjectPath,
     tolerance: float,
 ) -> dict[str, Any]:
-    """Writes a network that has been compared with torch; what networks.json says of it."""
-    onnx = _onnx(network.eval(), recorded, [*inputs], [*outputs])
+    """Writes a network once it has been compared with torch; what networks.json says of it."""
+    onnx = _onnx(network.eval(), examples[0], [*inputs], [*outputs])
     session = _session(onnx)
     differ = max(_difference(network, session, example) for example in examples)
     if not differ <= tolerance:  # nor nan
@@ -148,14 +160,18 @@ def _exported(
     return {
         "file": path.name,
         "sha256": storage.sha256(onnx),
-        "checkpoint": weights.name,
-        "checkpoint_sha256": storage.sha256(weights.read_bytes()),
         "largest_difference": differ,
-        "inputs": {put.name: {"type": put.type, "shape": put.shape, "is": inputs[put.name]} for put in session.get_inputs()},
-        "outputs": {
-            got.name: {"type": got.type, "shape": got.shape, "is": outputs[got.name]} for got in session.get_outputs()
-        },
+        "inputs": [_described(put, value, inputs) for put, value in zip(session.get_inputs(), examples[0])],
+        "outputs": [
+            _described(got, value, outputs) for got, value in zip(session.get_outputs(), _run(network, examples[0]))
+        ],
     }
+
+
+def _described(node, value: Tensor, says: dict[str, str]) -> dict[str, Any]:
+    """An input or output of a session, and what it is."""
+    shape = ["batch", *value.shape[1:]]
+    return {"name": node.name, "type": str(value.dtype).removeprefix("torch."), "shape": shape, "is": says[node.name]}
 
 
 @torch.inference_mode()
@@ -172,26 +188,35 @@ def _onnx(network: nn.Module, example: tuple[Tensor, ...], inputs: list[str], ou
 
 
 def _session(onnx: bytes):
+    runtime = _onnxruntime()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return runtime.InferenceSession(onnx, options, ["CPUExecutionProvider"])
+
+
+def _onnxruntime():
+    """Raises PlatemintError where a library is missing."""
     try:
+        import onnx  # noqa: F401 (torch writes the file with it)
         import onnxruntime
     except ImportError as fault:
         raise PlatemintError(
-            f"export-networks compares with onnxruntime, which cannot be imported ({fault}): pip install -c "
-            "constraints.txt -e '.[onnx]'"
+            f"export-networks needs onnx and onnxruntime ({fault}): pip install -c constraints.txt -e '.[onnx]'"
         ) from None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(onnx, options, ["CPUExecutionProvider"])
+    return onnxruntime
+
+
+def _difference(network: nn.Module, session, example: tuple[Tensor, ...]) -> float:
+    """The largest difference of any output."""
+    names = (put.name for put in session.get_inputs())
+    found = session.run(None, {name: value.numpy() for name, value in zip(names, example)})
+    return max(float(np.abs(a - b.numpy()).max()) for a, b in zip(found, _run(network, example), strict=True))
 
 
 @torch.inference_mode()
-def _difference(network: nn.Module, session, example: tuple[Tensor, ...]) -> float:
-    """The largest difference of any output."""
-    wanted = network(*example)
-    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
-    fed = zip(session.get_inputs(), example)
-    found = session.run(None, {put.name: value.numpy() for put, value in fed})
-    return max(float(np.abs(got - want.numpy()).max()) for got, want in zip(found, wanted, strict=True))
+def _run(network: nn.Module, example: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    results = network(*example)
+    return results if isinstance(results, tuple) else (results,)
 
 
 def _example(spg: SPG, size: int) -> tuple[Tensor, ...]:
