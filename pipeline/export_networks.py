@@ -6,11 +6,11 @@ photograph (`edit.finish`), reference glyphs (`references`) and frames of loose 
 
 from __future__ import annotations
 
-import io
 import json
 import warnings
 from copy import deepcopy
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MethodType
 from typing import Any
 
@@ -66,11 +66,13 @@ LOG_PROBABILITIES = (
 class ExportedGenerator(nn.Module):
     """The generator with its output composed as `edit` does: the inputs and outputs of `INPUTS` and `OUTPUTS`."""
 
+    bell: Tensor
+
     def __init__(self, spg: SPG):
         super().__init__()
         self.spg = deepcopy(spg)
         typeface = self.spg.C_d.typeface
-        typeface.summary = MethodType(_summary, typeface)
+        typeface.summary = MethodType(_summary, typeface)  # type: ignore[method-assign]
         bell = torch.from_numpy(cv2.getGaussianKernel(SHARPENED, AROUND)).float()
         self.register_buffer("bell", (bell @ bell.T)[None, None])
 
@@ -135,7 +137,9 @@ def _generator(spg: SPG) -> tuple[nn.Module, list[tuple[Tensor, ...]], dict[str,
 
 
 def _reader(reader: Reader) -> tuple[nn.Module, list[tuple[Tensor, ...]], dict[str, str], dict[str, str]]:
-    examples = [(_pictures(reader.config.height, reader.config.width, size),) for size in BATCHES]
+    examples: list[tuple[Tensor, ...]] = [
+        (_pictures(reader.config.height, reader.config.width, size),) for size in BATCHES
+    ]
     return reader, examples, {"image": SOURCE}, {"log_probabilities": LOG_PROBABILITIES}
 
 
@@ -177,14 +181,13 @@ def _described(node, value: Tensor, says: dict[str, str]) -> dict[str, Any]:
 @torch.inference_mode()
 def _onnx(network: nn.Module, example: tuple[Tensor, ...], inputs: list[str], outputs: list[str]) -> bytes:
     """The exporter that records a graph: the newer one takes no shapes that depend on data, and brings libraries."""
-    file = io.BytesIO()
-    with warnings.catch_warnings():
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of every Python number; what came of them is compared
         torch.onnx.export(
-            network, example, file, input_names=inputs, output_names=outputs, opset_version=OPSET, dynamo=False,
+            network, example, f"{folder}/onnx", input_names=inputs, output_names=outputs, opset_version=OPSET, dynamo=False,
             dynamic_axes={name: {0: "batch"} for name in [*inputs, *outputs]},
         )  # fmt: skip
-    return file.getvalue()
+        return Path(folder, "onnx").read_bytes()
 
 
 def _session(onnx: bytes):
