@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+MOST_SIZE = 4096  # of anything that a config says: channels, layers, pixels
+MOST_REASON = 300  # characters of a fault that are shown: it may quote the file
+# Of a file that is none of ours, whose config may be anything; RecursionError is a RuntimeError.
+FAULTS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+OF_REFERENCES = ("C_d.typeface.", "C_d.trust", "C_d.at_half.0.weight")  # of an SPG; the last is wider with them
 FOLDER = Path(__file__).parent / "checkpoints"
 
 
@@ -75,14 +81,44 @@ def checkpoint_alphabet(name: str, kind: str) -> str:
         with safe_open(str(path), framework="np") as file:
             metadata = file.metadata() or {}
         _expect(kind, metadata, path)
-        return json.loads(metadata["config"])["alphabet"]
-    except (SafetensorError, KeyError, TypeError, ValueError) as fault:
-        raise CheckpointError(f"{path}: not a checkpoint this version can read: {fault}") from None
+        return _config(metadata)["alphabet"]
+    except (SafetensorError, *FAULTS) as fault:
+        raise _unreadable(path, fault) from None
+
+
+def _config(metadata: dict[str, str]) -> dict[str, Any]:
+    """Raises ValueError for an alphabet that is not a text of different characters."""
+    fields = json.loads(metadata["config"])
+    alphabet = fields.get("alphabet", "")
+    if not isinstance(alphabet, str) or len({*alphabet}) < len(alphabet):
+        raise ValueError("its alphabet is not a text of different characters")
+    return fields
+
+
+def _unreadable(path: Path, fault: Exception) -> CheckpointError:
+    return CheckpointError(f"{path}: not a checkpoint this version can read: {str(fault)[:MOST_REASON]}")
 
 
 def _expect(kind: str, metadata: dict[str, str], path: Path) -> None:
     if metadata.get("kind") != kind:
         raise CheckpointError(f"{path}: holds a {metadata.get('kind')!r} network, {kind!r} is needed")
+
+
+def _refuse_misfits(weights: dict[str, torch.Tensor], network_class: type, config: Any, added: tuple[str, ...]) -> None:
+    """Raises ValueError for weights that are not numbers, or of another network than the config's, which is not built.
+
+    added: how weights begin that are not in the file, or of another shape there.
+    """
+    sizes = [size for value in asdict(config).values() for size in (value if isinstance(value, tuple) else (value,))]
+    if any(isinstance(size, int | float) and not 0 <= size <= MOST_SIZE for size in sizes):
+        raise ValueError(f"its config has a size below 0 or above {MOST_SIZE:,}")
+    with torch.device("meta"):
+        wanted = {key: weight.shape for key, weight in network_class(config).state_dict().items()}
+    keys = [key for key in {**wanted, **weights} if not key.startswith(added)]
+    if misfits := [key for key in keys if wanted.get(key) != getattr(weights.get(key), "shape", None)]:
+        raise ValueError(f"{len(misfits)} weights are not of its config, such as {misfits[0]}")
+    if broken := [key for key, weight in weights.items() if not weight.isfinite().all()]:
+        raise ValueError(f"{broken[0]} holds what is no number")
 
 
 def load(name: str, kind: str) -> nn.Module:
@@ -99,21 +135,24 @@ def load(name: str, kind: str) -> nn.Module:
             weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (safe_open is no dictionary)
         _expect(kind, metadata, path)
         network_class, config_class = _kinds()[kind]
-        fields = json.loads(metadata["config"])
+        fields = _config(metadata)
         config = config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        without_references = kind == "spg" and "typeface" not in fields
+        _refuse_misfits(weights, network_class, config, OF_REFERENCES if without_references else ())
         network = network_class(config)
-        if kind == "spg" and "typeface" not in fields:
+        if without_references:
             _add_references(weights, network)
         network.load_state_dict(weights)
-    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as fault:
-        raise CheckpointError(f"{path}: not a checkpoint this version can read: {fault}") from None
+    except (SafetensorError, *FAULTS) as fault:
+        raise _unreadable(path, fault) from None
     return network.to(memory_format=torch.channels_last).eval()
 
 
 def _add_references(weights: dict[str, torch.Tensor], network: nn.Module) -> None:
     """Makes the weights of an SPG without references those of one that takes no notice of them yet."""
-    wanted, first = network.state_dict(), "C_d.at_half.0.weight"
-    weights |= {name: value for name, value in wanted.items() if name.startswith(("C_d.typeface.", "C_d.trust"))}
+    *new, first = OF_REFERENCES
+    wanted = network.state_dict()
+    weights |= {name: value for name, value in wanted.items() if name.startswith(tuple(new))}
     padded = torch.zeros_like(wanted[first])
     padded[:, : weights[first].shape[1]] = weights[first]
     weights[first] = padded

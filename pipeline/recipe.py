@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args
@@ -23,6 +24,7 @@ from pydantic import (
 )
 
 from platemint.pipeline.object_store import ObjectPath, place
+from platemint.pipeline.parsing import parse_yaml
 from platemint.pipeline.plate import UNREADABLE, PlatemintError, normalise
 
 _PLAINLY = {  # pydantic's own words, where they are not a user's
@@ -552,9 +554,9 @@ class _UniqueKeys(yaml.SafeLoader):
     """YAML lets a later key silently replace an earlier one; a recipe must not."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for key, count in keys.items():
+            if count > 1:
                 raise yaml.MarkedYAMLError(problem=f"{key} stands here twice", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
 
@@ -571,7 +573,7 @@ for _yaml in (_UniqueKeys, _Dumper):
 
 def _parse(text: str, origin: str) -> Any:
     try:
-        return yaml.load(text, _UniqueKeys)
+        return parse_yaml(text, _UniqueKeys)
     except yaml.YAMLError as error:
         record = getattr(error, "problem_mark", None)
         where = f", line {record.line + 1}" if record else ""
@@ -624,7 +626,8 @@ def _explain(model: type[Strict], fault: Mapping[str, Any]) -> str:
     if fault["type"] == "model_type":
         return f"is a section with the fields {', '.join(_fields(model, fault['loc']))}, not {fault['input']!r}"
     if fault["type"] == "literal_error":
-        choices = get_args(_fields(model, sections)[last].annotation)
+        field = _fields(model, sections).get(last)  # None for an item of a list
+        choices = get_args(field.annotation) if field else ()
         return f"must be {fault['ctx']['expected']}, not {fault['input']!r}{nearest(str(fault['input']), choices)}"
     must = _PLAINLY.get(fault["type"]) or re.sub(r"^(Input|String) should", "must", fault["msg"])
     return f"{must}, not {fault['input']!r}"
@@ -633,6 +636,7 @@ def _explain(model: type[Strict], fault: Mapping[str, Any]) -> str:
 def _fields(model: type[Strict], sections: Iterable[str]) -> dict[str, Any]:
     for name in sections:
         if not isinstance(name, int):  # of a list's items
-            model = model.model_fields[name].annotation  # type: ignore[assignment]
-            model = next(iter(get_args(model)), model)
-    return model.model_fields
+            if (field := getattr(model, "model_fields", {}).get(name)) is None:  # of what may have several forms
+                return {}
+            model = next(iter(get_args(field.annotation)), field.annotation)
+    return getattr(model, "model_fields", {})

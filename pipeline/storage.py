@@ -6,9 +6,9 @@ import contextlib
 import errno
 import hashlib
 import io
-import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,11 +17,13 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from platemint.pipeline.object_store import ObjectPath
+from platemint.pipeline.parsing import parse_json
 from platemint.pipeline.plate import Failure, PlatemintError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # formats that are decoded, whatever else Pillow knows
 MOST_BYTES = 64 << 20
 MOST_PIXELS = 4_000_000  # a crop of one plate is far smaller
+MOST_SCANS = 100  # of a progressive JPEG, which has about ten
 LEAST_SIDE, MOST_SIDE = 8, 16_383  # pixels; WebP holds no longer ones, and no plate is that long
 
 
@@ -178,6 +180,7 @@ def decode(data: bytes, most_pixels: int = MOST_PIXELS) -> np.ndarray:
     """A picture file's pixels, uint8 (H, W, 3) RGB, upright as its EXIF says. Raises ValueError with the reason."""
     if not data:
         raise ValueError("empty file")
+    refuse_many_scans(data)
     picture = open_image(io.BytesIO(data), most_pixels)
     width, height = picture.size
     if width * height > most_pixels or max(width, height) > MOST_SIDE:
@@ -188,15 +191,23 @@ def decode(data: bytes, most_pixels: int = MOST_PIXELS) -> np.ndarray:
     if picture.mode[0] in "IF":
         raise ValueError(f"pixels of kind {picture.mode}; save it with 8 bits a channel")
     try:
-        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of oddities that do not hinder decoding
+            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
     except Exception:
         raise ValueError("broken picture: cannot be decoded") from None
+
+
+def refuse_many_scans(data: bytes) -> None:
+    """Raises ValueError for a JPEG in so many scans that decoding takes minutes: each is one over the whole picture."""
+    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MOST_SCANS:
+        raise ValueError(f"a JPEG of more than {MOST_SCANS} scans")
 
 
 def read_json(path: Path | ObjectPath) -> dict:
     """A JSON file of the run folder. Raises PlatemintError where it is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PlatemintError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:

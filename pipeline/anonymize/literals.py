@@ -51,7 +51,7 @@ _XML = re.compile(
     rb"<!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?.*?\?>|<(/?)([^\s<>/]+)((?:[^<>\"']|\"[^\"]*\"|'[^']*')*)>", re.DOTALL
 )
 _ATTRIBUTE = re.compile(rb"([^\s=]+)\s*=\s*[\"']([^\"']*)[\"']")
-_FIELD = re.compile(rb"[ \t]*(?:- )?([A-Za-z][\w .-]*?)[ \t]*:[ \t]*(.*?)\s*")
+_FIELD = re.compile(rb"[ \t]*(?:- )?([A-Za-z][\w.-]*(?: +[\w.-]+)*)[ \t]*:[ \t]*((?:.*\S)?)\s*")
 _CELL = {d: re.compile(rb'(?:^|(?<=%b))("(?:[^"]|"")*"|[^%b"]*)(?=%b|$)' % (d, d, d)) for d in (b",", b";", b"\t")}
 _PLACED = re.compile(rb"[^\t]+\t((?:-?[\d.]+\t){4})[^\t]*\s*")  # OpenALPR: name, x, y, w, h, text
 _FRACTION = re.compile(rb"-?[01](\.\d*)?(?:e-\d+)?")

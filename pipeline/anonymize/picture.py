@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, JpegImagePlugin
 
 from platemint.pipeline.corpora import containers
 from platemint.pipeline.corpora.records import MOST_PIXELS, ORIENTATION
-from platemint.pipeline.storage import FORMATS, open_image
+from platemint.pipeline.storage import FORMATS, open_image, refuse_many_scans
 
 MOST_BYTES = 256 << 20
 ALIKE = 4  # of 255: what smoothing chroma changes of a picture is a fraction of it
@@ -115,6 +115,7 @@ def open_picture(path: Path) -> Picture:
     data = read_picture_file(path)
     if not data:
         raise ValueError("empty file")
+    refuse_many_scans(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a picture's oddities matter only where it cannot be decoded
         picture = open_image(io.BytesIO(data), MOST_PIXELS)
@@ -140,11 +141,13 @@ def _refuse(picture: Image.Image) -> None:
     if picture.mode not in MODES or _DEEP.search(str(picture.tile)):
         raise ValueError(f"pixels of kind {picture.mode}, not of 8 bits a channel")
     try:
-        several = getattr(picture, "n_frames", 1) > 1
-    except Exception:  # counting them reads on in the file
+        picture.seek(1)  # to count them would read on through the whole file
+    except EOFError:
+        picture.seek(0)
+        return
+    except Exception:
         raise ValueError("broken picture: cannot be decoded") from None
-    if several:
-        raise ValueError("several pictures in one file")
+    raise ValueError("several pictures in one file")
 
 
 def _decoded(picture: Image.Image, data: bytes) -> Picture:

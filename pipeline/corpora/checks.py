@@ -8,6 +8,7 @@ from functools import partial
 from itertools import combinations
 from posixpath import dirname
 
+from platemint.pipeline.corpora.labels import MOST_LABEL
 from platemint.pipeline.corpora.records import (
     Annotation,
     Corners,
@@ -32,7 +33,7 @@ WITHHELD = "no annotation, while others found no picture"
 
 def plate_text(raw: str | None, unreadable: Sequence[str]) -> str:
     """A text as the annotation has it, normalised; "" for none and for words and marks that say unreadable."""
-    text = normalise(raw or "")
+    text = normalise((raw or "")[:MOST_LABEL])
     return "" if says_unreadable(text, unreadable) else text
 
 

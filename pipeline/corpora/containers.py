@@ -76,6 +76,8 @@ def data_of(label: Label) -> bytes:
         return _OF_SUFFIX[label.path.suffix].picture(label.path, label.member)
     except OSError as fault:
         raise ValueError(f"cannot be read: {fault.strerror}") from None
+    except PlatemintError:
+        raise ValueError("the file that holds it is damaged") from None
 
 
 def file_and_member(path: Path) -> tuple[Path, str]:
@@ -89,7 +91,10 @@ def file_and_member(path: Path) -> tuple[Path, str]:
 def held_data(file: Path, member: str) -> bytes:
     """A picture of a file, never one that it only points to. Raises ValueError where there is none, and OSError."""
     module = _OF_SUFFIX[file.suffix]
-    return getattr(module, "embedded", module.picture)(file, member)
+    try:
+        return getattr(module, "embedded", module.picture)(file, member)
+    except PlatemintError:
+        raise ValueError("the file that holds it is damaged") from None
 
 
 def open_containers(root: str | Path, format: str = "", unreadable: Iterable[str] = UNREADABLE) -> Dataset:

@@ -22,6 +22,10 @@ from platemint.pipeline.plate import (
 )
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+MOST_LABEL = (
+    1000  # characters of a label that are looked at: what is longer is none, and a file may hold it a million times
+)
+MOST_REASON = 300  # characters: a reason may quote what stands in a file
 SPLIT = re.compile(r"\w{1,50}")  # splits name files
 _SPLITS = {
     "train": re.compile(r"train(ing)?(set)?"),
@@ -138,7 +142,7 @@ def counted(number: int, noun: str) -> str:
 
 def unused(name: str, row: str, reason: str) -> dict[str, str]:
     """Why a picture is not used, in characters that any file can hold: names come in every encoding."""
-    fields = {"path": name, "row": row, "reason": reason}
+    fields = {"path": name, "row": row, "reason": reason[:MOST_REASON]}
     return {key: text.encode(errors="backslashreplace").decode() for key, text in fields.items()}
 
 
@@ -214,7 +218,7 @@ def _check(name: str, text: object, split: str, unreadable: Collection[str]) -> 
         return "no label", ""
     if not isinstance(text, str):
         return f"the label {text!r} is not text", ""
-    text = normalise(text)
+    text = normalise(text[:MOST_LABEL])
     if not characters(text):
         return "no label", ""
     if says_unreadable(text, unreadable):

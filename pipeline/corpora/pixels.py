@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -23,7 +24,9 @@ def read_plate(label: Label) -> Read:
     """
     if not label.corners:
         return _whole(data_of(label))
-    return _cut(label, *_frame(label.path, label.member, label.path.stat().st_mtime_ns if label.path.is_file() else 0))
+    return _cut(
+        label, *_frame(label.path, label.member, label.path.stat().st_mtime_ns if os.path.isfile(label.path) else 0)
+    )
 
 
 def read_plates(labels: Sequence[Label]) -> list[Read | ValueError]:

@@ -364,10 +364,22 @@ def _shared_end(wanted: list[str], there: list[str], absolute: bool) -> int:
 
 def numbers(texts: Iterable[object]) -> list[float]:
     """Raises ValueError where one is no finite number."""
-    values = [float(text) for text in texts]
+    try:
+        values = [float(text) for text in texts]
+    except OverflowError:  # JSON holds integers of any length
+        values = [math.inf]
     if not all(map(math.isfinite, values)):
         raise ValueError("a coordinate is not finite")
     return values
+
+
+def declared_size(width: object, height: object) -> tuple[float, ...]:
+    """The size of a picture that an annotation declares, () where it is not two numbers above 0."""
+    try:
+        size = tuple(numbers((width, height)))
+    except (TypeError, ValueError):
+        return ()
+    return size if min(size) > 0 else ()
 
 
 def box(x1: float, y1: float, x2: float, y2: float) -> Corners:

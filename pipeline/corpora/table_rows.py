@@ -7,7 +7,6 @@ by several words. A quotation mark that nothing closes, or that would swallow ot
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from platemint.pipeline.corpora.labels import Corpus, decoded, is_picture, lines_of, read_text, split_named
+from platemint.pipeline.parsing import parse_json
 from platemint.pipeline.plate import UNREADABLE, PlatemintError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -61,6 +61,7 @@ SEGMENTED = ("path", "state", "text")
 _WORDS = "such as image_path, filename, file, image, name; plate_text, plate, label, words"
 _TURNS = ("angle", "rotation", "theta")  # of a box; of a crop they are no matter
 _MANY = 4  # numbers in one field: a place
+MOST_LINES = 100  # of a record: with more, a quotation mark is one that nothing closes
 _HEAD = 1 << 20  # bytes that hold a header, or a first row
 
 
@@ -151,8 +152,8 @@ class Table:
         """Cells of the record that begins in a line, None where its quotation marks are wrong, and its lines' number."""
         if '"' not in self._lines[at]:
             return self._split(self._lines[at]), 1
-        lines = (self._lines[i] for i in range(at, len(self._lines)))
-        reader = csv.reader(lines, delimiter=self.delimiter, strict=True, skipinitialspace=True)
+        lines = self._lines[at : at + MOST_LINES]
+        reader = csv.reader(iter(lines), delimiter=self.delimiter, strict=True, skipinitialspace=True)
         try:
             return next(reader), reader.line_num
         except csv.Error:
@@ -315,8 +316,8 @@ def obscure_place(path: Path, row: TableRow, obscure: Collection[str]) -> str:
 
 def _object(line: str) -> dict | None:
     try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError):
+        fields = parse_json(line)
+    except ValueError:
         return None
     return fields if isinstance(fields, dict) else None
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from platemint.pipeline.corpora import containers
 from platemint.pipeline.corpora.formats import parquet
 from platemint.pipeline.corpora.labels import SPLIT, split_named, standard_split, unused
+from platemint.pipeline.parsing import parse_yaml
 from platemint.pipeline.plate import DIGITS, LETTERS, PlatemintError
 from platemint.pipeline.render.layout import load_layouts
 from platemint.pipeline.storage import MOST_PIXELS, open_image, read_json, sha256
@@ -133,9 +133,7 @@ class ExportedPlates:
     def _known_layouts(self) -> dict[str, Layout]:
         """The layouts that ship, and those files that the run was given, as far as they are still there."""
         recipe = self.root / "recipe.yaml"
-        source = (
-            (yaml.safe_load(recipe.read_text(encoding="utf8")) or {}).get("source") or {} if recipe.exists() else {}
-        )
+        source = (parse_yaml(recipe.read_text(encoding="utf8")) or {}).get("source") or {} if recipe.exists() else {}
         known = load_layouts()
         for name in [*(source.get("layouts") or ()), source.get("layout") or ""]:
             if name and name not in known and Path(name).is_file():

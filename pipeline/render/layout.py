@@ -9,6 +9,7 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from platemint.pipeline.parsing import parse_yaml
 from platemint.pipeline.plate import (
     DIGITS,
     LETTERS,
@@ -137,7 +138,7 @@ class Layout(_Strict):
 
 def _read(path: Path) -> Layout:
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf8"))
+        fields = parse_yaml(path.read_text(encoding="utf8"))
         layout = Layout(**fields, name=path.stem)
         for letter in layout.pattern:
             if letter not in SEPARATORS:

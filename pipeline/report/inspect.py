@@ -6,6 +6,7 @@ The dict holds every figure that the table prints and `pipeline.report.heatmap` 
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -224,9 +225,9 @@ def _read_corpus(path: Path, format: str) -> tuple[dict[str, list[str]], list[st
     """
     corpus = read_corpus(path, format=format)
     for label in corpus.labels:
-        if not label.path.is_file():
+        if not os.path.isfile(label.path):  # of a name that no file system takes it says no, too
             corpus.put_aside(label.name, label.row, "no such file")
-    corpus.labels = [label for label in corpus.labels if label.path.is_file()]
+    corpus.labels = [label for label in corpus.labels if os.path.isfile(label.path)]
     if not corpus.labels:
         first = corpus.set_aside[0] if corpus.set_aside else {"path": "", "reason": "no labels"}
         raise PlatemintError(

@@ -16,7 +16,7 @@ from platemint.pipeline.corpora.rewording import NO_TEXT, Rewording
 
 LOCALIZATION, RECOGNITION = "groundtruth_localization", "groundtruth_recognition"
 _KEYPOINTS = re.compile(r"\s*(\S{4,})((?:\s+-?[\d.]+){12})\s*")
-_BOX = re.compile(r"(\s*-?[\d.]+\s*){4}")
+_BOX = re.compile(r"\s*-?[\d.]+(\s+-?[\d.]+){3}\s*")
 
 
 def find(folder: Folder) -> dict[str, str]:

@@ -23,10 +23,12 @@ from platemint.pipeline.corpora.records import (
     agreeing,
     bounds,
     box,
+    declared_size,
     numbers,
     points,
 )
 from platemint.pipeline.corpora.rewording import Rewording
+from platemint.pipeline.parsing import parse_json
 from platemint.pipeline.plate import PlatemintError
 
 LISTS = ("images", "annotations")
@@ -43,7 +45,7 @@ def find(folder: Folder) -> dict[str, str]:
 
 def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]:
     """Raises PlatemintError for images without id or file_name and annotations without image_id."""
-    data = json.loads(text)
+    data = parse_json(text)
     pictures, entries, categories = _understood(data, note, folder)
     sizes = {_id(image["id"]): _declared(image) for image in data["images"]}
     folder.listed |= {*categories.values()}
@@ -56,7 +58,7 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]
 
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
-    data = json.loads(text)
+    data = parse_json(text)
     pictures, entries, _ = _understood(data, note, new.folder)
     images = [(image, path) for image, path in zip(data["images"], pictures.values()) if path in new.paths]
     turns = {path: turn for image, path in images if (turn := turn_of(new.folder, path, _declared(image)))}
@@ -75,7 +77,7 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
 
 def room(note: str, text: str, picture: str, folder: Folder) -> set[str]:
     """Its images, but for those that it has another size of."""
-    data = json.loads(text)
+    data = parse_json(text)
     pictures, _, _ = _understood(data, note, folder)
     images = zip(data["images"], pictures.values())
     return {path for image, path in images if path in folder.pictures and _is_as_shown(image, path, folder)}
@@ -83,7 +85,7 @@ def room(note: str, text: str, picture: str, folder: Folder) -> set[str]:
 
 def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -> str:
     """Annotations of the category of plates, with a text where others have theirs."""
-    data = json.loads(text)
+    data = parse_json(text)
     pictures, _, _ = _understood(data, note, folder)
     ids = (_id(entry.get("id", "")) for entry in data["annotations"])
     new_id, holder = max((int(id) for id in ids if id.isdecimal()), default=0) + 1, _text_holder(data["annotations"])
@@ -134,8 +136,8 @@ def _turned(entry: dict, turn: Callable[[float, float], tuple[float, float]]) ->
 
 def _is_coco(note: str, folder: Folder) -> bool:
     try:
-        data = json.loads(folder.text(note))
-    except (PlatemintError, ValueError, RecursionError):
+        data = parse_json(folder.text(note))
+    except (PlatemintError, ValueError):
         return False
     return isinstance(data, dict) and all(isinstance(data.get(key), list) for key in LISTS)
 
@@ -171,8 +173,7 @@ def _id(value: object) -> str:
 
 def _declared(image: dict) -> tuple[float, ...]:
     """Width and height of an image, () where it does not have both."""
-    size = image.get("width"), image.get("height")
-    return size if all(isinstance(side, int | float) and side > 0 for side in size) else ()
+    return declared_size(image.get("width"), image.get("height"))
 
 
 def _place(entry: dict) -> tuple[dict, str] | None:

@@ -19,11 +19,22 @@ from math import cos, radians, sin
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from platemint.pipeline.corpora.checks import turn_of
-from platemint.pipeline.corpora.formats.voc import parsed, xml_as_before
+from platemint.pipeline.corpora.formats.voc import xml_as_before
 from platemint.pipeline.corpora.outlines import four_corners
-from platemint.pipeline.corpora.records import Corners, Folder, Record, bounds, box, numbers, points, split_named
+from platemint.pipeline.corpora.records import (
+    Corners,
+    Folder,
+    Record,
+    bounds,
+    box,
+    declared_size,
+    numbers,
+    points,
+    split_named,
+)
 from platemint.pipeline.corpora.rewording import Rewording
 from platemint.pipeline.corpora.text_fields import hidden_text, holds_text
+from platemint.pipeline.parsing import parse_xml
 from platemint.pipeline.plate import PlatemintError
 
 SIDES = ("xtl", "ytl", "xbr", "ybr")
@@ -101,18 +112,14 @@ def _is_cvat(note: str, folder: Folder) -> bool:
 
 def _root(note: str, text: str, folder: Folder) -> Element:
     try:
-        return parsed(text)
+        return parse_xml(text)
     except ValueError as fault:
         raise PlatemintError(f"{folder.root / note}: {fault}") from None
 
 
 def _declared(image: Element) -> tuple[float, ...]:
     """Width and height of the picture, () where they are not both there."""
-    try:
-        size = numbers((image.get("width", ""), image.get("height", "")))
-    except ValueError:
-        return ()
-    return tuple(size) if min(size) > 0 else ()
+    return declared_size(image.get("width"), image.get("height"))
 
 
 def _text(shape: Element, folder: Folder) -> Element | None:

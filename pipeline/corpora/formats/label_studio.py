@@ -14,7 +14,6 @@ What annotators did not submit goes from a rewritten file, and so do predictions
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from math import cos, radians, sin
@@ -27,9 +26,10 @@ from platemint.pipeline.corpora.formats.coco import json_as_before
 from platemint.pipeline.corpora.labels import is_picture
 from platemint.pipeline.corpora.name_texts import is_text_in_name
 from platemint.pipeline.corpora.outlines import four_corners
-from platemint.pipeline.corpora.records import Corners, Folder, Record, box, numbers
+from platemint.pipeline.corpora.records import Corners, Folder, Record, box, declared_size, numbers
 from platemint.pipeline.corpora.rewording import Rewording
 from platemint.pipeline.corpora.text_fields import hidden_text, holds_text
+from platemint.pipeline.parsing import parse_json
 from platemint.pipeline.plate import PlatemintError, normalise
 
 ANNOTATIONS = ("annotations", "completions")  # the second up to version 0.9
@@ -71,7 +71,7 @@ def find(folder: Folder) -> dict[str, str]:
 
 
 def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]:
-    for number, task in enumerate(json.loads(text), 1):
+    for number, task in enumerate(parse_json(text), 1):
         row = str(task.get("id", number))
         path = _picture(task, note, folder)
         if path not in folder.pictures:
@@ -89,7 +89,7 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]
 
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
-    data = json.loads(text)
+    data = parse_json(text)
     renewed = [
         _renewed(task, path, note, new) for task in data if (path := _picture(task, note, new.folder)) in new.paths
     ]
@@ -100,8 +100,8 @@ def _is_export(note: str, folder: Folder) -> bool:
     if not folder.peek(note).lstrip().startswith("["):
         return False
     try:
-        data = json.loads(folder.text(note))
-    except (PlatemintError, ValueError, RecursionError):
+        data = parse_json(folder.text(note))
+    except (PlatemintError, ValueError):
         return False
     tasks = [task for task in data if isinstance(task, dict)]
     return len(tasks) == len(data) and any(map(_is_task, tasks)) and all("data" in task for task in tasks)
@@ -234,8 +234,7 @@ def _place(shape: dict, path: str, folder: Folder) -> dict:
     """The corners of a region, and the size that is declared with it. Raises ValueError where they cannot be known."""
     if shape.get("image_rotation"):
         raise ValueError("the picture was turned in the tool")
-    sides = shape.get("original_width"), shape.get("original_height")
-    declared = sides if all(isinstance(side, int | float) and side > 0 for side in sides) else ()
+    declared = declared_size(shape.get("original_width"), shape.get("original_height"))
     width, height = declared or (folder.size(path) if path in folder.pictures else (100, 100))
     value = shape["value"]
     if "points" in value:

@@ -6,7 +6,10 @@ Rewritten, a database has these keys and no others, numbered anew without gaps.
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -21,8 +24,10 @@ if TYPE_CHECKING:
     import lmdb
 
 SUFFIX = ".mdb"
+CHECK = Path(__file__).parents[1] / "lmdb_check.py"
 COUNT, PICTURE, LABEL = "num-samples", "image-{:09d}", "label-{:09d}"
 _KNOWN = re.compile(r"num-samples|(?:image|label)-\d{9,}")
+_DIGITS = 18  # of a number of pictures; none has more
 _AT_ONCE = 256  # pictures of a transaction
 _lock = Lock()
 
@@ -42,10 +47,9 @@ def read(corpus: Corpus, files: Collection[Path]) -> None:
 
 def _labels(file: Path) -> Iterator[tuple[str, object]]:
     """The key of each picture, and its text."""
-    environment = _opened(file)
-    with environment.begin() as transaction:
-        count = (transaction.get(COUNT.encode()) or b"").decode("ascii", "replace")
-        if not count.isdecimal() or int(count) > environment.stat()["entries"]:
+    with _reading(file) as transaction:
+        count = (transaction.get(COUNT.encode()) or b"").decode("ascii", "replace")[:_DIGITS]
+        if not count.isdecimal() or int(count) > _opened(file).stat()["entries"]:
             raise PlatemintError(f"{file}: {COUNT} is {count!r}, not the number of its pictures: build it again")
         for number in range(1, int(count) + 1):
             yield PICTURE.format(number), _text(transaction.get(LABEL.format(number).encode()))
@@ -53,7 +57,7 @@ def _labels(file: Path) -> Iterator[tuple[str, object]]:
 
 def picture(file: Path, member: str) -> bytes:
     """The picture under a key. Raises ValueError where there is none."""
-    with _opened(file).begin() as transaction:
+    with _reading(file) as transaction:
         data = transaction.get(member.encode())
     if data is None:
         raise ValueError("no such key")
@@ -74,7 +78,7 @@ def member(number: int) -> str:
 
 def others(file: Path) -> list[str]:
     """The keys that are left out where a database is rewritten, each kind of them once."""
-    with _opened(file).begin() as transaction:
+    with _reading(file) as transaction:
         keys = (key.decode(errors="backslashreplace") for key in transaction.cursor().iternext(values=False))
         return sorted({re.sub(r"\d+", "#", key) for key in keys if not _KNOWN.fullmatch(key)})
 
@@ -116,7 +120,7 @@ def _put(environment: lmdb.Environment, items: list[tuple[bytes, bytes]]) -> Non
 
 def parts(file: Path) -> Iterator[Part]:
     """Every value, and every key that is not one of the format's."""
-    with _opened(file).begin() as transaction:
+    with _reading(file) as transaction:
         for key, value in transaction.cursor():
             name = key.decode(errors="backslashreplace")
             yield Part(name, value)
@@ -138,6 +142,22 @@ def _text(label: bytes | None) -> object:
         return label  # bytes are no text, and the corpus says so
 
 
+@contextmanager
+def _reading(file: Path) -> Iterator[lmdb.Transaction]:
+    """Raises PlatemintError where a database turns out to be damaged."""
+    import lmdb
+
+    try:
+        with _opened(file).begin() as transaction:
+            yield transaction
+    except lmdb.Error as fault:
+        raise _damaged(file, fault) from None
+
+
+def _damaged(file: Path, fault: object) -> PlatemintError:
+    return PlatemintError(f"{file}: not an LMDB that can be read ({fault}): fetch or build it again")
+
+
 def _opened(file: Path) -> lmdb.Environment:
     with _lock:  # a process may open a database once
         return _environment(file, file.stat().st_ino, file.stat().st_mtime_ns)
@@ -147,7 +167,10 @@ def _opened(file: Path) -> lmdb.Environment:
 def _environment(file: Path, inode: int, stamp: int) -> lmdb.Environment:
     import lmdb
 
+    checked = subprocess.run([sys.executable, "-P", str(CHECK), file], capture_output=True, text=True)
+    if checked.returncode:
+        raise _damaged(file, checked.stderr.strip() or "its pages lead out of it")
     try:
         return lmdb.open(str(file), subdir=False, readonly=True, lock=False, readahead=False)
     except lmdb.Error as fault:
-        raise PlatemintError(f"{file}: not an LMDB that can be read ({fault}): fetch or build it again") from None
+        raise _damaged(file, fault) from None

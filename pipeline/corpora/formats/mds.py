@@ -6,7 +6,6 @@ sizes of the columns, then the columns. Nothing in it is unpickled. Compressed s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from platemint.pipeline.corpora.labels import Corpus, split_named
 from platemint.pipeline.corpora.table_rows import columns_of
+from platemint.pipeline.parsing import parse_json
 from platemint.pipeline.plate import PlatemintError
 
 SUFFIX = ".mds"
@@ -85,8 +85,8 @@ def _columns(shard: MdsShard, data: bytes) -> Iterator[tuple[str, int, int]]:
 def _decoded(data: bytes, encoding: str) -> Any:
     """A text or a value, the bytes themselves where they are neither."""
     try:
-        return data.decode() if encoding == TEXT else json.loads(data) if encoding == VALUE else ""
-    except (ValueError, RecursionError):
+        return data.decode() if encoding == TEXT else parse_json(data) if encoding == VALUE else ""
+    except ValueError:
         return data
 
 
@@ -99,14 +99,14 @@ def _shard(file: Path, stamp: int) -> MdsShard:
             if 4 * count > file.stat().st_size:
                 raise ValueError("it is too short")
             offsets = np.frombuffer(opened.read(4 * (count + 1)), "<u4")
-            facts = json.loads(opened.read(int(offsets[0]) - 4 - 4 * (count + 1)))
+            facts = parse_json(opened.read(int(offsets[0]) - 4 - 4 * (count + 1)))
         names, encodings, sizes = (facts[f"column_{kind}"] for kind in ("names", "encodings", "sizes"))
         if (np.diff(offsets.astype(np.int64)) < 0).any() or offsets[-1] != file.stat().st_size:
             raise ValueError("it is cut off")
         if any(size is not None and (type(size) is not int or size < 0) for size in sizes):
             raise ValueError("the sizes of its columns are none")
         encodings, sizes = dict(zip(names, encodings, strict=True)), dict(zip(names, sizes, strict=True))
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as fault:
+    except (OSError, ValueError, LookupError, TypeError) as fault:
         raise PlatemintError(f"{file}: not a whole MDS shard ({fault}): fetch or write it again") from None
     columns = columns_of(tuple(names))
     picture = next((name for name in names if encodings[name] in PICTURES), "")

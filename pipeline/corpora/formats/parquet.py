@@ -23,6 +23,7 @@ from platemint.pipeline.corpora.records import Part, Record, Refused, of_member
 from platemint.pipeline.corpora.rewording import Rewording
 from platemint.pipeline.corpora.table_rows import columns_of
 from platemint.pipeline.corpora.text_fields import is_of_source
+from platemint.pipeline.parsing import parse_json
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.storage import read_file, read_json
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".parquet"
 MAGIC = b"PAR1"  # begins a file
+MOST_CHUNK = 2 << 30  # bytes of a row group's column: groups of pictures have a hundred megabytes
 ROWS = 100  # of a group that is written, and read at a time
 FEATURES = b"huggingface"  # key of the metadata that says what the columns are
 SLOTS = "slots"  # column of where each character stands
@@ -89,10 +91,11 @@ def records(root: Path, file: Path) -> Iterator[Record]:
             "rewritten: put them into the column, or give a .jsonl table of the same rows"
         )
     number = 0
-    for batch in _batches(file, list(filter(None, [text, split]))):
-        for row in batch.to_pylist():
-            yield of_member(f"{name}/{number}", row[text], str(row.get(split) or "") or split_named(name))
-            number += 1
+    with _whole(file):
+        for batch in _batches(file, list(filter(None, [text, split]))):
+            for row in batch.to_pylist():
+                yield of_member(f"{name}/{number}", row[text], str(row.get(split) or "") or split_named(name))
+                number += 1
 
 
 def member(number: int) -> str:
@@ -117,7 +120,8 @@ def rewrite(file: Path, name: str, target: Path, new: Rewording, picture: Callab
         for batch in _batches(file, [column for column in schema.names if column != pictures]):
             paths = [f"{name}/{n}" for n in range(number, number + len(batch))]
             kept = [path for path in paths if path in new.paths]
-            rows = batch.filter(pa.array([path in new.paths for path in paths]))
+            with _whole(file):  # of types that cannot be filtered
+                rows = batch.filter(pa.array([path in new.paths for path in paths]))
             if kept:
                 data = [{"bytes": picture(path), "path": f"{n:09}"} for n, path in enumerate(kept, written)]
                 columns = {
@@ -220,7 +224,7 @@ def _new_schema(file: Path) -> pa.Schema:
 def _features(file: Path, new: Rewording) -> dict[str, str]:
     """The metadata by which Hugging Face's datasets know columns, of those that are kept; {} where there is none."""
     try:
-        said = json.loads((_schema(file).metadata or {})[FEATURES])["info"]["features"]
+        said = parse_json((_schema(file).metadata or {})[FEATURES])["info"]["features"]
         features = {name: new.anywhere(said[name]) for name in _kept(file)}
     except (KeyError, TypeError, ValueError):
         return {}
@@ -295,9 +299,10 @@ def _holds_bytes(type: pa.DataType) -> bool:
 def _held(file: Path, number: int) -> dict:
     """What the column of pictures has in a row."""
     stamp = file.stat().st_mtime_ns
-    starts = _starts(file, stamp)
-    group = bisect.bisect_right(starts, number) - 1
-    held = _pictures(file, stamp, group)[number - starts[group]] if 0 <= number < starts[-1] else None
+    with _whole(file):
+        starts = _starts(file, stamp)
+        group = bisect.bisect_right(starts, number) - 1
+        held = _pictures(file, stamp, group)[number - starts[group]] if 0 <= number < starts[-1] else None
     return held if isinstance(held, dict) else {"bytes": held}
 
 
@@ -308,8 +313,9 @@ def _read_file(corpus: Corpus, file: Path) -> None:
     pictures, text, split = _columns(file, schema)
     is_path = not _holds_pictures(schema.field(pictures).type)
     wanted = list(filter(None, [text, split, pictures if is_path else ""]))
-    with _whole(file), parquet.ParquetFile(file) as opened:
-        rows = opened.read(columns=wanted).to_pydict()
+    with _whole(file), parquet.ParquetFile(file, read_dictionary=_flat_texts(schema, wanted)) as opened:
+        read = opened.read(columns=wanted)
+        rows = {name: [v for chunk in read.column(name).chunks for v in _values(chunk)] for name in wanted}
     of_folder = split_named(file.relative_to(corpus.root).as_posix())
     for number, label in enumerate(rows[text]):
         of = str(rows[split][number] or "") if split else of_folder
@@ -319,11 +325,45 @@ def _read_file(corpus: Corpus, file: Path) -> None:
             corpus.add_member(file, str(number), label, of)
 
 
+def _flat_texts(schema: pa.Schema, names: Collection[str]) -> list[str]:
+    """The columns that are texts. Read as dictionaries, what stands in many rows is in memory once."""
+    from pyarrow import types
+
+    return [
+        name
+        for name in names
+        if types.is_string(schema.field(name).type) or types.is_large_string(schema.field(name).type)
+    ]
+
+
+def _values(column: pa.Array) -> list:
+    """A column's values. What a file holds once is one object, in however many rows it stands."""
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(column.type):
+        return column.to_pylist()
+    values = column.dictionary.to_pylist()
+    return [None if n is None else values[n] for n in column.indices.to_pylist()]
+
+
 def _schema(file: Path) -> pa.Schema:
     from pyarrow import parquet
 
     with _whole(file):
-        return parquet.read_schema(file)
+        facts = parquet.read_metadata(file)
+        schema = facts.schema.to_arrow_schema()
+        if facts.num_rows > file.stat().st_size:
+            raise ValueError(f"it says that it holds {facts.num_rows:,} rows")
+        chunks = (
+            group.column(n)
+            for group in map(facts.row_group, range(facts.num_row_groups))
+            for n in range(group.num_columns)
+        )
+        if any(chunk.total_uncompressed_size > MOST_CHUNK for chunk in chunks):
+            raise ValueError(f"a column has more than {MOST_CHUNK >> 20:,} MiB in one row group")
+        if len({*schema.names}) < len(schema.names):
+            raise ValueError("two of its columns have one name")
+        return schema
 
 
 @contextmanager
@@ -333,7 +373,7 @@ def _whole(file: Path) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, pa.ArrowException) as fault:
+    except (OSError, ValueError, OverflowError, pa.ArrowException) as fault:  # also of values that Python has not
         raise PlatemintError(f"{file}: not a whole Parquet file ({fault}): fetch or write it again") from None
 
 
@@ -357,8 +397,11 @@ def _columns(file: Path, schema: pa.Schema) -> tuple[str, str, str]:
 def _holds_pictures(type: pa.DataType) -> bool:
     import pyarrow as pa
 
-    in_struct = pa.types.is_struct(type) and type.get_field_index("bytes") >= 0
-    return in_struct or pa.types.is_binary(type) or pa.types.is_large_binary(type)
+    if pa.types.is_struct(type) and type.get_field_index("bytes") >= 0:
+        type = type.field("bytes").type
+        if pa.types.is_null(type):  # of a file in which there are paths alone
+            return True
+    return pa.types.is_binary(type) or pa.types.is_large_binary(type)
 
 
 def _stamp(run: Path) -> int:
@@ -385,11 +428,27 @@ def _starts(file: Path, stamp: int) -> list[int]:
 
 @lru_cache(maxsize=4)  # of about a hundred pictures each: neighbours are read one after the other
 def _pictures(file: Path, stamp: int, group: int) -> list[dict | bytes | None]:
+    """Raises ValueError where a row group's pictures are more than memory should hold."""
     from pyarrow import parquet
 
+    name, *_ = _columns(file, _schema(file))
+    pictures, size = [], 0
     with parquet.ParquetFile(file) as opened:
-        name, *_ = _columns(file, opened.schema_arrow)
-        return opened.read_row_group(group, columns=[name]).column(name).to_pylist()
+        for batch in opened.iter_batches(_at_once(opened.metadata), row_groups=[group], columns=[name]):
+            size += batch.nbytes
+            if size > MOST_CHUNK:
+                raise ValueError(f"its row group {group} has pictures of more than {MOST_CHUNK >> 20:,} MiB")
+            pictures += batch.column(name).to_pylist()
+    return pictures
+
+
+def _at_once(metadata: Any) -> int:
+    """How many rows are read at a time: few where what a file holds once may stand in each of them, and is large."""
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    largest = max(
+        (group.column(n).total_uncompressed_size for group in groups for n in range(group.num_columns)), default=0
+    )
+    return min(ROWS, max(1, MOST_CHUNK // max(largest, 1)))
 
 
 class PictureRow(NamedTuple):
@@ -418,7 +477,7 @@ def rows(file: Path, pictures: bool = True) -> Iterator[PictureRow]:
     slots = [SLOTS] if SLOTS in schema.names else []
     wanted = [*plain, text, *slots, *([image] if pictures else [])]
     with _whole(file), parquet.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as opened:
-        for batch in opened.iter_batches(ROWS, columns=wanted):
+        for batch in opened.iter_batches(_at_once(opened.metadata), columns=wanted):
             for row in batch.to_pylist():
                 fields = {name: row[name] for name in plain}
                 held = partial(_bytes, row.get(image), file.parent)
@@ -428,7 +487,7 @@ def rows(file: Path, pictures: bool = True) -> Iterator[PictureRow]:
 def _bytes(held: dict | bytes | str | None, folder: Path) -> bytes:
     """What a column of pictures holds in a row. Raises ValueError where that is no picture."""
     held = held if isinstance(held, dict) else {"path" if isinstance(held, str) else "bytes": held}
-    if held.get("bytes") is None and held.get("path"):
+    if held.get("bytes") is None and isinstance(held.get("path"), str) and held["path"]:
         return read_file(folder / held["path"])
     if held.get("bytes") is None:
         raise ValueError("the row holds no picture")

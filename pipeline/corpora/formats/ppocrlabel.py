@@ -14,6 +14,7 @@ from posixpath import dirname, join
 from platemint.pipeline.corpora.formats import gt
 from platemint.pipeline.corpora.records import Corners, Folder, Record, bounds, box, numbers, points
 from platemint.pipeline.corpora.rewording import Rewording
+from platemint.pipeline.parsing import parse_json
 
 INCLUDES = ("gt",)
 CROPS = "crop_img"
@@ -56,8 +57,8 @@ def _parts(line: str) -> tuple[str, list[dict] | None]:
     """The name in a line and what it lists; None where it is in another form, [] where it is blank."""
     name, _, rest = line.partition("\t")
     try:
-        things = json.loads(rest) if line.strip() else []
-    except (ValueError, RecursionError):
+        things = parse_json(rest) if line.strip() else []
+    except ValueError:
         return name, None
     is_list = isinstance(things, list) and all(isinstance(thing, dict) for thing in things)
     return name, things if is_list else None

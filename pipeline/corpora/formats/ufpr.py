@@ -16,8 +16,8 @@ from platemint.pipeline.corpora.rewording import Rewording
 from platemint.pipeline.plate import characters
 
 WITHIN = 0.8  # least part of the characters' common box that lies in the plate's
-_LINE = re.compile(r"(?P<key>\s*(?P<word>[^:\s]+)[^:\n]*:[ \t]*)(?P<value>.*?)(?P<end>\s*)")
-_PLATE = re.compile(r"^\s*plate:", re.MULTILINE)
+_LINE = re.compile(r"(?P<key>\s*(?P<word>[^:\s]+)(?:[^\S\n][^:\n]*)?:[ \t]*)(?P<value>(?:.*\S)?)(?P<end>\s*)")
+_PLATE = re.compile(r"^[ \t]*plate:", re.MULTILINE)
 _NO_VEHICLE = re.compile(r"\s*vehicles:\s*0\s*")
 
 

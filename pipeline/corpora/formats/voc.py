@@ -25,12 +25,14 @@ from platemint.pipeline.corpora.records import (
     agreeing,
     bounds,
     box,
+    declared_size,
     folded,
     numbers,
     points,
     stem,
 )
 from platemint.pipeline.corpora.rewording import Rewording
+from platemint.pipeline.parsing import parse_xml
 from platemint.pipeline.plate import LONGEST, characters, normalise, unspellable
 
 CORNERS = tuple(f"{axis}{i}" for i in range(1, 5) for axis in "xy")
@@ -40,7 +42,7 @@ _NAMES = ("filename", "path")
 _ROOT = re.compile(r"<annotation[\s>]")
 _FILENAME = re.compile(r"<filename>([^<]*)</filename>")
 _DECLARATION = re.compile(r"\s*<\?xml.*?\?>\s*")
-_NAME = re.compile(r"<object>\s*<name>\s*([^<]*?)\s*</name>")
+_NAME = re.compile(r"<object>\s*<name>([^<]*)</name>")
 _NEW = (
     "<annotation>\n\t<filename>{name}</filename>\n\t<size>\n\t\t<width>{width}</width>\n\t\t<height>{height}</height>\n"
     "\t\t<depth>3</depth>\n\t</size>\n</annotation>\n"
@@ -50,7 +52,6 @@ _OBJECT = (
     "\t\t<difficult>0</difficult>\n\t\t<bndbox>\n\t\t\t<xmin>{}</xmin>\n\t\t\t<ymin>{}</ymin>\n\t\t\t<xmax>{}</xmax>\n"
     "\t\t\t<ymax>{}</ymax>\n\t\t</bndbox>\n\t</object>\n"
 )
-_DOCTYPE = re.compile(r"<!(DOCTYPE|ENTITY)", re.IGNORECASE)
 
 
 def find(folder: Folder) -> dict[str, str]:
@@ -59,7 +60,7 @@ def find(folder: Folder) -> dict[str, str]:
 
 def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]:
     """Raises ValueError for what is not XML, or declares a document type."""
-    root = parsed(text)
+    root = parse_xml(text)
     declared = _declared(root)
     for number, thing in enumerate(root.iter("object"), 1):
         place = _place(thing)
@@ -72,7 +73,7 @@ def read(note: str, text: str, picture: str, folder: Folder) -> Iterator[Record]
 
 
 def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
-    root = parsed(text)
+    root = parse_xml(text)
     drawn = {place: _corners(thing) for thing in root.iter("object") if (place := _place(thing)) is not None}
     before = ElementTree.tostring(root)
     for element in root.iter():
@@ -86,7 +87,7 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
 
 def room(note: str, text: str, picture: str, folder: Folder) -> set[str]:
     """Its picture, unless it has another size of it."""
-    return {picture} if _declared(parsed(text)) in ((), folder.size(picture)) else set()
+    return {picture} if _declared(parse_xml(text)) in ((), folder.size(picture)) else set()
 
 
 def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -> str:
@@ -103,7 +104,7 @@ def add(note: str, text: str, found: dict[str, list[Corners]], folder: Folder) -
 @lru_cache(maxsize=1)
 def _plate_class(folder: Folder) -> str:
     """The class that plates have in the first file that has one."""
-    names = (name for note in find(folder) for name in _NAME.findall(folder.text(note)))
+    names = (name for note in find(folder) for name in map(str.strip, _NAME.findall(folder.text(note))))
     plates = (name for name in names if folder.speaks_of_plates(unescape(name)) and not _is_text(unescape(name)))
     return next(plates, "license_plate")
 
@@ -128,16 +129,6 @@ def _named(text: str) -> str:
     """The picture's name as the beginning of a file has it."""
     match = _FILENAME.search(text)
     return unescape(match[1].strip()) if match else ""
-
-
-def parsed(text: str) -> ElementTree.Element:
-    """Raises ValueError for what is not XML, or declares a document type."""
-    if _DOCTYPE.search(text):
-        raise ValueError("the file declares a document type, which can make it explode; remove <!DOCTYPE ...>")
-    try:
-        return ElementTree.fromstring(text)
-    except ElementTree.ParseError as fault:
-        raise ValueError(f"not XML: {fault}") from None
 
 
 def xml_as_before(root: ElementTree.Element, before: bytes, text: str) -> str:
@@ -166,11 +157,7 @@ def _is_text(name: str) -> bool:
 
 def _declared(root: ElementTree.Element) -> tuple[float, ...]:
     """Width and height of the picture, () where the file does not say both."""
-    try:
-        size = numbers([root.findtext("size/width", ""), root.findtext("size/height", "")])
-    except ValueError:
-        return ()
-    return tuple(size) if min(size) > 0 else ()
+    return declared_size(root.findtext("size/width"), root.findtext("size/height"))
 
 
 def _corners(thing: ElementTree.Element) -> Corners:

@@ -20,10 +20,12 @@ from platemint.pipeline.corpora.records import Part, Record, of_member
 from platemint.pipeline.corpora.rewording import Rewording
 from platemint.pipeline.corpora.table_rows import columns_of
 from platemint.pipeline.corpora.text_fields import is_of_source
+from platemint.pipeline.parsing import parse_json
 from platemint.pipeline.plate import PlatemintError
+from platemint.pipeline.storage import MOST_BYTES
 
 SUFFIX = ".tar"
-MOST_BYTES = 1 << 20  # of a text
+MOST_TEXT = 1 << 20  # bytes
 
 Span = tuple[int, int]  # of bytes in a file: from, how many
 
@@ -53,6 +55,8 @@ def picture(file: Path, member: str) -> bytes:
     start, size = _members(file, file.stat().st_mtime_ns).get(member, (0, -1))
     if size < 0:
         raise ValueError("no such member")
+    if size > MOST_BYTES:
+        raise ValueError(f"file of more than {MOST_BYTES >> 20} MiB")
     return _bytes(file, start, size)
 
 
@@ -89,8 +93,7 @@ def others(file: Path) -> list[str]:
     """The members that are left out where a tar is rewritten, each kind of them once."""
     members, texts, fields = _sorted(file)
     known = {*filter(is_picture, members), *texts.values(), *(name for name in fields.values() if _fields(file, name))}
-    with tarfile.open(file, "r:") as opened:
-        there = [member for member in opened if not member.isdir()]
+    there = [member for member in _headers(file) if not member.isdir()]
     return sorted(
         {f"*{splitext(m.name)[1]}" for m in there if m.name.removeprefix("./") not in known or not m.isfile()}
     )
@@ -116,19 +119,18 @@ def rewrite(file: Path, name: str, target: Path, new: Rewording, picture: Callab
 
 def parts(file: Path) -> Iterator[Part]:
     """Every member, the names that headers hold, and the bytes between and behind members."""
-    with tarfile.open(file, "r:") as opened:
-        spans = []
-        for member in opened:
-            names = (member.name, member.linkname, member.uname, member.gname, *member.pax_headers.values())
-            yield Part("header", "\n".join(names).encode(errors="surrogateescape"))
-            blocks = -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE if member.isreg() else 0
-            spans.append((member.offset_data, member.offset_data + blocks))
-            if member.isreg():
-                data = _bytes(file, member.offset_data, blocks)
-                yield Part(member.name, data[: member.size])
-                yield Part("padding", data[member.size :])
-        end = max((end for _, end in spans), default=0)
-        yield Part("end", _bytes(file, end, file.stat().st_size - end))
+    end = 0
+    for member in _headers(file):
+        names = (member.name, member.linkname, member.uname, member.gname, *member.pax_headers.values())
+        yield Part("header", "\n".join(names).encode(errors="surrogateescape"))
+        size = _stored(member) if member.isreg() else 0
+        blocks = -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        end = max(end, member.offset_data + blocks)
+        if size:
+            data = _bytes(file, member.offset_data, blocks)
+            yield Part(member.name, data[:size])
+            yield Part("padding", data[size:])
+    yield Part("end", _bytes(file, end, max(0, file.stat().st_size - end)))
 
 
 def _fault(name: str, pictures: int, placed: bool) -> str:
@@ -168,7 +170,8 @@ def _key(name: str) -> str:
 
 def _text(file: Path, member: str) -> object:
     """The text in a member, or its bytes where these are none in UTF-8."""
-    data = picture(file, member)[:MOST_BYTES]
+    start, size = _members(file, file.stat().st_mtime_ns)[member]
+    data = _bytes(file, start, min(size, MOST_TEXT))
     try:
         return data.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
@@ -178,8 +181,8 @@ def _text(file: Path, member: str) -> object:
 def _fields(file: Path, member: str) -> dict:
     """The fields in a member, {} where it holds no JSON object, or there is none."""
     try:
-        fields = json.loads(_text(file, member)) if member else {}
-    except (ValueError, RecursionError):
+        fields = parse_json(_text(file, member)) if member else {}
+    except ValueError:
         return {}
     return fields if isinstance(fields, dict) else {}
 
@@ -187,9 +190,25 @@ def _fields(file: Path, member: str) -> dict:
 @lru_cache(maxsize=256)
 def _members(file: Path, stamp: int) -> dict[str, Span]:
     """Where each file in a tar lies, as it was at a time, in order."""
+    members = (member for member in _headers(file) if member.isfile() and not member.issparse())
+    return {member.name.removeprefix("./"): (member.offset_data, member.size) for member in members}
+
+
+def _headers(file: Path) -> list[tarfile.TarInfo]:
+    """What a tar says of its members. Raises PlatemintError where it is damaged, or says what cannot be."""
     try:
         with tarfile.open(file, "r:") as opened:
-            members = [member for member in opened if member.isfile() and member.type != tarfile.GNUTYPE_SPARSE]
-            return {member.name.removeprefix("./"): (member.offset_data, member.size) for member in members}
-    except (OSError, tarfile.TarError) as fault:
+            members = list(opened)
+        end = file.stat().st_size
+        if any(
+            member.size < 0 or (member.isreg() and member.offset_data + _stored(member) > end) for member in members
+        ):
+            raise ValueError("a member reaches out of it")
+        return members
+    except (OSError, ValueError, OverflowError, tarfile.TarError) as fault:  # its headers are texts of numbers
         raise PlatemintError(f"{file}: not a whole tar file ({fault}): fetch or write it again") from None
+
+
+def _stored(member: tarfile.TarInfo) -> int:
+    """Bytes that a member takes: of a sparse one nobody knows."""
+    return 0 if member.issparse() else member.size

@@ -32,6 +32,7 @@ from platemint.pipeline.corpora.records import (
     points,
 )
 from platemint.pipeline.corpora.rewording import Rewording
+from platemint.pipeline.parsing import parse_yaml
 from platemint.pipeline.plate import PlatemintError, normalise
 
 SETTINGS = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
@@ -243,7 +244,7 @@ def data_yaml(folder: Folder) -> Settings:
         return Settings()
     try:
         text = folder.text(path)
-        said = yaml.safe_load(text) if path.endswith(("yaml", "yml")) else {"names": text.splitlines()}
+        said = parse_yaml(text) if path.endswith(("yaml", "yml")) else {"names": text.splitlines()}
         named = said["names"].items() if isinstance(said["names"], dict) else enumerate(said["names"])
         names = {int(i): str(name).strip() for i, name in named}
         keypoints = tuple(map(int, said.get("kpt_shape") or ()))
