@@ -14,9 +14,8 @@ MOST_SIZE = 4096  # of anything that a config says: channels, layers, pixels
 MOST_REASON = 300  # characters of a fault that are shown: it may quote the file
 # Of a file that is none of ours, whose config may be anything; RecursionError is a RuntimeError.
 FAULTS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+OF_REFERENCES = ("C_d.typeface.", "C_d.trust", "C_d.at_half.0.weight")  # of an SPG; the last is wider with them
 FOLDER = Path(__file__).parent / "checkpoints"
-# Of an SPG the weights that one from before references lacks, and the layer whose last 8 inputs are of references.
-OF_REFERENCES, SEES_REFERENCES = ("C_d.typeface.", "C_d.trust"), "C_d.at_half.0.weight"
 
 
 class CheckpointError(Exception):
@@ -105,20 +104,18 @@ def _expect(kind: str, metadata: dict[str, str], path: Path) -> None:
         raise CheckpointError(f"{path}: holds a {metadata.get('kind')!r} network, {kind!r} is needed")
 
 
-def _refuse_misfits(
-    weights: dict[str, torch.Tensor], network_class: type, config: Any, without_references: bool
-) -> None:
-    """Raises ValueError for weights that are not numbers, or of another network than the config's, which is not built."""
+def _refuse_misfits(weights: dict[str, torch.Tensor], network_class: type, config: Any, added: tuple[str, ...]) -> None:
+    """Raises ValueError for weights that are not numbers, or of another network than the config's, which is not built.
+
+    added: how weights begin that are not in the file, or of another shape there.
+    """
     sizes = [size for value in asdict(config).values() for size in (value if isinstance(value, tuple) else (value,))]
     if any(isinstance(size, int | float) and not 0 <= size <= MOST_SIZE for size in sizes):
         raise ValueError(f"its config has a size below 0 or above {MOST_SIZE:,}")
     with torch.device("meta"):
         wanted = {key: weight.shape for key, weight in network_class(config).state_dict().items()}
-    if without_references:
-        wanted = {key: shape for key, shape in wanted.items() if not key.startswith(OF_REFERENCES)}
-        outputs, inputs, *size = wanted[SEES_REFERENCES]
-        wanted[SEES_REFERENCES] = torch.Size([outputs, inputs - 8, *size])
-    if misfits := [key for key in {**wanted, **weights} if wanted.get(key) != getattr(weights.get(key), "shape", None)]:
+    keys = [key for key in {**wanted, **weights} if not key.startswith(added)]
+    if misfits := [key for key in keys if wanted.get(key) != getattr(weights.get(key), "shape", None)]:
         raise ValueError(f"{len(misfits)} weights are not of its config, such as {misfits[0]}")
     if broken := [key for key, weight in weights.items() if not weight.isfinite().all()]:
         raise ValueError(f"{broken[0]} holds what is no number")
@@ -141,7 +138,7 @@ def load(name: str, kind: str) -> nn.Module:
         fields = _config(metadata)
         config = config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
         without_references = kind == "spg" and "typeface" not in fields
-        _refuse_misfits(weights, network_class, config, without_references)
+        _refuse_misfits(weights, network_class, config, OF_REFERENCES if without_references else ())
         network = network_class(config)
         if without_references:
             _add_references(weights, network)
@@ -153,7 +150,9 @@ def load(name: str, kind: str) -> nn.Module:
 
 def _add_references(weights: dict[str, torch.Tensor], network: nn.Module) -> None:
     """Makes the weights of an SPG without references those of one that takes no notice of them yet."""
-    wanted, old = network.state_dict(), weights[SEES_REFERENCES]
-    weights |= {name: value for name, value in wanted.items() if name.startswith(OF_REFERENCES)}
-    weights[SEES_REFERENCES] = torch.zeros_like(wanted[SEES_REFERENCES])
-    weights[SEES_REFERENCES][:, : old.shape[1]] = old
+    *new, first = OF_REFERENCES
+    wanted = network.state_dict()
+    weights |= {name: value for name, value in wanted.items() if name.startswith(tuple(new))}
+    padded = torch.zeros_like(wanted[first])
+    padded[:, : weights[first].shape[1]] = weights[first]
+    weights[first] = padded
