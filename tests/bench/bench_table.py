@@ -3,8 +3,8 @@
     python tests/bench/bench_table.py [--plates N] [--only NAME ...] [--trdg PYTHON]
 
 Each row takes less than a minute on two cores. A machine that does something else at the same time measures that, too:
-the load is printed first. --trdg: an interpreter that has TextRecognitionDataGenerator (`pip install trdg`), whose
-requirements are older than ours. Rows whose packages are missing say so.
+the load is printed first. --trdg: an interpreter that has TextRecognitionDataGenerator (`pip install trdg 'pillow<10'`,
+which is older than ours). Rows whose packages are missing say so.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import torch
 from bench_pipeline import medians, of_shard
 from torch.utils.flop_counter import FlopCounterMode
 
+from platemint.models.spg import encode_texts
 from platemint.pipeline import write
 from platemint.pipeline.recipe import load_recipe
 from platemint.pipeline.render import load_layouts, random_text, render_plate
@@ -80,13 +81,24 @@ def pipeline(options: argparse.Namespace) -> Iterator[Row]:
     stages = Stages(load_recipe(None, ["filter.rounds=1"], "generate", {"count": options.plates}))
     works = of_shard(stages, options.plates)
     middle, _ = medians(works, turns=3)
-    with FlopCounterMode(display=False) as counter:
-        plates = works["networks"]()
-    flops = counter.get_total_flops() / plates
+    flops = operations(stages)
     rate = f"{middle['networks']:.1f} plates/s"
     yield "generator and two readings alone", rate, f"{middle['networks'] * flops / one:.2f} of a core's convolutions"
     share = f"{middle['pipeline'] / middle['networks']:.2f} of the networks"
     yield "whole pipeline, one shard", f"{middle['pipeline']:.1f} plates/s, {flops / 1e9:.1f} GFLOP each", share
+
+
+def operations(stages: Stages) -> int:
+    """Floating point operations of an edit and two readings."""
+    spg, reader = stages.edit.spg, stages.filter.reader
+    config, device = spg.config, stages.edit.device
+    picture = torch.rand(1, 3, config.height, config.width, device=device)
+    text = encode_texts(["ABC1234"], config.alphabet, config.longest).to(device)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        spg(picture, text, text)
+        for _ in range(2):
+            reader(picture)
+    return counter.get_total_flops()
 
 
 def workers(options: argparse.Namespace) -> Iterator[Row]:
@@ -137,7 +149,8 @@ def renderer(options: argparse.Namespace) -> Iterator[Row]:
         if told.returncode:
             yield f"TRDG, {name}", "skipped: " + (told.stderr.strip().splitlines() or ["it failed"])[-1][:80], ""
         else:
-            yield f"TRDG, {name}", f"{float(told.stdout):.0f} pictures/s", f"ours {ours / float(told.stdout):.2f} of it"
+            rate = float(told.stdout.split()[-1])  # it greets first
+            yield f"TRDG, {name}", f"{rate:.0f} pictures/s", f"ours {ours / rate:.2f} of it"
     if not options.trdg:
         yield "TRDG", "skipped: no --trdg PYTHON", ""
 
