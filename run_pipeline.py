@@ -38,6 +38,7 @@ EXAMPLES = {
     "grammar": "grammar faker:de_DE",
     "verify": "verify outputs/quickstart",
     "export": "export outputs/quickstart --to fast-plate-ocr --out outputs/for-training",
+    "export-networks": "export-networks --out outputs/networks",
     "evaluate": "evaluate edits",
 }
 LEFT_TO_DO = {  # what exit code 3 means
@@ -688,6 +689,25 @@ def export(run, form, out) -> None:
     exported = export(run, form, out, _messages())
     click.echo(exported)
     sys.exit(3 if exported.set_aside else 0)
+
+
+@main.command(name="export-networks")
+@click.option("--checkpoint", metavar="F", help="Generator: a name in models/checkpoints or a file.")
+@click.option("--reader", metavar="F", help="Reader, likewise.")
+@click.option("--out", metavar="DIR", required=True, type=PathOrUrl(stores=True), help="Folder written.")
+@AS_JSON
+def export_networks(checkpoint, reader, out, as_json) -> None:
+    """Write generator and reader as ONNX, for programs without torch.
+
+    Each is compared with torch, and not written where the two differ. networks.json says what goes in and out, with
+    alphabets and sizes. Composing an edit at the size of a photograph is the caller's.
+    """
+    from platemint.pipeline.export_networks import export_networks, networks_as_text
+    from platemint.pipeline.recipe import Edit
+
+    defaults = Edit()
+    facts = export_networks(checkpoint or defaults.checkpoint, reader or defaults.reader, out)
+    _print(facts, as_json, lambda _: networks_as_text(facts, out))
 
 
 @main.group(name="evaluate", cls=Verbs, epilog=_examples([EXAMPLES["evaluate"]]))

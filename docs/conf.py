@@ -18,7 +18,7 @@ myst_heading_anchors = 3  # titles have the same #anchors as where Markdown is s
 # The order of the pages. It stands here and not in a page, where a reader of Markdown would see it as code.
 PAGES = {
     "Learn": ["tutorial", "edit"],
-    "How to": ["generate", "rebalance", "anonymize", "train", "export", "cluster", "storage"],
+    "How to": ["generate", "rebalance", "anonymize", "train", "export", "cluster", "storage", "onnx"],
     "What there is": ["index", "guarantees", "layouts", "measured"],
     "Reference": ["reference/commands", "reference/recipes", "reference/layouts", "reference/python"],
 }

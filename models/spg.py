@@ -392,7 +392,7 @@ class Typeface(nn.Module):
 
     def forward(self, learned: Tensor, references: Tensor, text: Tensor) -> Tensor:
         """Logits (B, N, 1, h, w) of the glyphs of texts. learned: of the alphabet, (1 + alphabet, channels, h, w)."""
-        own = references[torch.arange(len(text), device=text.device)[:, None], text]
+        own = references[torch.arange(text.shape[0], device=text.device)[:, None], text]
         style = self.summary(learned, references).repeat_interleave(text.shape[1], 0)
         x = self.to_half(torch.cat([learned[text], own], 2).flatten(0, 1))
         for layer in self.layers:
@@ -436,11 +436,11 @@ class C_d(nn.Module):
         references at all.
         """
         if references is None or not references[:, :, 1].any():
-            return slots.new_zeros(len(text), 3, *self.size)
-        own, sure = references[torch.arange(len(text), device=text.device)[:, None], text].split(1, 2)
+            return slots.new_zeros(text.shape[0], 3, *self.size)
+        own, sure = references[torch.arange(text.shape[0], device=text.device)[:, None], text].split(1, 2)
         shown = torch.where(sure > 0, own, self.typeface(self.glyphs, references, text).sigmoid())
         vote = (2 * shown - 1) * torch.where(sure > 0, *self.trust)
-        there = (text > 0) & references[:, :, 1, 0, 0].any(1, keepdim=True)
+        there = (text > 0) & (references[:, :, 1, 0, 0] > 0).any(1, keepdim=True)
         return placed(torch.cat([shown, sure, vote], 2) * there[:, :, None, None, None], slots, *self.size, FRAME)
 
     def placed_hints(self, text: Tensor, tokens: Tensor, slots: Tensor, height: int, width: int) -> Tensor:
