@@ -290,7 +290,7 @@ class Lpr:
 
     def _framed(self, plates: list[tuple[np.ndarray, str, str, str]]) -> list[tuple[np.ndarray, str, str, str]]:
         """Plates of loose crops cut out, so that the recogniser, which is small, sees them large."""
-        if self.options.find == "off":
+        if self.options.find == "none":
             return plates
         frames = TextFinder(self.options).frames([image for image, *_ in plates])
         return [
