@@ -65,7 +65,7 @@ FEW = {
     "generate": "--count 44",
     "rebalance": "--count 8",
     "train": "--set steps=1 --set batch=2 --set real=1 --set workers=0 --set generator_from=0",
-    "edits": "--count 8",
+    "edits": "--count 8 --references none",
     "leak": "--count 44 --steps 1",
     "lpr": "--count 8 --steps 1",
 }
