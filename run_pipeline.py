@@ -642,7 +642,7 @@ def verify(run, against, form, classes, repair, accept_versions, as_json) -> Non
     name or byte, no metadata, nothing changed outside of plates, figures as audit.json has them; faults name real texts
     and are not for passing on. Exit code 1 on any fault.
     --repair makes the shards again of which a file is missing or has a wrong hash, from the sources and networks the run
-    was made with; they come to the same bytes. An anonymized folder cannot be repaired, its secret being gone: anonymize
+    was made with; they come to the same bytes. An export beside the run is made where it is missing, and never looked into. An anonymized folder cannot be repaired, its secret being gone: anonymize
     it again with --overwrite.
     """
     from dataclasses import asdict

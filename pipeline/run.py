@@ -72,7 +72,7 @@ def generate(
     """
     stages = stages or Stages(recipe)
     stages.ready()
-    exports.ready(recipe.folder, recipe.write.also)
+    exports.ready(recipe.folder, recipe.write.also, overwrite or _changes_plates(recipe, extend))
     with lock.held(recipe.folder) as stages.holder:
         _refuse_foreign(recipe.folder)
         if overwrite:
@@ -102,6 +102,8 @@ def repair(
     with lock.held(folder) as opened.holder:
         run = _Run(opened, progress, accept_versions, _ended_with(folder))
         run.carried_out(extend=False)
+    for exported in exports.kept(folder, recipe.write.also) if progress else ():
+        print(f"{exported}: is left as it is: remove it and repair again to have it exported anew", file=progress)
     return run.made
 
 
@@ -328,6 +330,12 @@ def _counts(folder: Path | ObjectPath, recipe: GenerateRecipe, extend: bool) -> 
         return [*there, count]
     more = f"--extend to add {count - there[-1]:,} plates and leave those that are there, " if grows else ""
     raise _another_run(folder, changes, more)
+
+
+def _changes_plates(recipe: GenerateRecipe, extend: bool) -> bool:
+    """Whether a run is not finished yet, or is to be extended. Raises PlatemintError where the folder holds another."""
+    grows = len(_counts(recipe.folder, recipe, extend)) > len(stored_plans(recipe.folder))
+    return grows or not (recipe.folder / "manifest.json").exists()
 
 
 def _another_run(folder: Path | ObjectPath, changes: Iterable[str], remedy: str = "") -> PlatemintError:

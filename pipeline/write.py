@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +27,7 @@ SYNTHETIC = _IPTC + "trainedAlgorithmicMedia"
 PHOTOGRAPH = _IPTC + "digitalCapture"
 AS_IT_IS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}  # files that readers of shards know
 _PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # begin one, in one spreadsheet or another
 SLOT = 6  # numbers for each character, see `schema`
 _NUMBERS = pa.list_(pa.field("element", pa.float32()))  # called as Parquet calls it, so that it is read as it is
 
@@ -135,10 +136,29 @@ def parquet(rows: Sequence[dict], schema: pa.Schema) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def rows_as_csv(rows: Sequence[dict], columns: Iterable[str]) -> str:
-    """Rows as CSV."""
+def rows_as_csv(rows: Iterable[Mapping[str, Any]], columns: Iterable[str], end: str = "\r\n") -> str:
+    """Rows as CSV for people (see `csv_cells`). end: of a line."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns))
+    writer = csv.DictWriter(text, list(columns), lineterminator=end)
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(map(csv_cells, rows))
     return text.getvalue()
+
+
+def csv_cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a table that people open: ' stands before what a spreadsheet would take for a formula, and run.
+
+    Numbers stay as they are. Tables that programs read (labels, names of pictures) are written to the byte instead.
+    Source: OWASP, CSV Injection.
+    """
+    return {name: _cell(value) for name, value in row.items()}
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str) or not value.startswith(FORMULAS):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value

@@ -1,6 +1,13 @@
 """Small deterministic stages in place of photographs and networks, so that faults of a run can be tried in seconds."""
 
 import hashlib
+import io
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -202,3 +209,56 @@ def anonymized(corpus: Path, out: Path, stages: type[Stamps] = Stamps, progress=
     """The audit of a run with stand-in networks."""
     made = AnonymizeRecipe(source={"path": str(corpus)}, out=str(out), **fields)
     return anonymize(made, progress, AnonymizePlan(made, stages(made)))
+
+
+# ------------------------------------------------------------------------------------------------------------ processes
+
+
+def slow_program(
+    *args: object, stamp: float = 0.2, edit: float = 0.05, pictures: int = 3, waits: bool = False, **options
+) -> subprocess.Popen:
+    """The program with stand-in networks that take their time, in a process group of its own, as a terminal has it.
+
+    stamp, edit: seconds that a batch takes. pictures: of a shard of anonymize. waits: says `ready` once it is loaded, and
+    begins when a line comes. options: of the process.
+    """
+    code = f"import stand_ins; stand_ins.run_slowly({stamp}, {edit}, {pictures}, {waits})"
+    command = [sys.executable, "-c", code, *map(str, args)]
+    return subprocess.Popen(command, cwd=Path(__file__).parent, start_new_session=True, text=True, **options)
+
+
+def run_slowly(stamp: float, edit: float, pictures: int, waits: bool) -> None:
+    """What `slow_program` runs."""
+    from platemint import run_pipeline
+    from platemint.pipeline import edit_folder, stages, train  # noqa: F401 (loaded before it is ready)
+    from platemint.pipeline.anonymize import plan
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts this may ignore it
+    Stamps.stamp, Lucky.edit = _slow(Stamps.stamp, stamp), _slow(Lucky.edit, edit)
+    plan.Anonymizer, stages.Stages, plan.PICTURES = Stamps, Lucky, pictures
+    if waits:
+        print("ready", flush=True)
+        sys.stdin.readline()
+    run_pipeline.main()
+
+
+def _slow(work: Callable, seconds: float) -> Callable:
+    def worked(*args):
+        time.sleep(seconds)
+        return work(*args)
+
+    return worked
+
+
+def tar(path: Path, files: dict[str, bytes], links: dict[str, str] | None = None) -> None:
+    """A tar file, and the folder it lies in. links: symbolic ones, by name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as opened:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            opened.addfile(member, io.BytesIO(data))
+        for name, target in (links or {}).items():
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.SYMTYPE, target
+            opened.addfile(member)

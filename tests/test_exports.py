@@ -28,10 +28,13 @@ from platemint.pipeline import run
 from platemint.pipeline.corpora import read_corpus
 from platemint.pipeline.corpora.containers import data_of
 from platemint.pipeline.exports import FORMATS, export, mds
+from platemint.pipeline.exports.plates import ExportedPlates
 from platemint.pipeline.plate import Failure, PlatemintError, characters, unspellable
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import Export
+from platemint.pipeline.render.layout import FOLDER
 from platemint.pipeline.verify import verify
+from platemint.pipeline.write import rows_as_csv
 
 HERE = Path(__file__).parent
 CHINESE = ["京A12345", "沪AD12345", "粤B·9K8L7", "藏N0000A"]
@@ -744,3 +747,50 @@ def test_progress_is_told(canonical, tmp_path, monkeypatch):
     told = io.StringIO()
     export(canonical, "lmdb", tmp_path / "export", told)
     assert "13 of 13 plates" in told.getvalue() and "left" in told.getvalue()
+
+
+def test_an_earlier_export_in_the_way_of_a_larger_run_is_told_before_it(tmp_path):
+    made = recipe(tmp_path / "mine", 60, write={"also": ["lmdb"], "shard_rows": 25})
+    run.generate(made, stages=Lucky(made))
+    before = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
+    more = recipe(tmp_path / "mine", 90, write={"also": ["lmdb"], "shard_rows": 25})
+    for asked in ({"extend": True}, {"overwrite": True}):
+        with pytest.raises(PlatemintError, match="mine-lmdb: is an export of another state .*: remove it or move it"):
+            run.generate(more, stages=Lucky(more), **asked)
+        assert {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()} == before
+    shutil.rmtree(tmp_path / "mine-lmdb")
+    assert sum(run.generate(more, stages=Lucky(more), extend=True).exported[0].plates.values()) == 90
+
+
+def test_the_country_of_a_layout_of_any_source_is_known(tmp_path):
+    layout = (FOLDER / "nl-2008.yaml").read_text().replace("country: NL", "country: XX")
+    assert "country: XX" in layout
+    (tmp_path / "mine.yaml").write_text(layout)
+    rows = {"image": [picture(0, "PNG")], "text": ["AB1"], "layout": ["mine"]}
+    for said in (
+        {"source": {"layouts": [str(tmp_path / "mine.yaml")]}},
+        {"sources": [{"layout": str(tmp_path / "mine.yaml")}]},
+    ):
+        run_ = tmp_path / str(len(said) + len(next(iter(said))))
+        (run_ / "data").mkdir(parents=True)
+        pq.write_table(pa.table(rows), run_ / "data" / "train-0.parquet")
+        (run_ / "plan.json").write_text("{}")
+        (run_ / "manifest.json").write_text(json.dumps({"files": [{"path": "data/train-0.parquet"}]}))
+        (run_ / "recipe.yaml").write_text(json.dumps(said))
+        assert ExportedPlates(run_).regions() == {"mine": "XX"}
+
+
+def test_tables_for_people_hold_no_formulas_and_those_for_programs_their_bytes(tmp_path):
+    formulas = ["=1+1", "+A1", "-B2+3", "@SUM(A1)", "\tx", "＝1"]
+    shown = list(
+        csv.DictReader(io.StringIO(rows_as_csv([{"a": f, "b": n} for f in formulas for n in (-1.5, "-2")], "ab")))
+    )
+    assert {row["a"] for row in shown} == {f"'{f}" for f in formulas} and {row["b"] for row in shown} == {"-1.5", "-2"}
+    pictures, texts = [picture(0, "PNG")] * 3 + [b"no picture"], ["-A1", "=AB2", "+C3", "D4"]
+    pq.write_table(pa.table({"image": pictures, "text": texts, "note": formulas[:4]}), tmp_path / "-a.parquet")
+    export(tmp_path / "-a.parquet", "fast-plate-ocr", tmp_path / "out")
+    labels = pd.read_csv(tmp_path / "out/train/annotations.csv", dtype=str, keep_default_na=False)
+    assert [*labels["plate_text"]] == texts[:3], "what trainers read"
+    scores = pd.read_csv(tmp_path / "out/scores.csv", dtype=str, keep_default_na=False)
+    assert [*scores["note"]] == [f"'{f}" for f in formulas[:3]]
+    assert pd.read_csv(tmp_path / "out/set_aside.csv")["path"].tolist() == ["'-a.parquet"]

@@ -7,13 +7,12 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from itertools import product
 from pathlib import Path
 
 import pytest
-from stand_ins import frames
+from stand_ins import frames, slow_program
 
 from platemint.pipeline import lock
 from platemint.pipeline.anonymize.compare import verify_against
@@ -24,36 +23,14 @@ from platemint.pipeline.verify import verify
 
 HERE = Path(__file__).parent
 PLATES = {f"picture-{n}": [f"ABC{1000 + n}", f"XYZ-{200 + n}"] for n in range(12)}
-SLOWLY = """
-import sys, time
-import stand_ins
-from platemint import run_pipeline
-from platemint.pipeline import edit_folder, stages, train
-from platemint.pipeline.anonymize import plan
-
-def slow(edit, seconds):
-    def edited(*args):
-        time.sleep(seconds)
-        return edit(*args)
-    return edited
-
-stand_ins.Stamps.stamp = slow(stand_ins.Stamps.stamp, 1)
-stand_ins.Lucky.edit = slow(stand_ins.Lucky.edit, 0.05)
-plan.Anonymizer, stages.Stages = stand_ins.Stamps, stand_ins.Lucky
-print("ready", flush=True)
-for _ in sys.stdin:  # go
-    run_pipeline.main(sys.argv[1:])
-"""
 GENERATE = ["--count", "60", "--set", "filter.rounds=90", "--set", "edit.batch=4", "--set", "filter.min_reader=0.35"]
 GENERATE += ["--set", "write.shard_rows=10"]
 
 
 def start(*args) -> subprocess.Popen:
     """The program with slow stand-in networks, which waits for `go`."""
-    return subprocess.Popen(
-        [sys.executable, "-c", SLOWLY, *map(str, args)], cwd=HERE,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return slow_program(*args, stamp=1, pictures=64, waits=True, **pipes)
 
 
 def go(*processes: subprocess.Popen) -> None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from anonymize.test_anonymize_shards import PLATES, TEXTS, corpus, files, interrupted, small  # noqa: F401 (fixtures)
 from click.testing import CliRunner
-from stand_ins import Lucky, NoQ, frames, recipe
+from stand_ins import Lucky, NoQ, frames, recipe, slow_program
 from test_lock import wait_for
 from test_run import contents, labels
 from test_verify import edit_json
@@ -307,25 +307,6 @@ def test_what_cannot_be_repaired_is_told(folder, tmp_path, command):
 
 # ------------------------------------------------------------------------------------------------------------- Ctrl-C
 
-SLOWLY = """
-import signal, sys, time
-import stand_ins
-from platemint import run_pipeline
-from platemint.pipeline import stages
-from platemint.pipeline.anonymize import plan
-
-def slow(edit, seconds):
-    def edited(*args):
-        time.sleep(seconds)
-        return edit(*args)
-    return edited
-
-signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts this may ignore it
-stand_ins.Stamps.stamp = slow(stand_ins.Stamps.stamp, 0.3)
-stand_ins.Lucky.edit = slow(stand_ins.Lucky.edit, float(sys.argv.pop(1)))
-plan.Anonymizer, stages.Stages, plan.PICTURES = stand_ins.Stamps, stand_ins.Lucky, 3
-run_pipeline.main(sys.argv[1:])
-"""
 GENERATE = ["--set", "filter.rounds=90", "--set", "edit.batch=4", "--set", "filter.min_reader=0.35", "--count", 60]
 GENERATE += ["--set", "write.shard_rows=10"]
 ANONYMIZE = ["--track-consistent"]
@@ -336,10 +317,7 @@ def start(verb: str, out: Path, *args, seconds: float = 0.05) -> subprocess.Pope
     source = [out.parent / "in"] if verb == "anonymize" else []
     options = GENERATE if verb == "generate" else ANONYMIZE
     command = [verb, *source, "--out", out, *options, *args]
-    return subprocess.Popen(
-        [sys.executable, "-c", SLOWLY, str(seconds), *map(str, command)], cwd=HERE, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    return slow_program(*command, stamp=0.3, edit=seconds, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def commits(out: Path) -> list[Path]:

@@ -7,9 +7,7 @@ which. It names real plates, and is no part of what is given away.
 
 from __future__ import annotations
 
-import csv
 import hmac
-import io
 import os
 import secrets
 from collections.abc import Iterable
@@ -18,6 +16,7 @@ from pathlib import Path
 from platemint.pipeline import storage
 from platemint.pipeline.anonymize.pseudonyms import outside_of
 from platemint.pipeline.plate import PlatemintError
+from platemint.pipeline.write import rows_as_csv
 
 COLUMNS = ("id", "picture", "plate", "text", "outcome", "reason")
 ASIDE = "set aside"
@@ -64,11 +63,7 @@ class GivenUp:
 
     def write(self, path: Path) -> None:
         """Writes the owner's list, readable by its owner alone; raises PlatemintError where it cannot be written."""
-        text = io.StringIO()
-        table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        table.writeheader()
-        table.writerows(self.rows)
-        storage.write(path, text.getvalue().encode(errors="backslashreplace"), private=True)
+        storage.write(path, rows_as_csv(self.rows, COLUMNS, "\n").encode(errors="backslashreplace"), private=True)
 
     def _add(self, picture: str, number: int | str, text: str, outcome: str, reason: str) -> None:
         where = f"{picture}\0{number}".encode(errors="surrogateescape")

@@ -26,7 +26,7 @@ from platemint.pipeline.anonymize.read_texts import is_wanted
 from platemint.pipeline.anonymize.replacement import ENHANCED
 from platemint.pipeline.anonymize.search import scan
 from platemint.pipeline.anonymize.shard import Work
-from platemint.pipeline.anonymize.unfinished import UNFINISHED, Unfinished
+from platemint.pipeline.anonymize.unfinished import UNFINISHED, Unfinished, digest
 from platemint.pipeline.corpora import containers
 from platemint.pipeline.corpora.checks import WITHHELD
 from platemint.pipeline.corpora.datasets import Dataset, Frame
@@ -178,11 +178,17 @@ def _whole(
         published = {number: record.folder / names[path][0] for path, number in settled.written.items()}
     whole, kept = {}, []
     for number, commit in commits.items():
-        files = [(_there(record, published, f), f["bytes"]) for f in commit["frames"] if "bytes" in f]
-        if all(path.is_file() and path.stat().st_size == size for path, size in files):
+        files = [(_there(record, published, f), f) for f in commit["frames"] if "bytes" in f]
+        if all(_is_written(path, frame) for path, frame in files):
             whole[number] = commit
             kept += [record.commit(number), *(path for path, _ in files)]
     return whole, kept
+
+
+def _is_written(path: Path, frame: dict) -> bool:
+    """Whether a picture is there, to the byte."""
+    there = path.is_file() and path.stat().st_size == frame["bytes"]
+    return there and digest(path.read_bytes()) == frame.get("sha256")
 
 
 def _there(record: Unfinished, published: dict[int, Path], frame: dict) -> Path:

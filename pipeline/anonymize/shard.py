@@ -14,7 +14,7 @@ from platemint.pipeline.anonymize.anonymizer import Anonymizer
 from platemint.pipeline.anonymize.picture import Picture, open_picture
 from platemint.pipeline.anonymize.plan import AnonymizeShard, connected, packed
 from platemint.pipeline.anonymize.replacement import Replacement
-from platemint.pipeline.anonymize.unfinished import Unfinished
+from platemint.pipeline.anonymize.unfinished import Unfinished, digest
 from platemint.pipeline.plate import Failure
 from platemint.pipeline.versions import versions
 
@@ -75,7 +75,7 @@ class Work:
                 if file:
                     data, counted = file
                     storage.write(self.record.picture(shard.numbers[place]), data)
-                    done[-1] |= {"bytes": len(data), "pixels": counted}
+                    done[-1] |= {"bytes": len(data), "sha256": digest(data), "pixels": counted}
         return done
 
     def _items(self, shard: AnonymizeShard, place: int, picture: Picture) -> list[Replacement]:

@@ -15,6 +15,7 @@ not overwritten: who may read the disk's free blocks needs encryption there.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -27,6 +28,11 @@ from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.storage import read_json
 
 UNFINISHED = ".anonymizing"  # in a folder whose run has not ended, or has ended with what must not be passed on
+
+
+def digest(data: bytes) -> str:
+    """sha256, its bytes in pairs: in one piece they would by chance spell plates of digits and letters up to F."""
+    return hashlib.sha256(data).digest().hex(":")
 
 
 class Unfinished:

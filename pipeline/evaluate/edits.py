@@ -5,8 +5,6 @@ Every figure stands beside that of a "copy": the edit replaced by its unedited s
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -47,6 +45,7 @@ from platemint.pipeline.render import Layout, Photo, load_layouts, photograph, r
 from platemint.pipeline.render.layout import FOLDER as LAYOUTS
 from platemint.pipeline.stages import Stages
 from platemint.pipeline.text_frame import cut_out
+from platemint.pipeline.write import rows_as_csv
 
 HEIGHTS = (24, 400)  # pixels, of rendered pairs
 CLASSES = (24, 48, 96, 192)  # least height of each class of sizes that pairs are grouped by
@@ -530,9 +529,5 @@ def _store(out: Path, report: dict, rows: dict[str, list[dict]], sheets: dict) -
         picture = contact_sheet([plate for _, _, plate in sheet])
         storage.write(out / f"worst-{name}.png", storage.encode(picture, "png", QUALITY))
     if aside is not None:
-        text = io.StringIO()
-        lines = csv.DictWriter(text, ["path", "row", "reason"])
-        lines.writeheader()
-        lines.writerows(aside)
-        storage.write(out / "set_aside.csv", text.getvalue())
+        storage.write(out / "set_aside.csv", rows_as_csv(aside, ("path", "row", "reason")))
     storage.write(out / "edits.json", json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -32,6 +32,7 @@ from platemint.pipeline.plate import Failure, PlatemintError
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import nearest
 from platemint.pipeline.storage import TEMPORARY, read_json
+from platemint.pipeline.write import csv_cells
 
 __all__ = ["FORMATS", "Exported", "export", "export_run"]
 
@@ -86,12 +87,29 @@ def export_run(run: Path | ObjectPath, forms: tuple[str, ...], progress: TextIO 
     return tuple(_there(run, form) or export(run, form, beside(run, form), progress) for form in forms)
 
 
-def ready(run: Path | ObjectPath, forms: tuple[str, ...]) -> None:
-    """Raises PlatemintError, before a run begins, where it could not be exported in the end."""
+def ready(run: Path | ObjectPath, forms: tuple[str, ...], changes: bool) -> None:
+    """Raises PlatemintError, before a run begins, where it could not be exported in the end.
+
+    changes: the run will hold other plates than now, so that an export of it is one of another state.
+    """
     for form in forms:
         _check(form)
-        if not (beside(run, form) / RECORD).exists():
+        if form not in _present(run, forms):
             _refuse_taken(beside(run, form))
+        elif changes:
+            raise PlatemintError(
+                f"{beside(run, form)}: is an export of another state of {run}: remove it or move it elsewhere, and the run "
+                "is exported anew in its end; or leave write.also out, and `export` later into another folder"
+            )
+
+
+def kept(run: Path | ObjectPath, forms: tuple[str, ...]) -> list[Path | ObjectPath]:
+    """The folders of exports beside a run."""
+    return [beside(run, form) for form in _present(run, forms)]
+
+
+def _present(run: Path | ObjectPath, forms: tuple[str, ...]) -> list[str]:
+    return [form for form in forms if (beside(run, form) / RECORD).exists()]
 
 
 def beside(run: Path | ObjectPath, form: str) -> Path | ObjectPath:
@@ -167,7 +185,7 @@ def _write(
         for plate in plates:
             try:
                 if name := add(plate):
-                    scores.writerow(plate.fields | {"file": name})
+                    scores.writerow(csv_cells(plate.fields | {"file": name}))
             except ValueError as fault:
                 plates.put_aside(str(fault))
             else:
@@ -178,7 +196,7 @@ def _write(
         first = plates.set_aside[0]["reason"] if plates.set_aside else "there are none"
         raise PlatemintError(f"{plates.path}: no row can be exported to {form}; the first: {first}")
     if plates.set_aside:
-        write_table(folder / SET_ASIDE, ("path", "row", "reason"), plates.set_aside)
+        write_table(folder / SET_ASIDE, ("path", "row", "reason"), map(csv_cells, plates.set_aside))
     made = Exported(out, dict(written), len(plates.set_aside))
     record = {"format": form, "plates": made.plates, "set_aside": made.set_aside, "made_from": plates.fingerprint}
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf8")

@@ -133,9 +133,12 @@ class ExportedPlates:
     def _known_layouts(self) -> dict[str, Layout]:
         """The layouts that ship, and those files that the run was given, as far as they are still there."""
         recipe = self.root / "recipe.yaml"
-        source = (parse_yaml(recipe.read_text(encoding="utf8")) or {}).get("source") or {} if recipe.exists() else {}
+        said = parse_yaml(recipe.read_text(encoding="utf8")) or {} if recipe.exists() else {}
+        sources = [said.get("source") or {}, *(said.get("sources") or ())]
         known = load_layouts()
-        for name in [*(source.get("layouts") or ()), source.get("layout") or ""]:
+        for name in [
+            name for source in sources for name in (*(source.get("layouts") or ()), source.get("layout") or "")
+        ]:
             if name and name not in known and Path(name).is_file():
                 known |= load_layouts([name])
         return known

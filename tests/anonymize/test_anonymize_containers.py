@@ -4,8 +4,6 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import tarfile
 import time
 from pathlib import Path
@@ -16,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from stand_ins import Stamps, anonymized, stamp, stamped
+from stand_ins import Stamps, anonymized, slow_program, stamp, stamped, tar
 
 from platemint.pipeline.anonymize import plan as plans
 from platemint.pipeline.anonymize.compare import verify_against
@@ -64,19 +62,6 @@ def write_lmdb(
                 transaction.put(b"label-%09d" % n, text.encode())
         for key, value in ({b"num-samples": b"%d" % len(texts)} | (more or {})).items():
             transaction.put(key, value)
-
-
-def tar(path: Path, files: dict[str, bytes], links: dict[str, str] | None = None) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as opened:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            opened.addfile(member, io.BytesIO(data))
-        for name, target in (links or {}).items():
-            member = tarfile.TarInfo(name)
-            member.type, member.linkname = tarfile.SYMTYPE, target
-            opened.addfile(member)
 
 
 def write_tar(path: Path, pictures: list[bytes], texts: list[str | None]) -> None:
@@ -377,27 +362,10 @@ def without_audit(root: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in root.rglob("*") if p.is_file() and p.stem != "audit"}
 
 
-SLOWLY = """
-import sys, time
-import stand_ins
-from anonymize.test_anonymize_containers import plans
-stamp = stand_ins.Stamps.stamp
-def slow(self, plates):
-    time.sleep(0.2)
-    return stamp(self, plates)
-plans.PICTURES = 3
-stand_ins.Stamps.stamp = slow
-plans.Anonymizer = stand_ins.Stamps
-from platemint import run_pipeline
-run_pipeline.main(sys.argv[1:])
-"""
-
-
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, format, call, monkeypatch):
     monkeypatch.setattr(plans, "PICTURES", 3)
     source, out, record = corpus(tmp_path / "in", format), tmp_path / "out", Unfinished(tmp_path / "out")
-    args = [sys.executable, "-c", SLOWLY, "anonymize", source, "--out", out]
-    with subprocess.Popen(list(map(str, args)), cwd=HERE, start_new_session=True) as process:
+    with slow_program("anonymize", source, "--out", out) as process:
         end = time.monotonic() + 60
         while len(list(record.mark.glob("commits/*.json"))) < 2:
             assert time.monotonic() < end and process.poll() is None

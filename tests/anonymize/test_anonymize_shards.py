@@ -4,15 +4,13 @@ import json
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import stand_ins
-from stand_ins import Stamps, anonymized, frames, luck, stamped
+from stand_ins import Stamps, anonymized, frames, luck, slow_program, stamped
 
 from platemint.pipeline import engines
 from platemint.pipeline.anonymize import plan as plans
@@ -225,6 +223,14 @@ def test_a_shard_whose_files_are_gone_or_half_is_made_again(corpus, tmp_path, sm
     assert verify_against(tmp_path / "out", corpus).faults == []
 
 
+def test_a_picture_that_is_no_longer_what_was_written_is_made_again(corpus, tmp_path, small):
+    record = interrupted(corpus, tmp_path / "out")
+    for picture in record.mark.glob("pictures/*"):
+        picture.write_bytes(picture.read_bytes()[::-1])  # of the same size
+    anonymized(corpus, tmp_path / "out")
+    assert verify_against(tmp_path / "out", corpus).faults == []
+
+
 def strings(value) -> set[str]:
     """All strings of a JSON value, keys included."""
     if isinstance(value, dict):
@@ -242,9 +248,10 @@ def test_what_is_kept_of_an_unfinished_run_tells_no_text_name_or_path(tmp_path, 
     assert {name.split("/")[0] for name in kept} == {"secret", "plan.json", "commits", "pictures"}
     assert not scan(tmp_path / "out", [*TEXTS, "SECRET9", "LIST77", "NAME88"]).hits
     known = {"shard", "versions", "frames", "frame", "plates", "outcome", "reason", "attempt", "characters", "not_placed",
-             "aside", "bytes", "pixels", "changed", "outside", "replaced", "redacted", "", "no text", "reader"}  # fmt: skip
+             "aside", "bytes", "sha256", "pixels", "changed", "outside", "replaced", "redacted", "", "no text", "reader"}  # fmt: skip
     commits = [json.loads(data) for name, data in kept.items() if name.startswith("commits")]
     told = set().union(*(strings(commit["frames"]) for commit in commits))
+    told -= {frame.get("sha256") for commit in commits for frame in commit["frames"]}  # of the pictures that lie beside
     assert len(commits) >= 2 and {word for word in told - known if not word.startswith("not a picture")} == set()
     assert record.secret_file.stat().st_mode & 0o777 == 0o600 and len(record.secret()) == KEY_BYTES
     pictures = [stamped(stand_ins.cv2.imread(str(path))[..., ::-1]) for path in record.mark.glob("pictures/*")]
@@ -316,27 +323,12 @@ def test_other_versions_are_refused_unless_accepted_and_told_in_the_audit(call, 
 
 # --------------------------------------------------------------------------------------------------------------- kill -9
 
-SLOWLY = """
-import sys, time
-import stand_ins
-from anonymize.test_anonymize_shards import plans
-stamp = stand_ins.Stamps.stamp
-def slow(self, plates):
-    time.sleep(0.2)
-    return stamp(self, plates)
-plans.PICTURES = 3
-stand_ins.Stamps.stamp = slow
-plans.Anonymizer = stand_ins.Stamps
-from platemint import run_pipeline
-run_pipeline.main(sys.argv[1:])
-"""
-
 
 def test_workers_and_all_are_killed_and_the_next_run_goes_on(corpus, tmp_path, call, monkeypatch):
     monkeypatch.setattr(plans, "PICTURES", 3)
     out, record = tmp_path / "out", Unfinished(tmp_path / "out")
     args = ["anonymize", corpus, "--out", out, "--set", "engine.workers=2"]
-    with subprocess.Popen([sys.executable, "-c", SLOWLY, *map(str, args)], cwd=HERE, start_new_session=True) as process:
+    with slow_program(*args) as process:
         end = time.monotonic() + 60
         while len(list(record.mark.glob("commits/*.json"))) < 2:
             assert time.monotonic() < end and process.poll() is None

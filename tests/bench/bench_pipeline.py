@@ -10,6 +10,7 @@ twice, which is what the filter needs. Ratios of medians over five turns.
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -33,25 +34,34 @@ def main() -> None:
     stages = Stages(
         load_recipe(None, ["filter.rounds=1"], "generate", {"source.path": options.source, "count": options.plates})
     )
-    shard = make_plan(stages).shards[0].part(slice(options.plates))
-    works = {
-        "pipeline": lambda: _pipeline(shard, stages),
-        "generator": _bare(stages, readings=0),
-        "networks": _bare(stages, readings=2),
-    }
-    for work in works.values():
-        work()
-    rates = {name: [] for name in works}
-    for _ in range(TURNS):
-        for name, work in works.items():
-            start = time.perf_counter()
-            plates = work()
-            rates[name].append(plates / (time.perf_counter() - start))
-    middle = {name: statistics.median(values) for name, values in rates.items()}
+    middle, rates = medians(of_shard(stages, options.plates), TURNS)
     for name, values in rates.items():
         print(f"{name:10} {middle[name]:7.1f} plates/s  ({min(values):.1f} to {max(values):.1f})")
     print(f"pipeline / generator alone: {middle['pipeline'] / middle['generator']:.2f}")
     print(f"pipeline / generator and reader twice: {middle['pipeline'] / middle['networks']:.2f}")
+
+
+def of_shard(stages: Stages, plates: int) -> dict[str, Callable[[], int]]:
+    """What is compared; each gives how many plates it went through."""
+    shard = make_plan(stages).shards[0].part(slice(plates))
+    return {
+        "pipeline": lambda: _pipeline(shard, stages),
+        "generator": _bare(stages, readings=0),
+        "networks": _bare(stages, readings=2),
+    }
+
+
+def medians(works: dict[str, Callable[[], int]], turns: int) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Plates per second of each, in turn: the medians, and all of them."""
+    for work in works.values():
+        work()
+    rates: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(turns):
+        for name, work in works.items():
+            start = time.perf_counter()
+            plates = work()
+            rates[name].append(plates / (time.perf_counter() - start))
+    return {name: statistics.median(values) for name, values in rates.items()}, rates
 
 
 def _pipeline(shard, stages) -> int:

@@ -1,9 +1,7 @@
 """One door: a small rendered dataset in every format, and every verb that reads on each. `-s` prints the table."""
 
-import io
 import json
 import sys
-import tarfile
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from stand_ins import Agrees, Lucky, edit, recipe
+from stand_ins import Agrees, Lucky, edit, recipe, tar
 
 from platemint.pipeline import run, storage
 from platemint.pipeline.anonymize import anonymizer
@@ -289,15 +287,6 @@ def lmdb_folder(root, texts=None):
         for n, text in enumerate(texts, 1):
             transaction.put(b"image-%09d" % n, png(plates()[n - 1][1]))
             transaction.put(b"label-%09d" % n, text.encode())
-
-
-def tar(path, files):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as opened:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            opened.addfile(member, io.BytesIO(data))
 
 
 def webdataset(root, texts=None):

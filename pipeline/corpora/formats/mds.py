@@ -103,6 +103,8 @@ def _shard(file: Path, stamp: int) -> MdsShard:
         names, encodings, sizes = (facts[f"column_{kind}"] for kind in ("names", "encodings", "sizes"))
         if (np.diff(offsets.astype(np.int64)) < 0).any() or offsets[-1] != file.stat().st_size:
             raise ValueError("it is cut off")
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError("the names of its columns are none")
         if any(size is not None and (type(size) is not int or size < 0) for size in sizes):
             raise ValueError("the sizes of its columns are none")
         encodings, sizes = dict(zip(names, encodings, strict=True)), dict(zip(names, sizes, strict=True))
