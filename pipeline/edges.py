@@ -23,8 +23,8 @@ def steepened(source: Tensor, filled: Tensor, B_s: Tensor, B_t: Tensor, ink: Ten
     reach = max(1, round(height / NETWORK_HEIGHT))
     slope = steepness(_share(source, filled, ink), B_s, reach)
     times = min(max(slope / max(steepness(B_t, B_t, reach), 1e-3), 1.0), STEEPEST)
-    middle = max(MIDDLE, 0.5 / times)  # zero stays zero
-    return ((B_t - middle) * times + 0.5).clamp(0, 1) if times > 1 else B_t
+    shift = min(0.5 - MIDDLE * times, 0.0)  # zero stays zero
+    return (B_t * times + shift).clamp(0, 1) if times > 1 else B_t
 
 
 def steepness(picture: Tensor, mask: Tensor, reach: int) -> float:
