@@ -9,23 +9,22 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from platemint.models.spg import Fill
-
 NETWORK_HEIGHT = 48  # pixels, at which masks are drawn
 MIDDLE = 0.42  # of a mask: what becomes a half where edges are made steeper; lower, so that faint strokes do not vanish
 STEEPEST = 2.5  # times as steep as drawn: more tears strokes of which the network is not sure
 
 
-def steepened(source: Tensor, B_s: Tensor, B_t: Tensor, ink: Tensor, height: int) -> Tensor:
+def steepened(source: Tensor, filled: Tensor, B_s: Tensor, B_t: Tensor, ink: Tensor, height: int) -> Tensor:
     """B_t with edges as steep as those of the source's strokes, where these are steeper: (1, 1, H, W) in 0..1.
 
-    source, ink: float (1, 3, H, W); B_s, B_t: float (1, 1, H, W) in 0..1; all at the picture's size. height: pixels of it
+    source, filled, ink: float (1, 3, H, W); B_s, B_t: float (1, 1, H, W) in 0..1; all at the picture's size. height: pixels of it
     that the network's view covers. Zero stays zero.
     """
     reach = max(1, round(height / NETWORK_HEIGHT))
-    slope = steepness(_share(source, Fill(source, B_s), ink), B_s, reach)
+    slope = steepness(_share(source, filled, ink), B_s, reach)
     times = min(max(slope / max(steepness(B_t, B_t, reach), 1e-3), 1.0), STEEPEST)
-    return ((B_t - MIDDLE) * times + 0.5).clamp(0, 1) if times > 1 else B_t
+    shift = min(0.5 - MIDDLE * times, 0.0)  # zero stays zero
+    return (B_t * times + shift).clamp(0, 1) if times > 1 else B_t
 
 
 def steepness(picture: Tensor, mask: Tensor, reach: int) -> float:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from platemint.models.reader import Reader
-from platemint.models.spg import SPG, cell_mask, compose, encode_texts, erasure, repaint
+from platemint.models.spg import SPG, Fill, cell_mask, compose, encode_texts, erasure, repaint
 from platemint.pipeline.edges import steepened
 from platemint.pipeline.find import TextFinder
 from platemint.pipeline.networks import (
@@ -148,8 +148,9 @@ def finish(plate: Plate, layers: np.ndarray, slots: np.ndarray, cell_slots: Tens
     B_s, B_t = masks.clamp(0, 1).chunk(2, 1)
     source = torch.from_numpy(plate.image.astype(np.float32)).permute(2, 0, 1)[None] / 255
     if cell_slots is None:
-        steep = steepened(source, B_s, B_t, ink, pixels_of(plate.frame, plate.image)[0])
-        image = compose(source, B_s, steep, ink, correction)
+        empty = Fill(source, B_s)
+        steep = steepened(source, empty, B_s, B_t, ink, pixels_of(plate.frame, plate.image)[0])
+        image = compose(source, empty, B_s, steep, ink, correction)
     else:
         there = (torch.arange(len(cell_slots) // 2) < len(plate.text)).repeat(2)[None]
         cell_slots = torch.from_numpy(slots_in_picture(cell_slots.numpy(), plate.frame))
