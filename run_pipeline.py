@@ -811,6 +811,29 @@ def lpr(train, test, split, fractions, count, steps, seeds, seed, against_own, o
     _print(report, as_json, lpr_as_text)
 
 
+@evaluate.command(name="realism", example="evaluate realism --source photos/labels.csv --count 500")
+@click.option("--source", metavar="CORPUS", type=CORPUS, required=True, help="Plates.")
+@click.option("--checkpoint", metavar="F", help="Generator: a name in models/checkpoints or a file.")
+@click.option("--split", metavar="NAME", default="", help="Split of the corpus.  [default: all]")
+@click.option("--count", type=click.IntRange(1), metavar="N", default=500, show_default=True, help="Plates, at most.")
+@click.option("--steps", type=click.IntRange(1), metavar="N", default=120, show_default=True, help="Of each training.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of it all.")
+@AS_JSON
+def realism(source, checkpoint, split, count, steps, seed, as_json) -> None:
+    """Train a small classifier to tell edits from photographs, on patches around strokes and on whole plates.
+
+    It is tested on plates that it has not learned from. Rendered plates, and photographs compressed once more, stand
+    beside.
+    """
+    from platemint.pipeline.corpora import here
+    from platemint.pipeline.evaluate.realism import edits_with_texts_of_others, evaluate_realism, realism_as_text
+    from platemint.pipeline.recipe import Edit
+
+    options = Edit(**({"checkpoint": checkpoint} if checkpoint else {}))
+    edits = edits_with_texts_of_others(here(source), options, split, count, seed)
+    _print(evaluate_realism(edits, steps, seed, _messages()), as_json, realism_as_text)
+
+
 def _parts(fractions: str) -> list[float]:
     try:
         parts = [float(part) for part in fractions.split(",")]

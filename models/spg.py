@@ -593,12 +593,14 @@ class EditLayers:
     O_t: Tensor
 
 
-def compose(source: Tensor, B_s: Tensor, B_t: Tensor, ink: Tensor, correction: Tensor | float) -> Tensor:
+def compose(
+    source: Tensor, filled: Tensor, B_s: Tensor, B_t: Tensor, ink: Tensor, correction: Tensor | float
+) -> Tensor:
     """The edited plate from its layers, at any resolution: ink over the filled plate, corrected, inside the region.
 
     Where the region is 0 the result equals the source exactly.
     """
-    picture = torch.lerp(Fill(source, B_s), ink, B_t) + correction
+    picture = torch.lerp(filled, ink, B_t) + correction
     return torch.lerp(source, picture.clamp(0, 1), region(B_s, B_t))
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from platemint.models.reader import Reader
-from platemint.models.spg import SPG, cell_mask, compose, encode_texts, erasure, repaint
+from platemint.models.spg import SPG, Fill, cell_mask, compose, encode_texts, erasure, repaint
+from platemint.pipeline.edges import steepened
 from platemint.pipeline.find import TextFinder
 from platemint.pipeline.networks import (
     autocast,
@@ -24,7 +25,7 @@ from platemint.pipeline.networks import (
 from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, Plate, PlatemintError
 from platemint.pipeline.recipe import Edit
 from platemint.pipeline.references import References, collect_references, cut_glyphs
-from platemint.pipeline.text_frame import cut_out, part_of, put_back, slots_in_picture, to_picture
+from platemint.pipeline.text_frame import cut_out, part_of, pixels_of, put_back, slots_in_picture, to_picture
 
 QUALITY = 95  # of pictures for people
 # Strokes that the network is not sure of come out soft. Unsharp masking of B_t settles them: of 300 real crops strangers
@@ -147,7 +148,9 @@ def finish(plate: Plate, layers: np.ndarray, slots: np.ndarray, cell_slots: Tens
     B_s, B_t = masks.clamp(0, 1).chunk(2, 1)
     source = torch.from_numpy(plate.image.astype(np.float32)).permute(2, 0, 1)[None] / 255
     if cell_slots is None:
-        image = compose(source, B_s, B_t, ink, correction)
+        empty = Fill(source, B_s)
+        steep = steepened(source, empty, B_s, B_t, ink, pixels_of(plate.frame, plate.image)[0])
+        image = compose(source, empty, B_s, steep, ink, correction)
     else:
         there = (torch.arange(len(cell_slots) // 2) < len(plate.text)).repeat(2)[None]
         cell_slots = torch.from_numpy(slots_in_picture(cell_slots.numpy(), plate.frame))

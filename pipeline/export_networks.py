@@ -47,7 +47,7 @@ INPUTS = {
     "where that is not known",
 }
 OUTPUTS = {
-    "edited": "the edited plate, RGB in 0..1; equals the source where region is 0",
+    "edited": "the edited plate, edges as the network draws them, RGB in 0..1; equals the source where region is 0",
     "source_mask": "old strokes, 0..1",
     "target_mask": "new strokes, 0..1",
     "region": "what an edit changes, 0..1",
@@ -64,7 +64,7 @@ LOG_PROBABILITIES = (
 
 
 class ExportedGenerator(nn.Module):
-    """The generator with its output composed as `edit` does: the inputs and outputs of `INPUTS` and `OUTPUTS`."""
+    """The generator with its output composed as `edit` does, edges as drawn: `INPUTS` and `OUTPUTS` say of what."""
 
     bell: Tensor
 

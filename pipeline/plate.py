@@ -67,6 +67,7 @@ class Stream(IntEnum):
     EVALUATE_EDITS = int.from_bytes(b"eval")
     EVALUATE_LEAK = int.from_bytes(b"leak")
     EVALUATE_LPR = int.from_bytes(b"lpr")
+    EVALUATE_REALISM = int.from_bytes(b"real")
 
     @property
     def word(self) -> str:

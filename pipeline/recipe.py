@@ -186,7 +186,7 @@ class Edit(Strict):
 
     checkpoint: str = Field("spg-small", description="Generator: a name in models/checkpoints or a file.")
     reader: str = Field("reader", description="Reader that judges the edits: a name in models/checkpoints or a file.")
-    find: Literal["auto", "off"] = Field(
+    find: Literal["auto", "none"] = Field(
         "auto",
         description="auto: where text fills little of a picture, it is edited in a frame around it; tight crops as ever.",
     )

@@ -38,6 +38,9 @@ SHARPEN, EDGE = 10, 0.45  # slope and place of the step that makes a mean of man
 UNLIKE = 0.12  # difference from the others' mean, 0..1, at which a glyph counts e times less: it shows something else
 
 
+Means = dict[int, tuple[np.ndarray, float]]  # by character, 1-based: mean glyph, uint8 (h, w), and how sure that is
+
+
 @dataclass(frozen=True)
 class Cut:
     """Glyphs cut from plates' masks. glyphs: uint8 (n, h, w). character: int64 (n,), 1-based. plate: int64 (n,)."""
@@ -64,6 +67,7 @@ class References:
     def __init__(self, cut: Cut, sources: Sequence[str], letters: int):
         self.cut, self.letters = cut, letters
         self.sources = {source: number for number, source in enumerate(sources)}
+        self._kept: dict[int, Means] = {}
 
     @classmethod
     def read(cls, path: Path | ObjectPath) -> References:
@@ -97,24 +101,42 @@ class References:
 
         alone: from the other plates alone, so that nothing is learned by looking at the answer.
         """
-        own = self.cut.plate == plate
-        weights = self._alike(self._glyphs[own], self.cut.character[own])
-        weights[plate] *= not alone
-        return self._averaged(weights)
+        return self._as_input(self._of_others(plate) if alone else self._of(plate))
 
     def like(self, some: Cut) -> np.ndarray:
         """References of a plate that is none of these and whose glyphs these are."""
-        return self._averaged(self._alike(some.glyphs.astype(np.float32) / 255, some.character))
+        return self._as_input(self._averaged(self._alike(some.glyphs.astype(np.float32) / 255, some.character)))
 
-    def _averaged(self, weights: np.ndarray) -> np.ndarray:
+    def _of_others(self, plate: int) -> Means:
+        weights = self._alike_to(plate)
+        weights[plate] = 0
+        return self._averaged(weights)
+
+    def _of(self, plate: int) -> Means:
+        """Kept, since a run edits each plate several times."""
+        if plate not in self._kept:
+            self._kept[plate] = self._averaged(self._alike_to(plate))
+        return self._kept[plate]
+
+    def _alike_to(self, plate: int) -> np.ndarray:
+        own = self.cut.plate == plate
+        return self._alike(self._glyphs[own], self.cut.character[own])
+
+    def _averaged(self, weights: np.ndarray) -> Means:
         """The mean glyph of each character over plates, which count so much (n,)."""
         weights = weights[self.cut.plate]
-        found = np.zeros((self.letters, 2, *self.cut.glyphs.shape[1:]), np.float32)
+        found: Means = {}
         for character, at in enumerate(self._of_character):
             at = at[np.argsort(-weights[at], kind="stable")[:MOST_ALIKE]]
             if weights[at].sum() > 0.99 * min(LEAST, len(self.sources)):
-                found[character, 0], count = _robust_mean(self._glyphs[at], weights[at])
-                found[character, 1] = confidence(count)
+                mean, count = _robust_mean(self._glyphs[at], weights[at])
+                found[character] = np.round(255 * mean).astype(np.uint8), confidence(count)
+        return found
+
+    def _as_input(self, means: Means) -> np.ndarray:
+        found = np.zeros((self.letters, 2, *self.cut.glyphs.shape[1:]), np.float32)
+        for character, (mean, sure) in means.items():
+            found[character] = mean.astype(np.float32) / 255, np.full(mean.shape, sure, np.float32)
         return found
 
     def _alike(self, glyphs: np.ndarray, characters: np.ndarray) -> np.ndarray:

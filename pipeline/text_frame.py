@@ -49,16 +49,18 @@ def _sides(pixels: np.ndarray) -> tuple[float, float]:
     return float(across / 2), float(down / 2)
 
 
-def pixels_of(frame: np.ndarray, picture: np.ndarray) -> tuple[int, int]:
-    """Height and width of a frame in the pixels of its picture, at least 1."""
+def pixels_of(frame: np.ndarray | None, picture: np.ndarray) -> tuple[int, int]:
+    """Height and width of a frame in the pixels of its picture, at least 1; None is the whole picture."""
+    if frame is None:
+        return picture.shape[0], picture.shape[1]
     across, down = _sides(frame.astype(np.float64) * picture.shape[1::-1])
     return max(1, round(down)), max(1, round(across))
 
 
 def fills(frame: np.ndarray) -> bool:
-    """Whether a picture is hardly larger than the frame."""
-    within, _ = cv2.intersectConvexConvex(frame, WHOLE)
-    return within * LOOSE >= 1
+    """Whether a picture is hardly larger than the upright box around the frame: a tilted plate fills a tight crop."""
+    width, height = frame.max(0).clip(0, 1) - frame.min(0).clip(0, 1)
+    return bool(width * height * LOOSE >= 1)
 
 
 def is_whole(frame: np.ndarray | None) -> bool:

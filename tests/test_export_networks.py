@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from test_edit import plates
 
 from platemint import run_pipeline
-from platemint.pipeline import export_networks
+from platemint.pipeline import edit, export_networks
 from platemint.pipeline.edit import Editor
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.plate import Failure, PlatemintError
@@ -64,12 +64,13 @@ def references_for(networks, count: int, known: float) -> np.ndarray:
 @pytest.mark.parametrize("known", [0, 0.5, 1])
 @pytest.mark.parametrize("count", [1, 5])
 def test_an_edit_is_the_pipeline_s(networks, untrained, count, known, monkeypatch):
-    """Of plates that have the network's own size, where nothing has to be composed at another."""
+    """Of plates that have the network's own size, where nothing has to be composed at another; edges as drawn."""
+    monkeypatch.setattr(edit, "steepened", lambda source, empty, B_s, B_t, *_: B_t)
     before = plates([(48, 160)] * count)
     for number, plate in enumerate(before):
         plate.target = plate.target[: 4 + number % 4]
     references = references_for(networks, count, known)
-    editor = Editor(untrained.model_copy(update={"find": "off", "device": "cpu", "precision": "float32"}))
+    editor = Editor(untrained.model_copy(update={"find": "none", "device": "cpu", "precision": "float32"}))
     monkeypatch.setattr(editor, "_references", lambda some: torch.from_numpy(references))
     said = facts(networks)["generator"]
     found = run(

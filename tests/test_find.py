@@ -180,7 +180,7 @@ def test_tight_crops_are_taken_as_they_are(finder):
         plate.target = random_text(layout.positions, rng)
         plates.append(plate)
     assert all(map(is_whole, finder.frames([plate.image for plate in plates])))
-    found, other = (Editor(Edit(find=find))(plates) for find in ("auto", "off"))
+    found, other = (Editor(Edit(find=find))(plates) for find in ("auto", "none"))
     assert all(np.array_equal(a.image, b.image) and np.array_equal(a.slots, b.slots) for a, b in zip(found, other))
 
 
@@ -194,8 +194,8 @@ def test_a_plate_in_a_wide_picture_is_edited_and_read_as_the_tight_one():
         picture = cv2.GaussianBlur(smooth(4 * h, w + 3 * h, number), (0, 0), 2)
         picture[3 * h // 2 : 5 * h // 2, 3 * h // 2 : 3 * h // 2 + w] = plate.image
         wide.append(Plate(picture, plate.text, target=random_text(layout.positions, rng)))
-    likely = {f: [p.scores["reader"] for p in reader(Editor(Edit(find=f))(wide))] for f in ("auto", "off")}
-    assert np.median(likely["auto"]) > 0.8 > 0.4 > np.median(likely["off"])
+    likely = {f: [p.scores["reader"] for p in reader(Editor(Edit(find=f))(wide))] for f in ("auto", "none")}
+    assert np.median(likely["auto"]) > 0.8 > 0.4 > np.median(likely["none"])
 
 
 def odd_pictures():

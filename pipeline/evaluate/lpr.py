@@ -290,7 +290,7 @@ class Lpr:
 
     def _framed(self, plates: list[tuple[np.ndarray, str, str, str]]) -> list[tuple[np.ndarray, str, str, str]]:
         """Plates of loose crops cut out, so that the recogniser, which is small, sees them large."""
-        if self.options.find == "off":
+        if self.options.find == "none":
             return plates
         frames = TextFinder(self.options).frames([image for image, *_ in plates])
         return [
@@ -338,7 +338,7 @@ class Lpr:
 
     def own_texts(self) -> list[Arm]:
         """The real plates, and edits that have been given the same texts: each plate that of another one of its pattern."""
-        plates = _with_each_others_texts(self.plates.learned, self.seed)
+        plates = with_each_others_texts(self.plates.learned, self.seed)
         edits = [plate for plate in self.filter(Editor(self.options)(plates)) if not plate.reason]
         real = [sample(*plate) for plate in self.plates.learned]
         return [
@@ -347,7 +347,7 @@ class Lpr:
         ]
 
 
-def _with_each_others_texts(learned: Sequence[tuple[np.ndarray, str, str]], seed: int):
+def with_each_others_texts(learned: Sequence[tuple[np.ndarray, str, str]], seed: int):
     """Plates with the text of another one of their pattern as target; those that have no other are left out."""
     groups: dict[str, list[int]] = {}
     for i, (_, text, _) in enumerate(learned):

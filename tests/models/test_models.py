@@ -147,7 +147,7 @@ def test_push_pull_takes_any_size_and_stays_in_range(height, width):
 def test_nothing_outside_the_region_changes():
     x, B_s, B_t = pictures(1), torch.zeros(1, 1, 48, 160), torch.zeros(1, 1, 48, 160)
     B_s[..., 10:30, 20:40], B_t[..., 12:33, 60:80] = 1, 0.7
-    edited = compose(x, B_s, B_t, ink=torch.rand_like(x), correction=0.3)
+    edited = compose(x, Fill(x, B_s), B_s, B_t, ink=torch.rand_like(x), correction=0.3)
     outside = (region(B_s, B_t) == 0).expand_as(x)
     assert outside.float().mean() > 0.7
     assert torch.equal(edited[outside], x[outside])

@@ -1,0 +1,205 @@
+"""evaluate realism: whether a small classifier can tell edits from photographs, on patches and on whole plates.
+
+It is trained from scratch on some sources, photographs and edits of each, and tested on others. An area under the ROC
+curve (AUC) of 0.5 is a coin's: it sees no difference. Rendered plates and photographs compressed once more stand beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from platemint.pipeline.edit import Editor
+from platemint.pipeline.evaluate.lpr import plates_of, with_each_others_texts
+from platemint.pipeline.networks import resize
+from platemint.pipeline.plate import Plate, PlatemintError, Stream
+from platemint.pipeline.progress import Count
+from platemint.pipeline.recipe import Edit
+from platemint.pipeline.render import load_layouts, random_text, render_plate
+
+PATCH = 24  # pixels of the photograph
+PATCHES = 6  # of a plate
+WHOLE = (32, 128)  # height and width of a whole plate
+JPEG = 75  # quality of photographs compressed once more
+BATCH, LR = 64, 2e-3
+TESTED = 0.3  # of the sources
+FEWEST = 10  # sources on either side
+RESAMPLES = 500
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures of one kind. images: uint8 (n, h, w, 3). source: int64 (n,), number of the photograph of each."""
+
+    images: np.ndarray
+    source: np.ndarray
+
+
+def patches_of(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """PATCHES squares around strokes: uint8 (n, PATCH, PATCH, 3). mask: uint8 (h, w), where the strokes are.
+
+    A picture smaller than a square is continued by its mirror image.
+    """
+    y, x = np.nonzero(mask > 127)
+    if not len(y):
+        return np.empty((0, PATCH, PATCH, 3), np.uint8)
+    half, (height, width) = PATCH // 2, image.shape[:2]
+    wider = cv2.copyMakeBorder(image, half, half, half, half, cv2.BORDER_REFLECT_101)
+    chosen = rng.integers(len(y), size=PATCHES)
+    centre = lambda at, size: np.clip(at, min(half, size // 2), max(size - half, size // 2))  # noqa: E731
+    corners = zip(centre(y[chosen], height), centre(x[chosen], width))
+    return np.stack([wider[top : top + PATCH, left : left + PATCH] for top, left in corners])
+
+
+def cut_pictures(plates: Sequence[tuple[np.ndarray, np.ndarray, int]], seed: int) -> dict[str, Pictures]:
+    """The patches, and the whole pictures, of plates: image, mask of its strokes, number of its source."""
+    rng = np.random.default_rng([seed, Stream.EVALUATE_REALISM])
+    some = [patches_of(image, mask, rng) for image, mask, _ in plates]
+    numbers = np.array([number for *_, number in plates])
+    whole = np.stack([resize(image, *WHOLE) for image, *_ in plates])
+    return {
+        "patches": Pictures(np.concatenate(some), np.repeat(numbers, [len(part) for part in some])),
+        "plates": Pictures(whole, numbers),
+    }
+
+
+def classifier() -> nn.Module:
+    """Pictures, float (B, 3, h, w) in 0..1, of any size -> logits (B,) of being made."""
+    layers, inputs = [], 3
+    for outputs, stride in ((16, 1), (32, 2), (32, 2), (32, 1)):
+        layers += [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+        inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 1), nn.Flatten(0))
+
+
+def train_classifier(real: Pictures, made: Pictures, steps: int, seed: int) -> nn.Module:
+    """A classifier that has learned to tell these apart, as many of each in a batch; mirrored at random."""
+    torch.manual_seed(seed)
+    rng, network = np.random.default_rng([seed, Stream.EVALUATE_REALISM, 1]), classifier()
+    optimizer = torch.optim.AdamW(network.parameters(), LR, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps)
+    said = torch.arange(BATCH).ge(BATCH // 2).float()
+    for _ in range(steps):
+        chosen = [part.images[rng.integers(len(part.images), size=BATCH // 2)] for part in (real, made)]
+        images = as_input(np.concatenate(chosen))
+        optimizer.zero_grad()
+        F.binary_cross_entropy_with_logits(network(images.flip(3) if rng.random() < 0.5 else images), said).backward()
+        optimizer.step()
+        schedule.step()
+    return network.eval()
+
+
+def as_input(images: np.ndarray) -> torch.Tensor:
+    """uint8 (n, h, w, 3) -> float (n, 3, h, w) in 0..1."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+
+
+@torch.inference_mode()
+def classifier_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
+    """What a classifier says of pictures, uint8 (n, h, w, 3): float32 (n,)."""
+    return np.concatenate([network(as_input(images[i : i + 256])).numpy() for i in range(0, len(images), 256)])
+
+
+def auc(real: np.ndarray, made: np.ndarray) -> float:
+    """How often something made has the higher logit than something real; ties count half (Mann and Whitney, 1947)."""
+    order = np.sort(real)
+    below, upto = np.searchsorted(order, made), np.searchsorted(order, made, side="right")
+    return float((below + upto).mean() / 2 / len(real))
+
+
+def told_apart(real: Pictures, made: Pictures, steps: int, seed: int) -> dict[str, float]:
+    """AUC on sources that were not learned from, with its 95 % interval by bootstrap over sources.
+
+    Raises PlatemintError where there are too few sources.
+    """
+    rng = np.random.default_rng([seed, Stream.EVALUATE_REALISM, 2])
+    sources = np.unique(np.concatenate([real.source, made.source]))
+    tested = rng.permutation(sources)[: round(TESTED * len(sources))]
+    if min(len(tested), len(sources) - len(tested)) < FEWEST:
+        raise PlatemintError(f"{len(sources)} plates are too few to learn from and test on; give more of them")
+    sides = [[_of(part, tested, held) for part in (real, made)] for held in (False, True)]
+    network = train_classifier(*sides[0], steps, seed)
+    scores = [(classifier_logits(network, part.images), part.source) for part in sides[1]]
+    drawn = [auc(*_resampled(scores, tested, rng)) for _ in range(RESAMPLES)]
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return {"auc": auc(*(score for score, _ in scores)), "low": float(low), "high": float(high)}
+
+
+def _of(pictures: Pictures, tested: np.ndarray, held: bool) -> Pictures:
+    chosen = np.isin(pictures.source, tested) == held
+    return Pictures(pictures.images[chosen], pictures.source[chosen])
+
+
+def _resampled(scores, tested: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    """Logits of both kinds of sources drawn with replacement."""
+    times = np.bincount(np.searchsorted(np.sort(tested), rng.choice(tested, len(tested))), minlength=len(tested))
+    return [np.repeat(score, times[np.searchsorted(np.sort(tested), source)]) for score, source in scores]
+
+
+# ------------------------------------------------------------------------------------------------------- the measure
+
+
+def edits_with_texts_of_others(source: Path, options: Edit, split: str, count: int, seed: int) -> list[Plate]:
+    """Edits of a corpus's plates, each with the text of another one of its pattern, so that texts do not tell."""
+    found = [plate[:3] for plate in plates_of(source) if split in ("", plate[3])]
+    order = np.random.default_rng([seed, Stream.EVALUATE_REALISM, 3]).permutation(len(found))
+    return Editor(options)(with_each_others_texts([found[i] for i in order[:count]], seed))
+
+
+def compared_kinds(edits: Sequence[Plate], seed: int) -> dict[str, list[tuple[np.ndarray, np.ndarray, int]]]:
+    """What is told apart from photographs, which stand first: image, mask of its strokes, number of its source."""
+    drawn = _rendered(len(edits), seed)
+    return {
+        "photographs": [(e.original, e.source_mask, i) for i, e in enumerate(edits)],
+        "edits": [(e.image, e.target_mask, i) for i, e in enumerate(edits)],
+        "rendered": [(plate.image, plate.source_mask, i) for i, plate in enumerate(drawn)],
+        "recompressed": [(_compressed(e.original), e.source_mask, i) for i, e in enumerate(edits)],
+    }
+
+
+def _rendered(count: int, seed: int) -> list[Plate]:
+    rng, layouts = np.random.default_rng([seed, Stream.EVALUATE_REALISM, 4]), list(load_layouts().values())
+    chosen = (layouts[int(i)] for i in rng.integers(len(layouts), size=count))
+    return [render_plate(some, random_text(some.positions, rng), rng) for some in chosen]
+
+
+def _compressed(image: np.ndarray) -> np.ndarray:
+    coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG])[1]
+    return cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1]
+
+
+def evaluate_realism(edits: Sequence[Plate], steps: int, seed: int, progress: TextIO | None = None) -> dict:
+    """The report: how well each kind is told from photographs, on patches and on whole plates."""
+    photographs, *others = ((name, cut_pictures(some, seed)) for name, some in compared_kinds(edits, seed).items())
+    reporter, figures = Count(2 * len(others), progress, "classifiers"), {}
+    for name, pictures in others:
+        figures[name] = {}
+        for part, made in pictures.items():
+            figures[name][part] = told_apart(photographs[1][part], made, steps, seed)
+            reporter.add(1, 0)
+    reporter.close()
+    return {"plates": len(edits), "steps": steps, "seed": seed, "kinds": figures}
+
+
+def realism_as_text(report: dict) -> str:
+    """A report for people."""
+    lines = [
+        f"told from photographs, {report['plates']:,} plates, area under the ROC curve on sources not learned from "
+        "(0.5: no difference is seen)",
+        f"{'':14}{'patches':>20}{'whole plates':>20}",
+    ]
+    for name, parts in report["kinds"].items():
+        lines.append(f"{name:14}" + "".join(f"{_figure(part):>20}" for part in parts.values()))
+    return "\n".join(lines)
+
+
+def _figure(part: dict[str, float]) -> str:
+    return f"{part['auc']:.2f} ({part['low']:.2f}..{part['high']:.2f})"
