@@ -22,7 +22,7 @@ from platemint.pipeline.networks import (
     load_network,
     network_input,
 )
-from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, Plate, PlatemintError
+from platemint.pipeline.plate import Plate, PlatemintError, kin
 from platemint.pipeline.recipe import Edit
 from platemint.pipeline.references import References, collect_references, cut_glyphs
 from platemint.pipeline.text_frame import cut_out, part_of, pixels_of, put_back, slots_in_picture, to_picture
@@ -89,7 +89,7 @@ class Editor:
         source = network_input([cut_out(p.image, p.frame, *size) for p in plates], *size, self.device)
         steps = [[p.text for p in plates], [p.target for p in plates]]
         if self.private:
-            steps.insert(1, [unlike(text) for text in steps[1]])
+            steps.insert(1, [unlike(text, config.alphabet) for text in steps[1]])
         texts = [encode_texts(step, config.alphabet, config.longest).to(self.device) for step in steps]
         places = known_places([p.places for p in plates], config.longest).to(self.device)
         with autocast(self.device, self.dtype):
@@ -168,13 +168,17 @@ def finish(plate: Plate, layers: np.ndarray, slots: np.ndarray, cell_slots: Tens
     )
 
 
-def unlike(text: str) -> str:
-    """A text of the same pattern that differs at every character but separators; the same one for the same text."""
-    alphabets = {c: alphabet for alphabet in (DIGITS, LETTERS, PROVINCES) for c in alphabet}
-    return "".join(_other(c, i, alphabets[c]) if c in alphabets else c for i, c in enumerate(text))
+def unlike(text: str, alphabet: str) -> str:
+    """A text of the same pattern that differs at every character of which the alphabet has another of its kind (`kin`).
+
+    The same one for the same text.
+    """
+    return "".join(_other(c, i, kin(c, alphabet)) for i, c in enumerate(text))
 
 
 def _other(character: str, i: int, alphabet: str) -> str:
+    if len(alphabet) == 1:
+        return character
     return alphabet[(alphabet.index(character) + 1 + (3 * i + 2) % (len(alphabet) - 1)) % len(alphabet)]
 
 

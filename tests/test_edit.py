@@ -13,7 +13,7 @@ from platemint.pipeline.edit import Editor, contact_sheet, finish, unlike
 from platemint.pipeline.edit_folder import edit_folder
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.networks import editable_alphabet
-from platemint.pipeline.plate import SEPARATORS, Plate, PlatemintError
+from platemint.pipeline.plate import ALPHABET, SEPARATORS, Plate, PlatemintError, kind_of
 from platemint.pipeline.recipe import Edit, Limits
 from platemint.pipeline.render import load_layouts, random_text, render_plate
 from platemint.pipeline.render.layout import spelled_with
@@ -95,10 +95,11 @@ def test_private_characters_stand_evenly_whatever_stood_there():
 
 
 def test_the_text_in_between_is_another_everywhere_and_of_the_same_pattern():
-    for text in ("ABC-1234", "皖A·12345", "000000000000", "ZZZZZZZZZZZZ"):
-        other = unlike(text)
-        assert all((a == b) == (a in SEPARATORS) for a, b in zip(text, other, strict=True))
-        assert [c.isdigit() for c in text] == [c.isdigit() for c in other] and other == unlike(text)
+    alphabet = ALPHABET + "가나다"
+    for text in ("ABC-1234", "皖A·12345", "粤A1234警", "000000000000", "ZZZZZZZZZZZZ", "ÖÄ-AB 1", "12가3456"):
+        other = unlike(text, alphabet)
+        assert all((a == b) == (a in SEPARATORS + "警") for a, b in zip(text, other, strict=True))
+        assert [*map(kind_of, text)] == [*map(kind_of, other)] and other == unlike(text, alphabet)
 
 
 def test_the_source_is_not_written_to(editor):

@@ -10,7 +10,7 @@ from platemint.pipeline.alignment import spread_over_text
 from platemint.pipeline.anonymize.residue import LIMIT, UNTOUCHED, erased, in_view, untouched
 from platemint.pipeline.edit import Editor, unlike
 from platemint.pipeline.filter import Filter
-from platemint.pipeline.plate import Plate, canonical
+from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, Plate, canonical
 from platemint.pipeline.recipe import Edit, Limits
 
 PLATES = ("ABK4572", "KTR8241", "ZEN3658", "HM624RB")
@@ -116,7 +116,7 @@ def test_a_frame_around_a_plate_is_not_taken_for_its_strokes(filter, text, light
 @pytest.mark.parametrize("emblem", [0, 1, 3])
 def test_edits_leave_no_character_and_an_emblem_before_them(filter, editor, emblem):
     for text in PLATES:
-        source = Plate(plate(text, emblem), text, target=unlike(text))
+        source = Plate(plate(text, emblem), text, target=unlike(text, DIGITS + LETTERS + PROVINCES))
         (standing,) = filter.standing([source])
         (edit,) = editor([replace(source, places=spread_over_text(standing.known, text))])
         shares = in_view(source.image, edit.image, edit.target_mask, standing)
@@ -128,7 +128,7 @@ def test_edits_leave_no_character_and_an_emblem_before_them(filter, editor, embl
 def test_an_edit_whose_row_is_off_by_a_character_is_caught(filter, editor):
     caught = 0
     for text in PLATES:
-        source = Plate(plate(text, 0), text, target=unlike(text))
+        source = Plate(plate(text, 0), text, target=unlike(text, DIGITS + LETTERS + PROVINCES))
         (standing,) = filter.standing([source])
         wrong = standing.places - 48 / 400  # on the emblem
         (edit,) = editor([replace(source, places=wrong.astype(np.float32))])
@@ -165,7 +165,16 @@ def test_no_outline_of_a_character_is_left_beside_an_emblem(filter, editor, text
     """Strokes erased to their very border leave a rim that a person reads, though none of their own pixels is in view."""
     image = few(text, emblem)
     (standing,) = filter.standing([Plate(image, text)])
-    (edit,) = editor([Plate(image, text, target=unlike(text), places=spread_over_text(standing.known, text))])
+    (edit,) = editor(
+        [
+            Plate(
+                image,
+                text,
+                target=unlike(text, DIGITS + LETTERS + PROVINCES),
+                places=spread_over_text(standing.known, text),
+            )
+        ]
+    )
     strokes = (image[..., 0] < 50).astype(np.uint8)
     beside_new = cv2.dilate(edit.target_mask, np.ones((7, 7))) < 40
     rim = (cv2.dilate(strokes, np.ones((7, 7))) > cv2.erode(strokes, np.ones((3, 3)))) & beside_new
