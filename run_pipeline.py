@@ -603,10 +603,20 @@ def report(run, sources) -> None:
     What was asked and made, balance, scores, why plates were dropped, and a wall of plates that filters. One file that
     loads nothing. Every run writes it at its end; photographs of a corpus are in it only with --sources, and then it is
     not for passing on. If lpr.json of `evaluate lpr` lies in RUN, its table is shown, too.
+    The page of an anonymized dataset is the audit that its run has written: figures and sentences, and no picture, name
+    or text of the source.
     """
+    from platemint.pipeline.anonymize.plan import AUDIT, PAGE
     from platemint.pipeline.report.run_page import write_page
 
-    click.echo(write_page(run, sources))
+    if not (run / AUDIT).is_file():
+        click.echo(write_page(run, sources))
+    elif sources:
+        raise click.UsageError(f"--sources: {run} is an anonymized dataset: no page of it shows what it was made from")
+    elif not (run / PAGE).is_file():
+        raise WrongUse(f"{run}: has no {PAGE}, which anonymize writes at its end: start the run again")
+    else:
+        click.echo(run / PAGE)
 
 
 @main.command(name="grammar")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from platemint.pipeline.storage import decode
 
 HEIGHT, WIDEST = 44, 144  # pixels of a small picture
 QUALITY = 55  # of its WebP
-MOST_BYTES = 6_500_000  # of all small pictures; base64 makes 8.7 MB of them, and a page shall stay below 10 MB
+MOST_BYTES = 9_000_000  # of all plates as JSON, pictures in base64; the page with all else shall stay below 10 MB
 DROPPED_SHARE = 0.25  # of these bytes, for dropped plates: there are fewer of them, and one wants to see why
 
 SourceOf = Callable[[Mapping], "np.ndarray | None"]  # the photograph or rendering that a row's plate was made from
@@ -38,7 +39,7 @@ class Gallery:
 
 
 def gallery(folder: Path, source_of: SourceOf | None = None, seed: int = 0) -> Gallery:
-    """Plates of a run, accepted and dropped, drawn evenly over it until their small pictures fill `MOST_BYTES`.
+    """Plates of a run, accepted and dropped, drawn evenly over it until they fill `MOST_BYTES`.
 
     source_of: gives the picture that a row's plate was made from, uint8 (H, W, 3) RGB, or None; without it none is
     shown. Plates of origin real are not shown: they are photographs of the corpus.
@@ -46,13 +47,12 @@ def gallery(folder: Path, source_of: SourceOf | None = None, seed: int = 0) -> G
     accepted, dropped = (sorted(folder.glob(f"{name}/*.parquet")) for name in ("data", "dropped"))
     count = sum(_rows_in(file) for file in [*accepted, *dropped])
     few = _pictures(dropped, int(DROPPED_SHARE * MOST_BYTES), source_of, seed)
-    used = sum(len(image) for plate in few for image in plate["images"]) * 3 // 4
-    plates = few + _pictures(accepted, MOST_BYTES - used, source_of, seed)
+    plates = few + _pictures(accepted, MOST_BYTES - sum(map(_size, few)), source_of, seed)
     return Gallery(sorted(plates, key=lambda plate: (plate["index"], plate["round"])), count)
 
 
 def corpus_gallery(corpus: Corpus, seed: int = 0) -> Gallery:
-    """Plates of a corpus in random order, until their small pictures fill `MOST_BYTES`; pictures that fail are left out."""
+    """Plates of a corpus in random order, until they fill `MOST_BYTES`; pictures that fail are left out."""
     shown, left = [], MOST_BYTES
     for number in np.random.default_rng(seed).permutation(len(corpus.labels)):
         label = corpus.labels[number]
@@ -60,10 +60,11 @@ def corpus_gallery(corpus: Corpus, seed: int = 0) -> Gallery:
             images = ["", "", _small(read_plate(label)[0])]
         except (OSError, ValueError):  # a run sets it aside
             continue
-        left -= len(images[2]) * 3 // 4
+        plate = {"text": label.text, "layout": "", "split": label.split, "images": images, "index": int(number)}
+        left -= _size(plate)
         if left < 0:
             break
-        shown.append({"text": label.text, "layout": "", "split": label.split, "images": images, "index": int(number)})
+        shown.append(plate)
     return Gallery(sorted(shown, key=lambda plate: plate["index"]), len(corpus.labels))
 
 
@@ -78,11 +79,17 @@ def _pictures(files: Sequence[Path], budget: int, source_of: SourceOf | None, se
     shown, left = [], budget
     for row in _rows(groups[i] for i in order):
         images = [_small(picture) for picture in _layers(row, source_of)]
-        left -= sum(len(image) for image in images) * 3 // 4
+        plate = {k: v for k, v in row.items() if k not in ("image", "mask")} | {"images": images}
+        left -= _size(plate)
         if left < 0:
             break
-        shown.append({k: v for k, v in row.items() if k not in ("image", "mask")} | {"images": images})
+        shown.append(plate)
     return shown
+
+
+def _size(plate: dict) -> int:
+    """Bytes that a plate takes on a page, at most."""
+    return len(json.dumps(plate, default=str))
 
 
 def _rows(groups: Iterator[tuple[Path, int]]) -> Iterator[dict]:

@@ -15,7 +15,7 @@ from platemint.pipeline.report.gallery import Gallery
 from platemint.pipeline.report.inspect import figure
 
 MOST_ROWS = 12  # of a table of shares
-FIELDS = ("text", "layout", "split", "reason", "reading", "round", "source")  # of a plate on a page, beside its scores
+FIELDS = ("text", "layout", "split", "reason", "reading", "round")  # of a plate on a page, beside its scores
 
 
 def rendered_page(template: str, **values) -> str:
@@ -55,8 +55,17 @@ def _cell(row: dict, character: str) -> dict | None:
         return None
     count, expected = row["counts"][character], row["expected"].get(character, 0.0)
     fill = colour(count / expected) if count and expected else (255, 255, 255)
-    dark = float(np.dot(fill, (0.299, 0.587, 0.114))) < 128
-    return {"count": count, "expected": expected, "fill": f"#{bytes(fill).hex()}", "ink": "#fff" if dark else "#111"}
+    return {"count": count, "expected": expected, "fill": f"#{bytes(fill).hex()}", "ink": _ink(fill)}
+
+
+def _ink(fill: tuple[int, int, int]) -> str:
+    """Black or white, whichever has the higher contrast on a colour: at least 4.5, as WCAG 2.2 (1.4.3) wants it.
+
+    Source: relative luminance as WCAG 2.2 defines it; both contrasts are equal at sqrt(1.05 * 0.05) - 0.05.
+    """
+    value = np.array(fill) / 255
+    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    return "#000" if np.dot(linear, (0.2126, 0.7152, 0.0722)) > 0.179 else "#fff"
 
 
 def shares(report: dict) -> list[dict]:

@@ -4,7 +4,10 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from click.testing import CliRunner
+from stand_ins import anonymized, frames
 
+from platemint import run_pipeline
 from platemint.pipeline.anonymize.audit import made_with
 from platemint.pipeline.anonymize.replacement import ENHANCED
 from platemint.pipeline.recipe import AnonymizeRecipe
@@ -97,3 +100,30 @@ def test_it_lists_what_was_given_up_as_far_as_a_page_goes():
     assert few.count("redacted: the old text might still be read") == 3 and "id2<" in few
     assert many.count("redacted: the old") == 200 and "id199<" in many and "1,007 more stand in audit.json" in many
     assert "more stand in" not in few and "Plates given up" not in shown(AUDIT | {"given_up": []})
+
+
+def test_report_names_the_page_of_an_anonymized_dataset_with_nothing_of_its_source(tmp_path):
+    plates = {"gatehouse": ["KQZ4831", "XYZ-777"], "WVU6420_back": ["WVU6420", ""], "courtyard": []}
+    out = tmp_path / "out"
+    anonymized(frames(tmp_path / "in", plates), out)
+    result = CliRunner().invoke(run_pipeline.main, ["report", str(out)])
+    assert result.exit_code == 0 and result.output.strip() == str(out / "audit.html")
+    text = (out / "audit.html").read_text(encoding="utf8")
+    assert Elements(text).tags.isdisjoint({"img", "picture", "svg", "canvas", "object"}) and "data:" not in text
+    said = "".join(c for c in text.upper() if c.isalnum())
+    of_the_source = ("KQZ4831", "XYZ777", "WVU6420", "GATEHOUSE", "COURTYARD")
+    assert not [word for word in of_the_source if word in said] and "<h1>Audit of an anonymized dataset</h1>" in text
+    assert not (out / "report.html").exists()
+
+
+@pytest.mark.parametrize("options, missing, says", [
+    (["--sources"], "", "no page of it shows what it was made from"), ([], "audit.html", "has no audit.html"),
+])  # fmt: skip
+def test_report_makes_no_other_page_of_an_anonymized_dataset(tmp_path, options, missing, says):
+    out = tmp_path / "out"
+    anonymized(frames(tmp_path / "in", {"a": ["KQZ4831"]}), out)
+    if missing:
+        (out / missing).unlink()
+    result = CliRunner().invoke(run_pipeline.main, ["report", str(out), *options])
+    assert result.exit_code == 2 and says in result.output
+    assert not (out / "report.html").exists()
