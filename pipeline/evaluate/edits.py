@@ -49,7 +49,7 @@ from platemint.pipeline.write import rows_as_csv
 
 HEIGHTS = (24, 400)  # pixels, of rendered pairs
 CLASSES = (24, 48, 96, 192)  # least height of each class of sizes that pairs are grouped by
-OTHERS = 300  # plates of the same kinds that pairs take their references from
+OTHERS = 10, 300  # plates of the same kinds that pairs take their references from: for each pair, and at most
 SHOWN = 40  # plates on a sheet of the worst
 THUMBNAIL = (192, 64)  # width and height there, as `contact_sheet` has them
 KINDS = ("source", "country", "layout", "group")  # columns of a corpus's table that may say what kind of plate it is
@@ -417,7 +417,7 @@ class Edits:
 
     def _others(self) -> Iterator[Plate]:
         """Further plates of the rendered pairs' kinds, as the corpus would show them that the pairs' sources were of."""
-        for number in range(self.count, self.count + OTHERS):
+        for number in range(self.count, self.count + min(OTHERS[0] * self.count, OTHERS[1])):
             photo, _ = rendered_pair(self.layouts, self.stages.recipe.seed, number)
             yield Plate(photo.image, photo.text, source=str(number))
 
