@@ -411,7 +411,6 @@ class Edits:
         self.stages = Stages(GenerateRecipe(seed=seed, edit=options, source=wanted))
         _ = self.stages.checkpoints
         self.reader, self.editor = FeatureReader(options), Editor(options)
-        self.editor.references = self.editor.collected(self._others(), self.reader.reader)
         if source:
             self._draw(source)
 
@@ -437,6 +436,7 @@ class Edits:
     def pairs(self) -> Iterator[list[Measured]]:
         """The rendered pairs, measured, in batches."""
         recipe = self.stages.recipe
+        self.editor.references = self.editor.collected(self._others(), self.reader.reader)
         for numbers in batched(range(self.count), recipe.edit.batch):
             pairs = [rendered_pair(self.layouts, recipe.seed, number) for number in numbers]
             yield measure_pairs(pairs, self.editor, self.reader)
