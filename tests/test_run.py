@@ -201,7 +201,7 @@ def test_a_file_that_cannot_be_written_whole_leaves_none_and_the_run_goes_on_lat
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk_stops_the_run_cleanly_and_it_continues_when_there_is_room(finished, mounted, workers):
-    out = mounted("size=300k") / "plates"
+    out = mounted(f"size={300 * workers}k") / "plates"  # room for a shard of each worker, not for all six
     made = recipe(out, workers=workers)
     with pytest.raises(PlatemintError, match="No space left"):
         run.generate(made, stages=Lucky(made))
