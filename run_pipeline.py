@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 try:
     import click
@@ -26,6 +26,9 @@ except ModuleNotFoundError as missing:
         f"{missing.name} is not installed: run `{sys.executable} -m pip install -c constraints.txt -e .` in the folder of "
         "run_pipeline.py, once"
     ) from None
+
+if TYPE_CHECKING:
+    from platemint.pipeline.recipe import Edit
 
 EXAMPLES = {
     "generate": "generate quickstart --count 200",
@@ -746,12 +749,9 @@ def edits(checkpoint, reader, source, form, references, split, count, seed, out,
     """
     from platemint.pipeline.corpora import here
     from platemint.pipeline.evaluate.edits import Edits, edits_as_text, evaluate_edits
-    from platemint.pipeline.recipe import Edit
 
-    given = {"checkpoint": checkpoint, "reader": reader, "references": references}
-    measured = Edits(
-        Edit(**{k: v for k, v in given.items() if v}), source and here(source), split, count, seed, form or "auto"
-    )
+    options = _edit_options(checkpoint=checkpoint, reader=reader, references=references)
+    measured = Edits(options, source and here(source), split, count, seed, form or "auto")
     _print(evaluate_edits(measured, _messages(), out), as_json, edits_as_text)
 
 
@@ -773,10 +773,9 @@ def leak(source, form, checkpoint, reader, split, count, steps, seed, as_json) -
     """
     from platemint.pipeline.corpora import here
     from platemint.pipeline.evaluate.leak import Leak, evaluate_leak, leak_as_text
-    from platemint.pipeline.recipe import Edit
 
-    given = {"checkpoint": checkpoint, "reader": reader}
-    measured = Leak(Edit(**{k: v for k, v in given.items() if v}), here(source), split, count, seed, form or "auto")
+    options = _edit_options(checkpoint=checkpoint, reader=reader)
+    measured = Leak(options, here(source), split, count, seed, form or "auto")
     _print(evaluate_leak(measured, steps, _messages()), as_json, leak_as_text)
 
 
@@ -837,11 +836,16 @@ def realism(source, checkpoint, split, count, steps, seed, as_json) -> None:
     """
     from platemint.pipeline.corpora import here
     from platemint.pipeline.evaluate.realism import edits_with_texts_of_others, evaluate_realism, realism_as_text
+
+    edits = edits_with_texts_of_others(here(source), _edit_options(checkpoint=checkpoint), split, count, seed)
+    _print(evaluate_realism(edits, steps, seed, _messages()), as_json, realism_as_text)
+
+
+def _edit_options(**given: str | None) -> Edit:
+    """The defaults but for what was given."""
     from platemint.pipeline.recipe import Edit
 
-    options = Edit(**({"checkpoint": checkpoint} if checkpoint else {}))
-    edits = edits_with_texts_of_others(here(source), options, split, count, seed)
-    _print(evaluate_realism(edits, steps, seed, _messages()), as_json, realism_as_text)
+    return Edit(**{name: value for name, value in given.items() if value})
 
 
 def _parts(fractions: str) -> list[float]:

@@ -9,18 +9,17 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-NETWORK_HEIGHT = 48  # pixels, at which masks are drawn
 MIDDLE = 0.42  # of a mask: what becomes a half where edges are made steeper; lower, so that faint strokes do not vanish
 STEEPEST = 2.5  # times as steep as drawn: more tears strokes of which the network is not sure
 
 
-def steepened(source: Tensor, filled: Tensor, B_s: Tensor, B_t: Tensor, ink: Tensor, height: int) -> Tensor:
+def steepened(source: Tensor, filled: Tensor, B_s: Tensor, B_t: Tensor, ink: Tensor, scale: float) -> Tensor:
     """B_t with edges as steep as those of the source's strokes, where these are steeper: (1, 1, H, W) in 0..1.
 
-    source, filled, ink: float (1, 3, H, W); B_s, B_t: float (1, 1, H, W) in 0..1; all at the picture's size. height: pixels of it
-    that the network's view covers. Zero stays zero.
+    source, filled, ink: float (1, 3, H, W); B_s, B_t: float (1, 1, H, W) in 0..1; all at the picture's size. scale: pixels of it
+    in one of the mask as it was drawn. Zero stays zero.
     """
-    reach = max(1, round(height / NETWORK_HEIGHT))
+    reach = max(1, round(scale))
     slope = steepness(_share(source, filled, ink), B_s, reach)
     times = min(max(slope / max(steepness(B_t, B_t, reach), 1e-3), 1.0), STEEPEST)
     shift = min(0.5 - MIDDLE * times, 0.0)  # zero stays zero

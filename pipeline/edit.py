@@ -149,7 +149,8 @@ def finish(plate: Plate, layers: np.ndarray, slots: np.ndarray, cell_slots: Tens
     source = torch.from_numpy(plate.image.astype(np.float32)).permute(2, 0, 1)[None] / 255
     if cell_slots is None:
         empty = Fill(source, B_s)
-        steep = steepened(source, empty, B_s, B_t, ink, pixels_of(plate.frame, plate.image)[0])
+        scale = pixels_of(plate.frame, plate.image)[0] / layers.shape[0]
+        steep = steepened(source, empty, B_s, B_t, ink, scale)
         image = compose(source, empty, B_s, steep, ink, correction)
     else:
         there = (torch.arange(len(cell_slots) // 2) < len(plate.text)).repeat(2)[None]

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -225,6 +226,16 @@ def slow_program(
     code = f"import stand_ins; stand_ins.run_slowly({stamp}, {edit}, {pictures}, {waits})"
     command = [sys.executable, "-c", code, *map(str, args)]
     return subprocess.Popen(command, cwd=Path(__file__).parent, start_new_session=True, text=True, **options)
+
+
+def killed_after_two(commits: Path, *args: object) -> None:
+    """Runs `slow_program` and kills it, its workers too, once two shards have their record in that folder."""
+    with slow_program(*args) as process:
+        end = time.monotonic() + 60
+        while len(list(commits.glob("*.json"))) < 2:
+            assert time.monotonic() < end and process.poll() is None
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def run_slowly(stamp: float, edit: float, pictures: int, waits: bool) -> None:

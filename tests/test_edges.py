@@ -21,13 +21,13 @@ def test_edges_become_as_steep_as_the_source_s_but_never_softer():
     ink, plate = torch.zeros(1, 3, 200, 640), torch.full((1, 3, 200, 640), 0.9)
     ratio = {}
     for name, strokes in (("sharp", sharp), ("soft", soft)):
-        drawn = steepened(torch.lerp(plate, ink, strokes), plate, soft, new, ink, 200)
+        drawn = steepened(torch.lerp(plate, ink, strokes), plate, soft, new, ink, 200 / 48)
         ratio[name] = steepness(drawn, new, 4) / steepness(strokes, strokes, 4)
         assert drawn.min() >= 0 and drawn.max() <= 1 and not drawn[new == 0].any()
     assert 0.9 < ratio["sharp"] < 1.2 and ratio["soft"] > 0.9
-    assert torch.equal(steepened(torch.lerp(plate, ink, bars(200, 640, 6, 0.05)), plate, soft, new, ink, 200), new)
+    assert torch.equal(steepened(torch.lerp(plate, ink, bars(200, 640, 6, 0.05)), plate, soft, new, ink, 200 / 48), new)
     for blur in np.linspace(1.2, 2.6, 15):  # from much steeper than drawn to softer
-        drawn = steepened(torch.lerp(plate, ink, bars(200, 640, blur, 0.05)), plate, soft, new, ink, 200)
+        drawn = steepened(torch.lerp(plate, ink, bars(200, 640, blur, 0.05)), plate, soft, new, ink, 200 / 48)
         assert not drawn[new == 0].any() and (drawn[new == 1] == 1).all()
     nothing = torch.zeros_like(new)
-    assert torch.equal(steepened(plate, plate, nothing, nothing, ink, 200), nothing)
+    assert torch.equal(steepened(plate, plate, nothing, nothing, ink, 200 / 48), nothing)

@@ -2,10 +2,7 @@
 
 import io
 import json
-import os
-import signal
 import tarfile
-import time
 from pathlib import Path
 
 import cv2
@@ -14,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from stand_ins import Stamps, anonymized, slow_program, stamp, stamped, tar
+from stand_ins import Stamps, anonymized, killed_after_two, stamp, stamped, tar
 
 from platemint.pipeline.anonymize import plan as plans
 from platemint.pipeline.anonymize.compare import verify_against
@@ -365,12 +362,7 @@ def without_audit(root: Path) -> dict[str, bytes]:
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, format, call, monkeypatch):
     monkeypatch.setattr(plans, "PICTURES", 3)
     source, out, record = corpus(tmp_path / "in", format), tmp_path / "out", Unfinished(tmp_path / "out")
-    with slow_program("anonymize", source, "--out", out) as process:
-        end = time.monotonic() + 60
-        while len(list(record.mark.glob("commits/*.json"))) < 2:
-            assert time.monotonic() < end and process.poll() is None
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
+    killed_after_two(record.mark / "commits", "anonymize", source, "--out", out)
     assert not scan(out, TEXTS).hits
     secret = record.secret()
     assert len(list(record.mark.glob("commits/*.json"))) < 4

@@ -3,14 +3,12 @@
 import json
 import os
 import pickle
-import signal
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import stand_ins
-from stand_ins import Stamps, anonymized, frames, luck, slow_program, stamped
+from stand_ins import Stamps, anonymized, frames, killed_after_two, luck, stamped
 
 from platemint.pipeline import engines
 from platemint.pipeline.anonymize import plan as plans
@@ -328,12 +326,7 @@ def test_workers_and_all_are_killed_and_the_next_run_goes_on(corpus, tmp_path, c
     monkeypatch.setattr(plans, "PICTURES", 3)
     out, record = tmp_path / "out", Unfinished(tmp_path / "out")
     args = ["anonymize", corpus, "--out", out, "--set", "engine.workers=2"]
-    with slow_program(*args) as process:
-        end = time.monotonic() + 60
-        while len(list(record.mark.glob("commits/*.json"))) < 2:
-            assert time.monotonic() < end and process.poll() is None
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
+    killed_after_two(record.mark / "commits", *args)
     assert not scan(out, TEXTS).hits
     done = {path: path.read_bytes() for path in record.mark.glob("commits/*.json")}
     pictures = [stand_ins.cv2.imread(str(path)) for path in record.mark.glob("pictures/[0-9]*")]
