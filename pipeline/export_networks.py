@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from platemint.models.checkpoint import find_checkpoint
 from platemint.models.reader import Reader
-from platemint.models.spg import SPG, Typeface, encode_texts, region
+from platemint.models.spg import SPG, C_d, Typeface, encode_texts, region
 from platemint.pipeline import storage
 from platemint.pipeline.edit import AROUND, SHARPEN
 from platemint.pipeline.networks import load_network, network_input
@@ -71,8 +71,9 @@ class ExportedGenerator(nn.Module):
     def __init__(self, spg: SPG):
         super().__init__()
         self.spg = deepcopy(spg)
-        typeface = self.spg.C_d.typeface
-        typeface.summary = MethodType(_summary, typeface)  # type: ignore[method-assign]
+        C_d = self.spg.C_d
+        C_d.completed = MethodType(_completed, C_d)  # type: ignore[method-assign]
+        C_d.typeface.summary = MethodType(_summary, C_d.typeface)  # type: ignore[method-assign]
         bell = torch.from_numpy(cv2.getGaussianKernel(SHARPENED, AROUND)).float()
         self.register_buffer("bell", (bell @ bell.T)[None, None])
 
@@ -84,6 +85,12 @@ class ExportedGenerator(nn.Module):
         picture = (torch.lerp(edit.filled, edit.ink, B_t) + edit.correction).clamp(0, 1)
         edited = torch.lerp(source, picture, changed)
         return edited, edit.B_s, B_t, changed, edit.filled, edit.ink, edit.correction, edit.target_slots
+
+
+def _completed(self: C_d, own: Tensor, references: Tensor, of: Tensor, text: Tensor, absent: Tensor) -> Tensor:
+    """As `C_d.completed`, with a glyph drawn for every character: no shape depends on the data."""
+    drawn = self.typeface(self.glyphs, references, of[:, None].expand_as(text).flatten(), text.flatten()).sigmoid()
+    return torch.where(absent[:, :, None, None, None], drawn.unflatten(0, text.shape), own)
 
 
 def _summary(self: Typeface, learned: Tensor, references: Tensor) -> Tensor:

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from platemint.models.reader import ctc, greedy_decode
-from platemint.models.spg import encode_texts, slot_grid
+from platemint.models.spg import encode_texts
 from platemint.pipeline import recipe as recipes
 from platemint.pipeline.alignment import Standing, standing
 from platemint.pipeline.networks import autocast, choose_device, in_batches, load_network, network_input
 from platemint.pipeline.plate import FOLD, SEPARATORS, Plate, canonical
 from platemint.pipeline.text_frame import cut_out, part_of
 
+REACH = 1.15  # of a slot, in its half widths and heights: where its character's ink may lie
 OFFSET = 38  # of 255, about 0.15: how far the two cuts of the stability score lie from the middle
 
 
@@ -32,13 +33,32 @@ def slot_agreement(mask: np.ndarray, slots: np.ndarray, text: str) -> float:
     The share of ink inside the slots, times how far the emptiest slot is filled (full from a tenth of its area on).
     mask: uint8 (H, W). slots: (n, 3, 2) as fractions. Gaps and small separators need no ink.
     """
-    inside = (slot_grid(torch.from_numpy(slots)[None], *mask.shape)[0].abs() < 1.15).all(-1).numpy()
-    ink = mask / 255.0
+    ink, covered, filled = mask / 255.0, np.zeros(mask.shape, bool), []
     total = ink.sum()
     if not total:
         return 0.0
-    filled = [(ink * box).sum() / max(1, box.sum()) for box, c in zip(inside, text) if c not in SEPARATORS]
-    return float((ink * inside.any(0)).sum() / total * min([1.0, *(10 * f for f in filled)]))
+    for slot, character in zip(slots, text):
+        window, inside = slot_pixels(slot, *mask.shape, reach=REACH)
+        covered[window] |= inside
+        if character not in SEPARATORS:
+            filled.append((ink[window] * inside).sum() / max(1, inside.sum()))
+    return float((ink * covered).sum() / total * min([1.0, *(10 * f for f in filled)]))
+
+
+def slot_pixels(slot: np.ndarray, height: int, width: int, reach: float) -> tuple[tuple[slice, slice], np.ndarray]:
+    """The pixels that a slot takes up, in a window of the picture: bool of the window's size.
+
+    slot: float (3, 2), as in `models.spg`. reach: of the slot, in its half widths and half heights.
+    """
+    (x, y), right, down = slot.astype(np.float64)
+    far = reach * (np.abs(right) + np.abs(down))
+    low, high = np.floor((slot[0] - far) * (width, height)), np.ceil((slot[0] + far) * (width, height))
+    (x1, y1), (x2, y2) = (end.clip(0, (width, height)).astype(int).tolist() for end in (low, high))
+    dx, dy = (np.arange(x1, x2) + 0.5) / width - x, ((np.arange(y1, y2) + 0.5) / height - y)[:, None]
+    area = right[0] * down[1] - right[1] * down[0]
+    area = area if abs(area) > 1e-4 else 1e-4
+    u, v = (dx * down[1] - dy * down[0]) / area, (dy * right[0] - dx * right[1]) / area
+    return np.s_[y1:y2, x1:x2], (np.abs(u) < reach) & (np.abs(v) < reach)
 
 
 def fold(log_probabilities: Tensor, alphabet: str) -> Tensor:
