@@ -219,7 +219,9 @@ class T(nn.Module):
         places = token_places(h, w, image.device) + 0.1 * self.offset(image).float()
         centre = _picked_place(pointer, text, places, h, w)
         slots = self.close_up(half, tokens, torch.cat([centre[:, :, None], guess[:, :, 1:]], 2))
-        return Found(image.transpose(1, 2).view(b, c, h, w), torch.stack(states), tokens, slots, torch.stack([first, pointer]))
+        return Found(
+            image.transpose(1, 2).view(b, c, h, w), torch.stack(states), tokens, slots, torch.stack([first, pointer])
+        )
 
     def target(self, image: Tensor, states: Tensor, slots: Tensor, source_text: Tensor, text: Tensor):
         """Where a text shall stand: its tokens (B, M, C) and slots. image, states, slots: of `Found`, a plate for each text."""
@@ -702,7 +704,12 @@ class SPG(nn.Module):
         return SourceLayers(source, text, half, quarter, found.image, found.states, found.slots, found.pointer, logits)
 
     def target_mask(
-        self, seen: SourceLayers, text: Tensor, references: Tensor | None = None, of: Tensor | None = None, private=False
+        self,
+        seen: SourceLayers,
+        text: Tensor,
+        references: Tensor | None = None,
+        of: Tensor | None = None,
+        private=False,
     ) -> tuple[Tensor, Tensor]:
         """Logits of B_t, and the slots of the text. seen: of a plate for each text. references, of: as C_d takes them."""
         tokens, slots = self.T.target(seen.image, seen.states, seen.slots, seen.text, text)
@@ -723,7 +730,9 @@ class SPG(nn.Module):
         """places: as T takes them. The others: as `edit` does."""
         height, width = source.shape[2:]
         assert (height, width) == (self.config.height, self.config.width), source.shape
-        return self.edit(self.source_layers(source, source_text, places), target_text, None, attached, private, references)
+        return self.edit(
+            self.source_layers(source, source_text, places), target_text, None, attached, private, references
+        )
 
     def edit(
         self,

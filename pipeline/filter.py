@@ -42,18 +42,19 @@ def slot_agreement(mask: np.ndarray, slots: np.ndarray, text: str) -> float:
     if not total:
         return 0.0
     for slot, character in zip(slots, text):
-        window, inside = slot_pixels(slot, *mask.shape, reach=REACH)
+        window, inside = slot_pixels(slot, mask.shape, REACH)
         covered[window] |= inside
         if character not in SEPARATORS:
             filled.append((ink[window] * inside).sum() / max(1, inside.sum()))
     return float((ink * covered).sum() / total * min([1.0, *(10 * f for f in filled)]))
 
 
-def slot_pixels(slot: np.ndarray, height: int, width: int, reach: float) -> tuple[tuple[slice, slice], np.ndarray]:
+def slot_pixels(slot: np.ndarray, shape: tuple[int, ...], reach: float) -> tuple[tuple[slice, slice], np.ndarray]:
     """The pixels that a slot takes up, in a window of the picture: bool of the window's size.
 
     slot: float (3, 2), as in `models.spg`. reach: of the slot, in its half widths and half heights.
     """
+    height, width = shape
     (x, y), right, down = slot.astype(np.float64)
     far = reach * (np.abs(right) + np.abs(down))
     low, high = np.floor((slot[0] - far) * (width, height)), np.ceil((slot[0] + far) * (width, height))

@@ -23,7 +23,6 @@ from platemint.pipeline.recipe import NOT_IN_HASH, recipe_hash
 from platemint.pipeline.stages import Stages
 from platemint.pipeline.versions import versions
 
-
 TOGETHER = 8  # targets of a shard that one photograph serves, where the run has so many: more saves little
 
 

@@ -414,7 +414,8 @@ class Alphabet(Strict):
 
     add: str = Field("", description="More characters, as ÄÖÜ; a character starts from the one that is nearest to it.")
     freeze: bool = Field(
-        False, description="Train what is of the added characters alone: texts of the others come out exactly as before."
+        False,
+        description="Train what is of the added characters alone: texts of the others come out exactly as before.",
     )
 
     @model_validator(mode="after")
@@ -488,7 +489,9 @@ class TrainRecipe(Strict):
         idle = {"spg": ("real_share",), "reader": generator}
         idle["finder"] = (*generator, "reader")
         if self.alphabet.freeze and not self.start:
-            raise ValueError("alphabet.freeze: nothing is known yet that could stay as it is: give the checkpoint as start")
+            raise ValueError(
+                "alphabet.freeze: nothing is known yet that could stay as it is: give the checkpoint as start"
+            )
         fields = type(self).model_fields
         if given := [name for name in idle[self.network] if getattr(self, name) != fields[name].default]:
             raise ValueError(f"{', '.join(given)} is for another network than {self.network}: leave it out")

@@ -15,7 +15,7 @@ from platemint.pipeline.edit_folder import edit_folder
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.networks import editable_alphabet
 from platemint.pipeline.plate import ALPHABET, SEPARATORS, Plate, PlatemintError, kind_of
-from platemint.pipeline.recipe import Edit, Limits
+from platemint.pipeline.recipe import Edit, Filtering, Limits
 from platemint.pipeline.render import load_layouts, random_text, render_plate
 from platemint.pipeline.render.layout import spelled_with
 from platemint.pipeline.storage import read_picture
@@ -205,13 +205,14 @@ def test_scores_are_those_of_the_filter(folder, untrained, tmp_path):
         "mask_reader",
         "reader",
         "residue",
+        "source_reader",
         "reason",
     ]
     texts = [("AB·1234", "CD·5678"), ("AB·12", "CD·56"), ("XYZ-789", "ABC-123")]
     images = [read_picture(folder / f"i_s/{n}.jpg")[0] for n in (1, 2, 3)]
     options = Edit(checkpoint=untrained.checkpoint)
     plates = [Plate(image, old, target=new, source=new) for image, (new, old) in zip(images, texts)]
-    editor, judge = Editor(options), Filter(Limits(), options)
+    editor, judge = Editor(options), Filter(Filtering(), options)
     editor.references = editor.collected(plates, judge.reader)
     for row, plate in zip(rows, judge(editor(plates)), strict=True):
         assert (row["text"], row["reading"], row["reason"]) == (plate.text, plate.reading, plate.reason)

@@ -57,7 +57,9 @@ def freeze_known(network: nn.Module, known: int) -> None:
     for name, weight in network.named_parameters():
         weight.requires_grad_(name in own)
         if name in own:
-            weight.register_hook(lambda gradient: torch.cat([torch.zeros_like(gradient[: 1 + known]), gradient[1 + known :]]))
+            weight.register_hook(
+                lambda gradient: torch.cat([torch.zeros_like(gradient[: 1 + known]), gradient[1 + known :]])
+            )
 
 
 def nearest_character(character: str, alphabet: str) -> str:
