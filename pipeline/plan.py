@@ -187,7 +187,7 @@ def together(targets: Targets, groups: Sequence[Group], rows: int) -> Targets:
     """The targets, numbered anew inside their groups so that several of a shard are for one photograph.
 
     What an edit needs of its photograph is then made once for these. Over all targets each photograph still serves as
-    often as it did, and in a shard its targets lie as far apart as they can. rows: targets of a shard.
+    often as it did. rows: targets of a shard.
     """
     index = targets.group_index.copy()
     shards = {split: -(-sum(asked) // rows) for split, asked in _asked_of(targets, groups).items()}
@@ -208,20 +208,25 @@ def _asked_of(targets: Targets, groups: Sequence[Group]) -> dict[str, list[int]]
 
 
 def _turns(count: int, photos: int, of_shard: float) -> np.ndarray:
-    """The numbers 0..count-1, int64, in the order in which targets take them: number % photos is their photograph.
+    """The numbers 0..count-1, int64, in the order in which targets take them: number % photos is their photograph."""
+    times = count // photos  # that each photograph serves at least
+    rounds = -(-times // TOGETHER)
+    found, start = [], 0
+    for uses in (times // rounds + (n < times % rounds) for n in range(rounds)):
+        found.append(start + _round(photos, uses, of_shard))
+        start += photos * uses
+    return np.concatenate([*found, np.arange(start, count)])
 
-    Photographs come in stretches of so few that each serves several of the targets of a shard, one after the other.
+
+def _round(photos: int, uses: int, of_shard: float) -> np.ndarray:
+    """The numbers 0..photos*uses-1 in such an order that photographs come in stretches of few, each several times.
+
+    A stretch is short beside a shard: one that two shards share serves neither as well.
     """
-    uses = min(TOGETHER, count // photos)
-    if uses < 2:
-        return np.arange(count)
-    some = min(photos, max(1, int(of_shard) // uses))
-    turn = np.arange(count // (photos * uses) * photos * uses)
-    block, turn = np.divmod(turn, photos * uses)
-    stretch, turn = np.divmod(turn, some * uses)
-    use, photo = np.divmod(turn, np.minimum(some, photos - stretch * some))  # the last stretch may have fewer
-    number = (block * uses + use) * photos + stretch * some + photo
-    return np.concatenate([number, np.arange(len(number), count)])
+    few = min(photos, max(2, int(of_shard) // (4 * uses)))
+    stretch, turn = np.divmod(np.arange(photos * uses), few * uses)
+    use, photo = np.divmod(turn, np.minimum(few, photos - stretch * few))  # the last stretch may have fewer
+    return use * photos + stretch * few + photo
 
 
 def _cut(targets: Targets, splits: Sequence[str], rows: int, earlier: Earlier) -> list[Shard]:
