@@ -100,6 +100,7 @@ class Filter:
 
     @property
     def judges_sources(self) -> bool:
+        """Whether a plate's source counts, too."""
         return isinstance(self.limits, recipes.Filtering)
 
     def __call__(self, plates: list[Plate]) -> list[Plate]:
