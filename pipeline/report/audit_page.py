@@ -100,6 +100,13 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "reasons.the same plate twice": "the same plate in the picture was given up",
     "reasons.in one picture with another": "another plate in the picture was given up",
 }
+HEADLINE = {
+    "annotated": "plates annotated",
+    "replaced": "replaced",
+    "redacted": "made unreadable",
+    "withheld": "left out, with their pictures",
+    "set_aside": "in files that could not be used",
+}
 GIVEN_UP = "given_up"  # in audit.json, a list of {"id", "outcome", "reason"}
 MOST_ROWS = 200  # of it on the page
 ENHANCED = {
@@ -129,6 +136,7 @@ def page(audit: dict, recipe: AnonymizeRecipe, looks: Iterable[str], shown: Gall
         audit=audit,
         recipe=recipe,
         detector=detector,
+        headline=[(name, _figure(audit["plates"].get(key, 0))) for key, name in HEADLINE.items()],
         tables=list(_tables(audit)),
         given_up=[*map(_given_up, audit.get(GIVEN_UP, []))],
         most_rows=MOST_ROWS,
