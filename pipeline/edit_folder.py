@@ -12,7 +12,7 @@ from platemint.pipeline.edit import QUALITY, Editor, contact_sheet
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.networks import batched
 from platemint.pipeline.plate import Plate, PlatemintError, characters, normalise, spell_like
-from platemint.pipeline.recipe import Edit, Limits
+from platemint.pipeline.recipe import Edit, Filtering
 from platemint.pipeline.references import MOST_PLATES
 from platemint.pipeline.storage import read_picture
 
@@ -25,7 +25,7 @@ def edit_folder(input_dir: Path, input_text: Path, source_text: Path | None, nam
     """Edits the pictures of a folder to the texts of a `name text` file; returns a summary.
 
     source_text: what the pictures say, in the same form; where None, our reader reads them. Writes to out the edited
-    pictures under their own names, gt.txt with their new texts, scores.csv with what our reader reads of each, its five
+    pictures under their own names, gt.txt with their new texts, scores.csv with what our reader reads of each, its
     scores and which of `generate`'s default thresholds it fails, and sheet.png (source, B_s, B_t and edit of the first
     ones). What cannot be edited is set aside with its reason.
     Raises PlatemintError where out is the pictures' folder and where not one picture can be edited, Failure where
@@ -35,7 +35,7 @@ def edit_folder(input_dir: Path, input_text: Path, source_text: Path | None, nam
     if out.resolve() in (folder.resolve(), input_dir.resolve()):
         raise PlatemintError(f"--out {out}: is the folder of the pictures, which would be overwritten; choose another")
     options = Edit(checkpoint=name)
-    editor, filter_ = Editor(options), Filter(Limits(), options)
+    editor, filter_ = Editor(options), Filter(Filtering(), options)
     known = {file: text for _, file, text in text_lines.pairs(source_text, folder)} if source_text else {}
     wanted = {
         file: (normalise(known.get(file, "")), normalise(text))
@@ -50,6 +50,7 @@ def _edited(wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, fi
     aside: dict[str, str] = {}
     first = dict(islice(wanted.items(), MOST_PLATES))
     editor.references = editor.collected(_each(first, folder, editor, filter_, aside), filter_.reader)
+    filter_.references = editor.references
     scored, shown = [], []
     for batch in batched(wanted.items(), editor.options.batch):
         plates = _edit_batch(dict(batch), folder, editor, filter_, aside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from platemint.pipeline.alignment import Standing, standing
 from platemint.pipeline.networks import autocast, choose_device, in_batches, load_network, network_input
 from platemint.pipeline.plate import FOLD, SEPARATORS, Plate, canonical
 from platemint.pipeline.text_frame import cut_out, part_of
+
+if TYPE_CHECKING:
+    from platemint.pipeline.references import References
 
 OFFSET = 38  # of 255, about 0.15: how far the two cuts of the stability score lie from the middle
 
@@ -61,10 +65,16 @@ def likelihood(log_probabilities: Tensor, texts: list[str], alphabet: str) -> li
 
 
 class Filter:
-    """Edited plates -> the same plates with reading, scores and, where one is out of bounds, the reason."""
+    """Edited plates -> the same plates with reading, scores and, where one is out of bounds, the reason.
+
+    limits: where they are `Filtering`, sources are judged too. references: of the corpus that they are of, if any; what
+    they know of a source is not read again.
+    """
 
     def __init__(self, limits: recipes.Limits, options: recipes.Edit):
         self.limits, self.options = limits, options
+        self.judges_sources = isinstance(limits, recipes.Filtering)
+        self.references: References | None = None
         self.device, self.dtype = choose_device(options)
         self.reader = load_network(options.reader, "reader", options)
 
@@ -95,7 +105,8 @@ class Filter:
     def decide(self, scores: dict[str, float]) -> str:
         """The name of the first score out of bounds, "" for a plate to keep."""
         limits = self.limits
-        for name in ("stability", "slots", "mask_reader", "reader"):
+        of_sources = ["source_reader"] if self.judges_sources else []
+        for name in (*of_sources, "stability", "slots", "mask_reader", "reader"):
             if scores[name] < getattr(limits, f"min_{name}"):
                 return name
         return "residue" if scores["residue"] > limits.max_residue else ""
@@ -113,6 +124,7 @@ class Filter:
         readings = greedy_decode(seen, alphabet)
         reader, mask_reader = likelihood(seen, texts, alphabet), likelihood(masks, texts, alphabet)
         residue = likelihood(seen, [p.original_text for p in plates], alphabet)
+        of_sources = [{"source_reader": score} for score in self._source_scores(plates)] if self.judges_sources else []
         return [
             replace(
                 whole[i],
@@ -123,10 +135,28 @@ class Filter:
                     "mask_reader": mask_reader[i],
                     "reader": reader[i],
                     "residue": residue[i],
+                    **(of_sources[i] if of_sources else {}),
                 },
             )
             for i, plate in enumerate(plates)
         ]
+
+    def _source_scores(self, plates: list[Plate]) -> list[float]:
+        """How probable each source's own label is to our reader; 1 of rendered ones, whose text nobody has to read.
+
+        What references do not know is read in every batch anew: what one batch kept for another would depend on which
+        came first, and so would a run's bytes.
+        """
+        known = self.references.source_scores if self.references else {}
+        unread = [p for p in plates if not p.rendered and p.source not in known]
+        read = iter(self._source_likelihood(unread))
+        return [1.0 if p.rendered else known[p.source] if p.source in known else next(read) for p in plates]
+
+    def _source_likelihood(self, plates: list[Plate]) -> list[float]:
+        if not plates:
+            return []
+        seen = self._read([self.view(p.original, p) for p in plates])
+        return likelihood(seen, [p.original_text for p in plates], self.reader.config.alphabet)
 
     def view(self, picture: np.ndarray, plate: Plate) -> np.ndarray:
         """What the reader sees of a picture of a plate: its frame, uint8 of the reader's size."""

@@ -215,6 +215,10 @@ class Limits(Strict):
 class Filtering(Limits):
     """Which edits are kept, and how often a rejected text is tried again."""
 
+    min_source_reader: Share = Field(
+        0.1,
+        description="Least score of the source's label, read from the source: below, the one is not of the other.",
+    )
     rounds: int = Field(24, ge=1, le=100, description="Tries per text, each on another source, until it is given up.")
 
 

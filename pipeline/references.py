@@ -21,6 +21,7 @@ from rapidfuzz.distance import Levenshtein
 from platemint.models.reader import Reader, greedy_decode
 from platemint.models.spg import SPG, confidence, encode_texts, framed
 from platemint.pipeline import storage
+from platemint.pipeline.filter import likelihood
 from platemint.pipeline.networks import autocast, batched, in_batches, network_input
 from platemint.pipeline.object_store import ObjectPath
 from platemint.pipeline.plate import SEPARATORS, Plate, canonical
@@ -61,12 +62,14 @@ class Cut:
 class References:
     """Glyphs of a corpus's plates, and what they say of one plate's typeface.
 
-    sources: of each plate, see `Plate.source`. letters: of the alphabet, 1 + its length.
+    sources: of each plate, see `Plate.source`. letters: of the alphabet, 1 + its length. read: how probable each plate's
+    label is to our reader, 0..1 (see `pipeline.filter.likelihood`), where that was looked at.
     """
 
-    def __init__(self, cut: Cut, sources: Sequence[str], letters: int):
+    def __init__(self, cut: Cut, sources: Sequence[str], letters: int, read: Sequence[float] = ()):
         self.cut, self.letters = cut, letters
         self.sources = {source: number for number, source in enumerate(sources)}
+        self.source_scores = dict(zip(sources, read))
         self._kept: dict[int, Means] = {}
 
     @classmethod
@@ -77,16 +80,18 @@ class References:
 
     def write(self, path: Path | ObjectPath) -> None:
         """Writes it to a file. The glyphs of each plate say what it reads: the file is not for others."""
-        facts = json.dumps([list(self.sources), self.letters])
         file = io.BytesIO()
-        np.savez(file, **vars(self.cut), facts=facts)
+        np.savez(file, **vars(self.cut), facts=self._facts)
         storage.write(path, file.getvalue())
 
     @property
     def fingerprint(self) -> str:
         """sha256 (hex) of all that decides what they are."""
-        facts = json.dumps([list(self.sources), self.letters]).encode()
-        return storage.sha256(b"".join([*(part.tobytes() for part in vars(self.cut).values()), facts]))
+        return storage.sha256(b"".join([*(part.tobytes() for part in vars(self.cut).values()), self._facts.encode()]))
+
+    @property
+    def _facts(self) -> str:
+        return json.dumps([list(self.sources), self.letters, list(self.source_scores.values())])
 
     @cached_property
     def _of_character(self) -> list[np.ndarray]:
@@ -199,30 +204,34 @@ def collect_references(
     parts: list[Cut] = []
     sources: list[str] = []
     right: list[bool] = []
+    scores: list[float] = []
 
-    def look(some: list[Plate]) -> list[tuple[Cut, bool]]:
+    def look(some: list[Plate]) -> list[tuple[Cut, bool, float]]:
         cuts = cut_glyphs(spg, some, device, dtype).by_plate(len(some))
-        return list(zip(cuts, _read_right(some, reader, device, dtype)))
+        return list(zip(cuts, *_read(some, reader, device, dtype)))
 
     for some in batched(plates, batch):
-        for plate, (part, well) in zip(some, in_batches(look, some, batch)):
+        for plate, (part, well, score) in zip(some, in_batches(look, some, batch)):
             parts.append(Cut(part.glyphs, part.character, np.full_like(part.plate, len(sources))))
             sources.append(plate.source)
             right.append(well)
+            scores.append(score)
     if not parts:
         return None
     whole = Cut(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("glyphs", "character", "plate")))
     if np.mean(right) > 0.5:
         whole = whole.part(np.array(right)[whole.plate])
-    return References(whole, sources, 1 + len(spg.config.alphabet))
+    return References(whole, sources, 1 + len(spg.config.alphabet), scores)
 
 
 @torch.inference_mode()
-def _read_right(plates: list[Plate], reader: Reader, device, dtype) -> list[bool]:
+def _read(plates: list[Plate], reader: Reader, device, dtype) -> tuple[list[bool], list[float]]:
+    """Whether most of each plate's label is read on it, and how probable the label is."""
     config = reader.config
     size = config.height, config.width
     pictures = [cut_out(p.image, p.frame, *size) for p in plates]
     with autocast(device, dtype):
-        seen = reader(network_input(pictures, *size, device))
-    texts = greedy_decode(seen, config.alphabet)
-    return [Levenshtein.normalized_distance(canonical(a), canonical(p.text)) <= FAR for a, p in zip(texts, plates)]
+        seen = reader(network_input(pictures, *size, device)).cpu()
+    found = zip(greedy_decode(seen, config.alphabet), plates)
+    right = [Levenshtein.normalized_distance(canonical(text), canonical(p.text)) <= FAR for text, p in found]
+    return right, likelihood(seen, [p.text for p in plates], config.alphabet)

@@ -161,4 +161,6 @@ class Stages:
         """Edited plates -> the same with scores, and with the reason where one is rejected."""
         from platemint.pipeline.filter import Filter
 
-        return Filter(self.recipe.filter, self.edit_options)
+        made = Filter(self.recipe.filter, self.edit_options)
+        made.references = self.references
+        return made

@@ -1,14 +1,22 @@
 """filter: every score does what it says, decisions follow thresholds and nothing else."""
 
+from collections import Counter
+from dataclasses import replace
+
+import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from test_edit import plates
 
+from platemint.pipeline import run
 from platemint.pipeline.edit import Editor
 from platemint.pipeline.filter import Filter, fold, likelihood, slot_agreement, stability
 from platemint.pipeline.plate import READABLE
-from platemint.pipeline.recipe import Limits
+from platemint.pipeline.recipe import Edit, Filtering, GenerateRecipe, Limits, Source
+from platemint.pipeline.render import load_layouts, random_text, render_plate
+from platemint.pipeline.report.run_page import run_page
 
 OPEN = Limits(min_stability=0, min_slots=0, min_mask_reader=0, min_reader=0, max_residue=1)
 SLOTS = np.float32([[[0.25, 0.5], [0.1, 0], [0, 0.3]], [[0.75, 0.5], [0.1, 0], [0, 0.3]]])
@@ -83,3 +91,104 @@ def test_scores_do_not_depend_on_the_batch(untrained, edited):
     together = judge(edited)
     alone = judge(edited[2:3])[0]
     assert alone.reading == together[2].reading and alone.scores == pytest.approx(together[2].scores, abs=1e-6)
+
+
+# ---------------------------------------------------------------------------------------------------- of the source
+
+
+@pytest.fixture(scope="module")
+def ships():
+    return Editor(Edit()), Filter(Filtering(), Edit())
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    """Rendered plates that count as photographs, in three styles."""
+    rng, layouts = np.random.default_rng(0), load_layouts(["br-mercosur", "de", "us-texas"]).values()
+    made = [(layout, render_plate(layout, random_text(layout.positions, rng), rng, severity=0.2))
+            for layout in layouts for _ in range(8)]  # fmt: skip
+    return [
+        replace(plate, rendered=False, source=str(i), target=random_text(layout.positions, rng))
+        for i, (layout, plate) in enumerate(made)
+    ]
+
+
+def nothing(plate):
+    height, width = plate.image.shape[:2]
+    coarse = np.random.default_rng(int(plate.source)).integers(0, 255, (6, 9, 3), np.uint8)
+    return replace(plate, image=cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
+
+
+def beside(plate, other, axis):
+    return replace(plate, image=np.concatenate([plate.image, cv2.resize(other.image, plate.image.shape[1::-1])], axis))
+
+
+NOT_ITS_LABEL = {
+    "upside down": lambda plate, other: replace(plate, image=plate.image[::-1, ::-1].copy()),
+    "mirrored": lambda plate, other: replace(plate, image=plate.image[:, ::-1].copy()),
+    "no plate": lambda plate, other: nothing(plate),
+    "another's label": lambda plate, other: replace(plate, text=other.text),
+    "two plates side by side": lambda plate, other: beside(plate, other, 1),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_ITS_LABEL)
+def test_a_source_that_does_not_show_its_label_is_dropped_for_it(kind, ships, photographs):
+    editor, judge = ships
+    pairs = zip(photographs, photographs[1:] + photographs[:1])
+    judged = judge(editor([NOT_ITS_LABEL[kind](*pair) for pair in pairs]))
+    reasons = Counter(plate.reason for plate in judged)
+    assert not reasons[""] and reasons["source_reader"] >= 0.9 * len(judged)
+
+
+def test_sources_that_show_their_label_stay_however_dirty(ships, photographs):
+    editor, judge = ships
+    rng = np.random.default_rng(1)
+    for blur, noise in ((0, 0), (1.2, 8), (0, 30)):
+        dirty = [cv2.GaussianBlur(p.image, (0, 0), blur) if blur else p.image for p in photographs]
+        dirty = [np.clip(image + rng.normal(0, noise, image.shape), 0, 255).astype(np.uint8) for image in dirty]
+        judged = judge(editor([replace(p, image=image) for p, image in zip(photographs, dirty)]))
+        assert "source_reader" not in {plate.reason for plate in judged}
+
+
+def test_of_two_plates_one_above_the_other_none_is_kept_under_the_other_s_text(ships, photographs):
+    editor, judge = ships
+    pairs = zip(photographs, photographs[1:] + photographs[:1])
+    for plate in judge(editor([beside(*pair, 0) for pair in pairs])):
+        changed = np.flatnonzero((plate.image != plate.original).any((1, 2)))
+        assert plate.reason or changed.max() < 0.55 * len(plate.image)
+
+
+def test_rendered_sources_are_not_read(ships, photographs):
+    editor, judge = ships
+    judged = judge(editor([replace(plate, rendered=True, text=plate.text[::-1]) for plate in photographs[:4]]))
+    assert [plate.scores["source_reader"] for plate in judged] == [1.0] * 4
+
+
+def test_what_references_know_of_a_source_is_what_would_be_read_and_is_not_read_again(ships, photographs, monkeypatch):
+    editor, judge = ships
+    mixed = [*photographs[:6], *(NOT_ITS_LABEL["mirrored"](p, p) for p in photographs[6:9])]
+    edits, read = editor(mixed), []
+    reading = judge._read
+    monkeypatch.setattr(judge, "_read", lambda pictures: read.append(len(pictures)) or reading(pictures))
+    unknown = judge(edits)
+    monkeypatch.setattr(judge, "references", editor.collected(mixed, judge.reader))
+    known = judge(edits)
+    assert read == [9, 9, 9, 9, 9]  # edits, masks and sources; then edits and masks
+    assert [p.scores["source_reader"] for p in known] == pytest.approx([p.scores["source_reader"] for p in unknown])
+    assert [p.reason == "source_reader" for p in known] == [False] * 6 + [True] * 3
+
+
+def test_a_run_drops_edits_of_a_mirrored_corpus_and_says_why(tmp_path, photographs):
+    (tmp_path / "in").mkdir()
+    for i, plate in enumerate(photographs[:8]):
+        cv2.imwrite(str(tmp_path / "in" / f"{plate.text}_{i}.png"), plate.image[:, :: -1 if i % 2 else 1, ::-1])
+    options = Filtering(rounds=6)
+    made = GenerateRecipe(count=12, out=str(tmp_path / "out"), source=Source(path=str(tmp_path / "in")), filter=options)
+    run.generate(made)
+    kept, dropped = (pq.read_table(tmp_path / "out" / kind).to_pylist() for kind in ("data", "dropped"))
+    assert kept and min(row["score_source_reader"] for row in kept) >= made.filter.min_source_reader
+    wrong = [row for row in dropped if row["reason"] == "source_reader"]
+    assert wrong and not {row["source"] for row in wrong} & {row["source"] for row in kept}
+    page = run_page(tmp_path / "out")
+    assert page.count("source_reader") >= 3  # a histogram of the score, a reason with its count, the gallery's data

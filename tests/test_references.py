@@ -158,9 +158,9 @@ def labelled(folder, count):
 
 
 def wanted(folder, source, untrained, **edit):
-    accept = dict.fromkeys(("min_stability", "min_slots", "min_mask_reader", "min_reader"), 0.0) | {"max_residue": 1.0}
+    accept = dict.fromkeys(("min_source_reader", "min_stability", "min_slots", "min_mask_reader", "min_reader"), 0.0)
     options = untrained.model_copy(update=edit)
-    filtering = Filtering(rounds=1, **accept)
+    filtering = Filtering(rounds=1, max_residue=1.0, **accept)
     return GenerateRecipe(count=12, out=str(folder), source=Source(path=str(source)), edit=options, filter=filtering)
 
 

@@ -36,7 +36,9 @@ def plate(rng, index=0, reason="", height=20, width=64):
     return Plate(
         rng.integers(0, 255, (height, width, 3), np.uint8), "京A·123", "china-blue", "5f", "val", index=index, round=1,
         target_mask=rng.integers(0, 255, (height, width), np.uint8), reading="京A123", reason=reason,
-        rendered=True, scores={"stability": 0.1, "slots": 0.2, "mask_reader": 0.3, "reader": 0.4, "residue": 0.5},
+        rendered=True, scores={
+            "stability": 0.1, "slots": 0.2, "mask_reader": 0.3, "reader": 0.4, "residue": 0.5, "source_reader": 0.6
+        },
     )  # fmt: skip
 
 

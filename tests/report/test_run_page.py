@@ -100,7 +100,8 @@ def corpus(folder, run):
 def test_photographs_are_shown_only_where_asked(run, tmp_path, untrained):
     out, labels = tmp_path / "run", corpus(tmp_path / "corpus", run)
     fields = untrained.model_dump(include={"checkpoint", "reader", "batch"})
-    limits = {"rounds": 2, "min_reader": 0, "min_mask_reader": 0, "min_slots": 0, "min_stability": 0, "max_residue": 1}
+    least = dict.fromkeys(("source_reader", "reader", "mask_reader", "slots", "stability"), 0)
+    limits = {f"min_{name}": value for name, value in least.items()} | {"rounds": 2, "max_residue": 1}
     made = recipe(out, 24, edit=fields, filter=limits, source={"path": str(labels)})
     generate(made)
     plain = data_of((out / PAGE).read_text(encoding="utf8"))
