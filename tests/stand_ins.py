@@ -184,7 +184,7 @@ class Stamps(Anonymizer):
 
     def decide(self, scores: dict[str, float]) -> str:
         filter = Filter.__new__(Filter)
-        filter.limits = self.recipe.filter
+        filter.limits, filter.judges_sources = self.recipe.filter, False
         return filter.decide(scores)
 
 
