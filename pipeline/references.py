@@ -19,7 +19,7 @@ import torch
 from rapidfuzz.distance import Levenshtein
 
 from platemint.models.reader import Reader, greedy_decode
-from platemint.models.spg import SPG, confidence, encode_texts, framed
+from platemint.models.spg import SPG, SourceLayers, SPGConfig, confidence, encode_texts, framed
 from platemint.pipeline import storage
 from platemint.pipeline.filter import likelihood
 from platemint.pipeline.networks import autocast, batched, in_batches, network_input
@@ -186,11 +186,16 @@ def cut_glyphs(spg: SPG, plates: Sequence[Plate], device, dtype) -> Cut:
     source = network_input([cut_out(p.image, p.frame, *size) for p in plates], *size, device)
     text = encode_texts([p.text for p in plates], config.alphabet, config.longest).to(device)
     with autocast(device, dtype):
-        B_s, slots = spg.source_mask(source, text)
-    glyphs = framed(B_s, slots, config.glyph[1:])[:, :, 0].mul(255).round().byte().cpu().numpy()
-    known = torch.tensor([False, *(c not in SEPARATORS for c in config.alphabet)])[text.cpu()].numpy()
+        return glyphs_of(spg.source_layers(source, text), config)
+
+
+def glyphs_of(seen: SourceLayers, config: SPGConfig) -> Cut:
+    """The glyphs of plates' characters, separators left out, by the masks that the generator has made of them."""
+    glyphs = framed(seen.logits.sigmoid(), seen.slots, config.glyph[1:])[:, :, 0].mul(255).round().byte().cpu().numpy()
+    text = seen.text.cpu()
+    known = torch.tensor([False, *(c not in SEPARATORS for c in config.alphabet)])[text].numpy()
     plate, _ = np.nonzero(known)
-    return Cut(glyphs[known], text.cpu().numpy()[known], plate)
+    return Cut(glyphs[known], text.numpy()[known], plate)
 
 
 def collect_references(

@@ -275,7 +275,7 @@ def our_run(root):
     before = root.with_name(f"{root.name}-before")
     table_csv(before)
     source = {"path": str(before)}
-    made = recipe(root, 4, source=source, write={"shard_rows": 8, "real": True})
+    made = recipe(root, 4, source=source, write={"shard_rows": 8, "real": True}, filter=ALL_PASS)
     assert run.generate(made, stages=FromCorpus(made)).accepted == 4
 
 
@@ -353,11 +353,13 @@ WRITERS = {
     "WebDataset, json": ("webdataset", webdataset_json),
     "MDS": ("mds", mds),
 }
-NOT_REWRITTEN = ["MDS"]  # read alone: anonymize refuses it
 WITHOUT_TEXT = ["YOLO boxes"]  # nothing to read there, but plates to replace
 
 
 # --------------------------------------------------------------------------------------------------------------- verbs
+
+
+ALL_PASS = {"rounds": 30, "min_reader": 0.0}  # a picture's bytes, and so its luck, are not the same on every machine
 
 
 class FromCorpus(Lucky):
@@ -367,7 +369,7 @@ class FromCorpus(Lucky):
 
 
 def generated(path, out, untrained):
-    made = recipe(out, 6, source={"path": str(path)})
+    made = recipe(out, 6, source={"path": str(path)}, filter=ALL_PASS)
     stages = FromCorpus(made)
     used = {photo.source for photos in stages.sources.photos for photo in photos}
     assert run.generate(made, stages=stages).accepted == 6
@@ -376,7 +378,7 @@ def generated(path, out, untrained):
 
 
 def rebalanced(path, out, untrained):
-    made = recipe(out, 4, source={"path": str(path)}, balance={"top_up": True}, write={"real": True})
+    made = recipe(out, 4, source={"path": str(path)}, balance={"top_up": True}, write={"real": True}, filter=ALL_PASS)
     stages = FromCorpus(made)
     assert propose(stages, 4).count == 4
     result = run.generate(made, stages=stages)
@@ -470,9 +472,8 @@ def test_every_verb_takes_every_format(name, tmp_path, untrained, networks, monk
         write(few)
     row = {verb: works(verb, few if verb in REWRITING else path, tmp_path, untrained) for verb in VERBS}
     print(f"\n{name:18}", " ".join(f"{verb if taken else '-':10}" for verb, taken in row.items()))
-    refused = {True: NOT_REWRITTEN, False: WITHOUT_TEXT}
-    assert row == {verb: name not in refused[verb in REWRITING] for verb in VERBS}
-    assert name in WITHOUT_TEXT + NOT_REWRITTEN or read_corpus(tmp_path / "anonymize").format == format
+    assert row == {verb: verb in REWRITING or name not in WITHOUT_TEXT for verb in VERBS}
+    assert name in WITHOUT_TEXT or read_corpus(tmp_path / "anonymize").format == format
 
 
 def test_every_format_is_tried():
@@ -484,7 +485,7 @@ def test_every_format_is_tried():
 AWKWARD = ["NULL", "NA", "00123", "1E5", "TRUE", "nan1", "京A12345"]
 
 
-@pytest.mark.parametrize("write", [parquet, lmdb_folder, webdataset])
+@pytest.mark.parametrize("write", [parquet, lmdb_folder, webdataset, mds])
 def test_a_picture_in_a_container_is_the_one_it_would_be_as_a_file(write, tmp_path):
     write(tmp_path / "held")
     table_csv(tmp_path / "files")
