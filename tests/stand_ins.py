@@ -184,7 +184,7 @@ class Stamps(Anonymizer):
 
     def decide(self, scores: dict[str, float]) -> str:
         filter = Filter.__new__(Filter)
-        filter.limits, filter.judges_sources = self.recipe.filter, False
+        filter.limits = self.recipe.filter
         return filter.decide(scores)
 
 
