@@ -73,10 +73,14 @@ class Filter:
 
     def __init__(self, limits: recipes.Limits, options: recipes.Edit):
         self.limits, self.options = limits, options
-        self.judges_sources = isinstance(limits, recipes.Filtering)
         self.references: References | None = None
         self.device, self.dtype = choose_device(options)
         self.reader = load_network(options.reader, "reader", options)
+
+    @property
+    def judges_sources(self) -> bool:
+        """Whether a plate's source counts, too."""
+        return isinstance(self.limits, recipes.Filtering)
 
     def __call__(self, plates: list[Plate]) -> list[Plate]:
         return [replace(plate, reason=self.decide(plate.scores)) for plate in self.scored(plates)]
