@@ -707,10 +707,11 @@ def export(run, form, out) -> None:
 @main.command(name="export-networks")
 @click.option("--checkpoint", metavar="F", help="Generator: a name in models/checkpoints or a file.")
 @click.option("--reader", metavar="F", help="Reader, likewise.")
+@click.option("--finder", metavar="F", help="Finder, likewise.")
 @click.option("--out", metavar="DIR", required=True, type=PathOrUrl(stores=True), help="Folder written.")
 @AS_JSON
-def export_networks(checkpoint, reader, out, as_json) -> None:
-    """Write generator and reader as ONNX, for programs without torch.
+def export_networks(checkpoint, reader, finder, out, as_json) -> None:
+    """Write generator, reader and finder as ONNX, for programs without torch.
 
     Each is compared with torch, and not written where the two differ. networks.json says what goes in and out, with
     alphabets and sizes. Composing an edit at the size of a photograph is the caller's.
@@ -719,7 +720,8 @@ def export_networks(checkpoint, reader, out, as_json) -> None:
     from platemint.pipeline.recipe import Edit
 
     defaults = Edit()
-    facts = export_networks(checkpoint or defaults.checkpoint, reader or defaults.reader, out)
+    names = (checkpoint or defaults.checkpoint, reader or defaults.reader, finder or defaults.finder)
+    facts = export_networks(*names, out)
     _print(facts, as_json, lambda _: networks_as_text(facts, out))
 
 

@@ -82,7 +82,7 @@ def likeliest_block(logits: Tensor, corners: Tensor) -> tuple[Tensor, Tensor]:
     size = quad_area(corners).clamp(min=1e-6).sqrt()
     away = (corners.mean(2) - 0.5).square().sum(-1)
     best = (score * size * torch.exp(-2 * away)).argmax(1)
-    chosen = corners[torch.arange(len(best)), best]
+    chosen = corners.gather(1, best[:, None, None, None].expand(-1, 1, 4, 2))[:, 0]
     spread = chosen.amax(1) - chosen.amin(1)
     near = ((corners.mean(2) - chosen.mean(1)[:, None]).abs() < spread[:, None] / 3).all(-1)
     weight = score.square() * near

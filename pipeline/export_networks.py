@@ -1,7 +1,8 @@
-"""export-networks: generator and reader as ONNX, for programs that have no torch, and a file that says how to call them.
+"""export-networks: the networks as ONNX, for programs that have no torch, and a file that says how to call them.
 
 A file is written only where onnxruntime computes with it what torch does. Outside of it stay what has the size of a
-photograph (`edit.finish`), reference glyphs (`references`) and frames of loose crops (`find`).
+photograph (`edit.finish`, `text_frame`), reference glyphs (`references`) and private edits: which row new characters stand
+in is decided by medians of values of which some are not defined (`models.cells.even`), for which ONNX has no operator.
 """
 
 from __future__ import annotations
@@ -21,15 +22,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from platemint.models.checkpoint import find_checkpoint
+from platemint.models.finder import Finder, likeliest_block
 from platemint.models.reader import Reader
 from platemint.models.spg import SPG, Typeface, encode_texts, region
 from platemint.pipeline import storage
 from platemint.pipeline.edit import AROUND, SHARPEN
+from platemint.pipeline.find import SURE
 from platemint.pipeline.networks import load_network, network_input
 from platemint.pipeline.object_store import ObjectPath
 from platemint.pipeline.plate import Failure, PlatemintError, Stream
 from platemint.pipeline.recipe import Edit
 from platemint.pipeline.render import load_layouts, random_text, render_plate
+from platemint.pipeline.text_frame import LOOSE, MARGIN
 
 OPSET = 17  # the first with layer norms; runtimes of 2023 and later know it
 BATCHES = (1, 3)  # sizes that are compared
@@ -38,7 +42,7 @@ TOLERANCE = (
 )
 SHARPENED = 11  # pixels that OpenCV takes for the Gaussian of `AROUND`
 
-SOURCE = "RGB in 0..1, the plate stretched to this size; plates fill their picture, as where edit.find is off"
+SOURCE = "RGB in 0..1, the plate stretched to this size; plates fill their picture, or are cut out as the finder says"
 INPUTS = {
     "source": SOURCE,
     "source_text": "what stands on the plate: 1 + place of each character in the alphabet, then 0",
@@ -56,6 +60,10 @@ OUTPUTS = {
     "correction": "what is added to filled * (1 - target_mask) + ink * target_mask, RGB",
     "target_slots": "of each new character its centre, half width vector and half height vector, as fractions of width and "
     "height",
+}
+FOUND = {
+    "corners": "of the block of all characters, clockwise from the upper left in reading order, as fractions of width and height",
+    "sure": "how sure the network is of it, 0..1",
 }
 LOG_PROBABILITIES = (
     "over time: class 0 is blank, class i the i-th character of the alphabet. To read: the likeliest class of each step, "
@@ -86,6 +94,17 @@ class ExportedGenerator(nn.Module):
         return edited, edit.B_s, B_t, changed, edit.filled, edit.ink, edit.correction, edit.target_slots
 
 
+class ExportedFinder(nn.Module):
+    """The finder, and which of the places it finds is the plate's."""
+
+    def __init__(self, finder: Finder):
+        super().__init__()
+        self.finder = finder
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return likeliest_block(*self.finder(image))
+
+
 def _summary(self: Typeface, learned: Tensor, references: Tensor) -> Tensor:
     """As `Typeface.summary`, over all characters, those without references at weight 0: no shape depends on the data."""
     sure = references[:, :, 1, 0, 0]
@@ -94,37 +113,42 @@ def _summary(self: Typeface, learned: Tensor, references: Tensor) -> Tensor:
     return (seen * sure[:, :, None]).sum(1) / sure.sum(1, keepdim=True).clamp(min=1e-3)
 
 
-def export_networks(checkpoint: str, reader: str, out: Path | ObjectPath) -> dict[str, Any]:
-    """Writes generator.onnx, reader.onnx and networks.json into a folder; the contents of networks.json.
+def export_networks(checkpoint: str, reader: str, finder: str, out: Path | ObjectPath) -> dict[str, Any]:
+    """Writes generator.onnx, reader.onnx, finder.onnx and networks.json into a folder; what the last one holds.
 
-    checkpoint, reader: names in models/checkpoints, or files. Raises PlatemintError where one cannot be loaded or a
+    checkpoint, reader, finder: names in models/checkpoints, or files. Raises PlatemintError where one cannot be loaded or a
     library is missing, and Failure where onnxruntime computes something else than torch.
     """
     _onnxruntime()
-    options = Edit(checkpoint=checkpoint, reader=reader, device="cpu", precision="float32")
-    spg, judge = load_network(checkpoint, "spg", options), load_network(reader, "reader", options)
+    options = Edit(checkpoint=checkpoint, reader=reader, finder=finder, device="cpu", precision="float32")
+    spg, judge, finds = (
+        load_network(name, kind, options)
+        for name, kind in ((checkpoint, "spg"), (reader, "reader"), (finder, "finder"))
+    )
     facts = {
         "opset": OPSET,
         "generator": _of(spg, checkpoint) | _exported(*_generator(spg), out / "generator.onnx", TOLERANCE),
         "reader": _of(judge, reader) | _exported(*_reader(judge), out / "reader.onnx", 10 * TOLERANCE),
-    }
+        "finder": _of(finds, finder) | _exported(*_finder(finds), out / "finder.onnx", TOLERANCE)
+        | {"least_sure": SURE, "margin": MARGIN, "loose": LOOSE},
+    }  # fmt: skip
     storage.write(out / "networks.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     return facts
 
 
 def networks_as_text(facts: dict[str, Any], out: Path | ObjectPath) -> str:
     """A line for each file that was written."""
-    parts = (facts[name] for name in ("generator", "reader"))
+    parts = (part for part in facts.values() if isinstance(part, dict))
     return "\n".join(
         f"{out / part['file']}: {part['checkpoint']}, at most {part['largest_difference']:.1e} from what torch gives"
         for part in parts
     )
 
 
-def _of(network: SPG | Reader, name: str) -> dict[str, Any]:
+def _of(network: SPG | Reader | Finder, name: str) -> dict[str, Any]:
     weights = find_checkpoint(name)
     facts = {"checkpoint": weights.name, "checkpoint_sha256": storage.sha256(weights.read_bytes())}
-    return facts | {"alphabet": network.config.alphabet}
+    return facts if isinstance(network, Finder) else facts | {"alphabet": network.config.alphabet}
 
 
 def _generator(spg: SPG) -> tuple[nn.Module, list[tuple[Tensor, ...]], dict[str, str], dict[str, str]]:
@@ -134,6 +158,18 @@ def _generator(spg: SPG) -> tuple[nn.Module, list[tuple[Tensor, ...]], dict[str,
     full = torch.randint(1, len(spg.config.alphabet) + 1, (2, 2, spg.config.longest), generator=_random())
     examples = [(source, *full, references), *(_example(spg, size) for size in BATCHES)]
     return ExportedGenerator(spg), examples, INPUTS, OUTPUTS
+
+
+def _finder(finder: Finder) -> tuple[nn.Module, list[tuple[Tensor, ...]], dict[str, str], dict[str, str]]:
+    examples: list[tuple[Tensor, ...]] = [
+        (_pictures(finder.config.height, finder.config.width, size),) for size in BATCHES
+    ]
+    return (
+        ExportedFinder(finder),
+        examples,
+        {"image": "RGB in 0..1, any picture with a plate, stretched to this size"},
+        FOUND,
+    )
 
 
 def _reader(reader: Reader) -> tuple[nn.Module, list[tuple[Tensor, ...]], dict[str, str], dict[str, str]]:

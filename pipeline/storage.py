@@ -68,20 +68,25 @@ class NoRoom(Failure):
 
 
 def commit(path: Path | ObjectPath, data: str) -> None:
-    """Writes a file that makes others count. On an object store that is done where there is none, else Failure is raised.
+    """Writes a file of JSON that makes others count. On an object store that is done where there is none.
 
-    So of two processes that commit the same, one wins and the other is told. A local folder has one at a time (see `lock`).
+    One that is there already stays where it says the same but for its `seconds`: a worker that has been lost since may have
+    written it, or the store's answer got lost. Else Failure is raised. A local folder has one process at a time (see `lock`).
     """
     if isinstance(path, Path):
         return write(path, data)
     try:
         path.write_bytes(data.encode(), new=True)
     except FileExistsError:
-        if path.read_bytes() != data.encode():  # else it is ours, and the store's answer got lost
+        if _untimed(path.read_text()) != _untimed(data):
             raise Failure(
                 f"{path}: another process has written it meanwhile, so it works on the same run: let it, or end it and run "
                 "the same command again"
             ) from None
+
+
+def _untimed(data: str) -> dict:
+    return parse_json(data) | {"seconds": None}
 
 
 def write(path: Path | ObjectPath, data: bytes | str, private: bool = False) -> None:

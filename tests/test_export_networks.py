@@ -1,4 +1,4 @@
-"""ONNX of the two networks: what onnxruntime makes of it is what the pipeline makes, and what differs is not written."""
+"""ONNX of the networks: what onnxruntime makes of it is what the pipeline makes, and what differs is not written."""
 
 import json
 
@@ -12,8 +12,9 @@ from platemint import run_pipeline
 from platemint.pipeline import edit, export_networks
 from platemint.pipeline.edit import Editor
 from platemint.pipeline.filter import Filter
+from platemint.pipeline.find import TextFinder
 from platemint.pipeline.plate import Failure, PlatemintError
-from platemint.pipeline.recipe import Limits
+from platemint.pipeline.recipe import Edit, Limits
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -23,9 +24,10 @@ pytest.importorskip("onnx")
 def networks(untrained, tmp_path_factory):
     """The folder, written by the program."""
     out = tmp_path_factory.mktemp("networks")
-    args = ["export-networks", "--checkpoint", untrained.checkpoint, "--reader", untrained.reader, "--out", str(out)]
+    names = ["--checkpoint", untrained.checkpoint, "--reader", untrained.reader]  # the finder is the one that ships
+    args = ["export-networks", *names, "--out", str(out)]
     result = CliRunner().invoke(run_pipeline.main, args, catch_exceptions=False)
-    assert result.exit_code == 0 and result.output.count("from what torch gives") == 2
+    assert result.exit_code == 0 and result.output.count("from what torch gives") == 3
     return out
 
 
@@ -105,17 +107,34 @@ def test_a_reading_is_the_pipeline_s(networks, untrained):
     assert texts == [text for text, _ in Filter(Limits(), options).read([p.image for p in before])]
 
 
+@pytest.mark.parametrize("count", [1, 5])
+def test_what_is_found_is_the_pipeline_s(networks, count):
+    """Where the text stands on loose crops."""
+    rng = np.random.default_rng(count)
+    loose = [np.full((80, 160, 3), 90, np.uint8) for _ in range(count)]
+    for picture, plate in zip(loose, plates([(34, 100)] * count)):
+        y, x = rng.integers(4, 40), rng.integers(4, 56)
+        picture[y : y + 34, x : x + 100] = plate.image
+    said = facts(networks)["finder"]
+    found = run(networks, "finder", image=np.stack(loose).transpose(0, 3, 1, 2).astype(np.float32) / 255)
+    finder = TextFinder(Edit(device="cpu", precision="float32"))
+    for corners, sure, block in zip(found["corners"], found["sure"], finder.blocks(loose)):
+        assert (sure >= said["least_sure"]) == (block is not None)
+        assert block is None or np.abs(corners - block).max() < 1e-4
+    assert any(block is not None for block in finder.blocks(loose))
+
+
 def test_what_differs_from_torch_is_not_written(untrained, tmp_path, monkeypatch):
     monkeypatch.setattr(export_networks, "TOLERANCE", 0.0)
     with pytest.raises(Failure, match=r"generator.onnx: not written: onnxruntime differs from torch by"):
-        export_networks.export_networks(untrained.checkpoint, untrained.reader, tmp_path)
+        export_networks.export_networks(untrained.checkpoint, untrained.reader, "finder", tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_what_is_missing_is_told_first(untrained, tmp_path, monkeypatch):
     with pytest.raises(PlatemintError, match="edit.reader: nothing"):
-        export_networks.export_networks(untrained.checkpoint, "nothing", tmp_path)
+        export_networks.export_networks(untrained.checkpoint, "nothing", "finder", tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(PlatemintError, match=r"needs onnx and onnxruntime.*\.\[onnx\]"):
-        export_networks.export_networks(untrained.checkpoint, untrained.reader, tmp_path)
+        export_networks.export_networks(untrained.checkpoint, untrained.reader, "finder", tmp_path)
     assert not list(tmp_path.iterdir())

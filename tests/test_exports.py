@@ -27,7 +27,8 @@ from platemint import run_pipeline
 from platemint.pipeline import run
 from platemint.pipeline.corpora import read_corpus
 from platemint.pipeline.corpora.containers import data_of
-from platemint.pipeline.exports import FORMATS, export, mds
+from platemint.pipeline.corpora.formats import mds
+from platemint.pipeline.exports import FORMATS, export
 from platemint.pipeline.exports.plates import ExportedPlates
 from platemint.pipeline.plate import Failure, PlatemintError, characters, unspellable
 from platemint.pipeline.progress import Count

@@ -3,10 +3,12 @@
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from anonymize.test_anonymize_shards import PLATES, TEXTS, Luckless, files, one_secret, small  # noqa: F401 (fixtures)
+from bench.bench_kills import descendants
 from stand_ins import Lucky, anonymized, frames, recipe
 from test_lock import wait_for
 from test_run import contents, finished  # noqa: F401 (fixture)
@@ -18,23 +20,43 @@ from platemint.pipeline.recipe import Engine
 
 HERE = Path(__file__).parent
 RAY = {"kind": "ray", "workers": 2}
+SMALL = {"object_store_memory": 80 << 20}
 
 ray = pytest.importorskip("ray")
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    """A Ray of two cores, whose workers know the stand-ins."""
+def machines():
+    """A Ray cluster of one machine of two cores, to which others can be added. Its workers know the stand-ins."""
+    from ray.cluster_utils import Cluster
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init("local", num_cpus=2, object_store_memory=80 << 20, include_dashboard=False, log_to_driver=False)
-        yield Path(ray._private.worker._global_node.get_session_dir_path())
+        machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False} | SMALL)
+        ray.init(machines.address, log_to_driver=False)
+        yield machines
         ray.shutdown()
+        machines.shutdown()
 
 
-def on_ray(out: Path, stages: type[Lucky]) -> run.Result:
-    made = recipe(out).model_copy(update={"engine": Engine(**RAY)})
+@pytest.fixture(scope="module")
+def cluster(machines):
+    """The folder of the cluster's files."""
+    return Path(machines.head_node.get_session_dir_path())
+
+
+@pytest.fixture
+def lost(machines, tmp_path):
+    """A second machine, which `lose_machine` knows by the file that is written here."""
+    node = machines.add_node(num_cpus=1, **SMALL)
+    (tmp_path / "raylet").write_text(str(node.all_processes["raylet"][0].process.pid))
+    yield node
+    machines.remove_node(node, allow_graceful=False)
+
+
+def on_ray(out: Path, stages: type[Lucky], workers: int = 2) -> run.Result:
+    made = recipe(out).model_copy(update={"engine": Engine(kind="ray", workers=workers)})
     return run.generate(made, stages=stages(made))
 
 
@@ -47,6 +69,18 @@ def die_once(folder: Path) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def lose_machine(folder: Path) -> None:
+    """kill -9 of the second machine: its raylet, all that this has started, and us, who run there. Others wait for that."""
+    raylet, end = int((folder / "raylet").read_text()), time.monotonic() + 60
+    if raylet == os.getppid():
+        (folder / "died").touch()
+        for process in [raylet, *({*descendants(raylet)} - {os.getpid()}), os.getpid()]:
+            os.kill(process, signal.SIGKILL)
+    while not (folder / "died").exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 class Mortal(Lucky):
     """One worker is killed in the middle of a shard."""
 
@@ -56,6 +90,18 @@ class Mortal(Lucky):
         self.batches += 1
         if self.batches == 3:
             die_once(self.recipe.folder.parent)
+        return super().edit(plates)
+
+
+class OnMachines(Lucky):
+    """One machine is lost in the middle of a shard."""
+
+    batches = 0
+
+    def edit(self, plates):
+        self.batches += 1
+        if self.batches == 3:
+            lose_machine(self.recipe.folder.parent)
         return super().edit(plates)
 
 
@@ -72,10 +118,28 @@ class MortalStamps(Luckless):
         return super().encoded(pictures)
 
 
+class OnMachinesStamps(Luckless):
+    def encoded(self, pictures):
+        lose_machine(self.recipe.folder.parent)
+        return super().encoded(pictures)
+
+
 def test_a_worker_that_is_killed_costs_its_shard_and_the_bytes_are_those_of_one_machine(cluster, finished, tmp_path):  # noqa: F811
     assert on_ray(tmp_path / "plates", Mortal).accepted == 120 and (tmp_path / "died").exists()
     assert contents(tmp_path / "plates") == contents(finished)
     assert ray.is_initialized()  # it was there before, and stays
+
+
+def test_a_machine_that_is_lost_costs_its_shard_and_the_bytes_are_those_of_one_machine(lost, finished, tmp_path):  # noqa: F811
+    assert on_ray(tmp_path / "plates", OnMachines, workers=3).accepted == 120 and (tmp_path / "died").exists()
+    assert contents(tmp_path / "plates") == contents(finished)
+
+
+def test_anonymize_with_a_machine_lost(lost, tmp_path, small, one_secret):  # noqa: F811
+    corpus = frames(tmp_path / "in", PLATES)
+    anonymized(corpus, tmp_path / "1", Luckless, track_consistent=True)
+    anonymized(corpus, tmp_path / "2", OnMachinesStamps, track_consistent=True, engine=RAY | {"workers": 3})
+    assert files(tmp_path / "1") == files(tmp_path / "2") and (tmp_path / "died").exists()
 
 
 def test_a_shard_that_kills_all_who_take_it_ends_the_run(cluster, finished, tmp_path, monkeypatch):  # noqa: F811

@@ -32,9 +32,9 @@ WORDS = frozenset(
 )
 # Last words of keys that hold numbers and no text: places, sizes, likelihoods, times.
 NUMBERS = frozenset(
-    """angle area bbox bndbox bottom box boxes cx cy conf confidence corner corners crowd depth difficult fps frame h
-    height index iscrowd keypoints left likelihood occluded orientation points polygon right rotation score scores
-    segmentation segmented size time timestamp top truncated version vertices visibility w width x xc xmax xmin xtl xbr
+    """angle area bbox bndbox bottom box boxes bytes cx cy conf confidence corner corners crowd depth difficult fps frame h
+    height index iscrowd keypoints left likelihood limit occluded orientation points polygon right rotation samples score
+    scores segmentation segmented size time timestamp top truncated version vertices visibility w width x xc xmax xmin xtl xbr
     y yc year ymax ymin ytl ybr""".split()
 )
 IDS = frozenset(

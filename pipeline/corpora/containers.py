@@ -6,15 +6,13 @@ SUFFIX                                  of its files
 chosen(root, files) -> files            those of a folder's files with that suffix that count
 read(corpus, files)                     puts their labels into a corpus
 picture(file, member) -> bytes          one picture, or ValueError
-
-and, where files of the format are rewritten too:
-
 records(root, file) -> records          its pictures as frames that one plate fills, each called file/member
 rewrite(file, name, target, new, picture)   writes it with the pictures that have a new path, and other texts
 others(file) -> names                   what of it is not understood, and left out where it is rewritten
 parts(file) -> parts                    all that it holds, to be searched
 
-and, where pictures have numbers and no names, member(number): how the one of a number is called.
+and, where pictures have numbers and no names, member(number): how the one of a number is called. Where a folder's files
+have an index beside them: INDEX, its name, and write_index(folder, files), which writes it.
 """
 
 from __future__ import annotations
@@ -23,6 +21,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
+from posixpath import dirname, join
 from tarfile import TarError
 
 from platemint.pipeline.corpora import checks, name_texts
@@ -35,7 +34,6 @@ from platemint.pipeline.plate import UNREADABLE, PlatemintError
 from platemint.pipeline.storage import TEMPORARY, read_file
 
 CONTAINERS = {"parquet": parquet, "lmdb": lmdb, "webdataset": webdataset, "mds": mds}
-REWRITTEN = [name for name, module in CONTAINERS.items() if hasattr(module, "rewrite")]
 _OF_SUFFIX = {module.SUFFIX: module for module in CONTAINERS.values()}
 
 
@@ -100,8 +98,7 @@ def held_data(file: Path, member: str) -> bytes:
 def open_containers(root: str | Path, format: str = "", unreadable: Iterable[str] = UNREADABLE) -> Dataset:
     """A folder's files of many pictures as a dataset: each picture a frame, called file/member, that one plate fills.
 
-    Its notes are the files. Raises Unrecognised where there is none, PlatemintError where they are of several formats,
-    and of one that is not rewritten.
+    Its notes are the files. Raises Unrecognised where there is none, PlatemintError where they are of several formats.
     """
     folder = Folder(root, (), unreadable)
     there = {folder.root / name for name in folder.files}
@@ -116,10 +113,6 @@ def open_containers(root: str | Path, format: str = "", unreadable: Iterable[str
     if len(found) > 1:
         raise PlatemintError(f"{root}: looks like several formats ({', '.join(found)}); say which with --format")
     ((name, files),) = found.items()
-    if name not in REWRITTEN:
-        raise PlatemintError(
-            f"{files[0]}: {name} is read as a corpus, and not rewritten: give the dataset as {', '.join(REWRITTEN)}"
-        )
     dataset = Dataset(folder, name, {})
     _fill(dataset, files)
     return dataset
@@ -136,7 +129,8 @@ def _fill(dataset: Dataset, files: list[Path]) -> None:
             dataset.notes[name] = ""
             kinds += [f"{name}/{kind}" for kind in module.others(file)]
     folder.pictures = {record.picture for record in records if not record.empty}
-    dataset.unknown = sorted([*({*folder.files} - {*dataset.notes}), *kinds])
+    indexes = {join(dirname(name), module.INDEX) for name in dataset.notes} if hasattr(module, "INDEX") else set()
+    dataset.unknown = sorted([*({*folder.files} - {*dataset.notes} - indexes), *kinds])
     for link in folder.links:
         dataset.put_aside(link, "", folder.absence(link))
     checks.collect(dataset, records, {})
@@ -161,15 +155,19 @@ def reworded(dataset: Dataset, new_text: Callable[[Frame, str], str]) -> Rewordi
 
 def write_containers(dataset: Dataset, new: Rewording, picture: Callable[[str], bytes], out: Path) -> None:
     """Writes a dataset's files below a folder, each whole or not at all. picture: the new bytes of a frame's picture."""
+    module, written = CONTAINERS[dataset.format], defaultdict(list)
     for name in dataset.notes:
         target = out / new.swap(name)
         part = target.with_name(f".{target.name}{TEMPORARY}")
         target.parent.mkdir(parents=True, exist_ok=True)
         part.unlink(missing_ok=True)
-        CONTAINERS[dataset.format].rewrite(dataset.root / name, name, part, new, picture)
-        with open(part, "rb") as written:
-            os.fsync(written.fileno())
+        module.rewrite(dataset.root / name, name, part, new, picture)
+        with open(part, "rb") as whole:
+            os.fsync(whole.fileno())
         part.replace(target)
+        written[target.parent].append(target)
+    for folder, files in written.items() if hasattr(module, "write_index") else ():
+        module.write_index(folder, sorted(files))
 
 
 def left_out(dataset: Dataset, paths: dict[str, str]) -> dict[str, list[int]]:
@@ -201,7 +199,7 @@ def origins(dataset: Dataset, gone: dict[str, list[int]]) -> dict[str, str]:
 def container_parts(file: Path) -> Iterator[Part] | None:
     """All that a file of many pictures holds, to be searched; None for any other. Raises ValueError where it is damaged."""
     module = _OF_SUFFIX.get(file.suffix)
-    return _sound(module.parts(file)) if hasattr(module, "parts") and file.name != "lock.mdb" else None
+    return _sound(module.parts(file)) if module and file.name != "lock.mdb" else None
 
 
 def _sound(parts: Iterator[Part]) -> Iterator[Part]:

@@ -25,7 +25,12 @@ from platemint.pipeline.storage import decode
 
 HERE = Path(__file__).parents[1]
 TEXTS = [f"ABC{1000 + n}" for n in range(12)]
-FILES = {"parquet": "data/train-0.parquet", "lmdb": "data.mdb", "webdataset": "train-0.tar"}
+FILES = {
+    "parquet": "data/train-0.parquet",
+    "lmdb": "data.mdb",
+    "webdataset": "train-0.tar",
+    "mds": "train/shard.00000.mds",
+}
 
 
 def crop(text: str, seed: int = 0) -> bytes:
@@ -70,7 +75,50 @@ def write_tar(path: Path, pictures: list[bytes], texts: list[str | None]) -> Non
     tar(path, files)
 
 
-WRITERS = {"parquet": write_parquet, "lmdb": write_lmdb, "webdataset": write_tar}
+def write_mds(
+    path: Path,
+    pictures: list[bytes],
+    texts: list[str | None],
+    columns: dict[str, tuple[str, list[bytes]]] | None = None,
+) -> None:
+    """As MDSWriter of mosaicml-streaming does it. columns: others, each with its encoding, int64 with a size of its own."""
+    held = {"image": ("png", pictures), "text": ("str", [(text or "").encode() for text in texts])} | (columns or {})
+    held = dict(sorted(held.items()))
+    sizes = [8 if encoding == "int64" else None for encoding, _ in held.values()]
+    facts = {"version": 2, "format": "mds", "compression": None, "hashes": ["sha1"], "size_limit": 1 << 26,
+             "column_names": [*held], "column_encodings": [e for e, _ in held.values()], "column_sizes": sizes}  # fmt: skip
+    head, samples = json.dumps(facts, sort_keys=True).encode(), []
+    for values in zip(*(values for _, values in held.values())):
+        lengths = [len(value) for value, size in zip(values, sizes) if size is None]
+        samples.append(np.array(lengths, np.uint32).tobytes() + b"".join(values))
+    offsets = np.cumsum([4 + 4 * (len(samples) + 1) + len(head), *map(len, samples)]).astype(np.uint32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(np.array(len(samples), np.uint32).tobytes() + offsets.tobytes() + head + b"".join(samples))
+    raw = {"basename": path.name, "bytes": path.stat().st_size, "hashes": {"sha1": "0"}}
+    shard = facts | {"samples": len(samples), "raw_data": raw, "zip_data": None}
+    (path.parent / "index.json").write_text(json.dumps({"version": 2, "shards": [shard]}))
+
+
+def mds_samples(root: Path) -> list[dict[str, bytes]]:
+    """As MDSReader does it: an index says where, and of which columns."""
+    found = []
+    for shard in json.loads((root / "train/index.json").read_text())["shards"]:
+        data = (root / "train" / shard["raw_data"]["basename"]).read_bytes()
+        assert len(data) == shard["raw_data"]["bytes"] and shard["zip_data"] is None and shard["compression"] is None
+        for n in range(shard["samples"]):
+            start, end = np.frombuffer(data, np.uint32, 2, 4 + 4 * n).tolist()
+            lengths = iter(np.frombuffer(data, np.uint32, shard["column_sizes"].count(None), start).tolist())
+            at, values = start + 4 * shard["column_sizes"].count(None), {}
+            for name, size in zip(shard["column_names"], shard["column_sizes"]):
+                size = next(lengths) if size is None else size
+                values[name] = data[at : at + size]
+                at += size
+            assert at == end
+            found.append(values)
+    return found
+
+
+WRITERS = {"parquet": write_parquet, "lmdb": write_lmdb, "webdataset": write_tar, "mds": write_mds}
 
 
 @pytest.fixture(params=WRITERS)
@@ -96,6 +144,8 @@ def contents(root: Path, format: str) -> list[tuple[str | None, bytes]]:
             labels = [transaction.get(b"label-%09d" % n) for n in numbers]
             texts = [None if label is None else label.decode() for label in labels]
             return [(text, transaction.get(b"image-%09d" % n)) for text, n in zip(texts, numbers)]
+    if format == "mds":
+        return [(sample["text"].decode(), sample["image"]) for sample in mds_samples(root)]
     samples: dict[str, dict[str, bytes]] = {}
     with tarfile.open(path) as opened:
         for member in opened:
@@ -114,7 +164,7 @@ def test_every_picture_shows_what_its_new_label_says(tmp_path, format):
     assert verify_against(tmp_path / "out", source).faults == []
     assert [label.text for label in read_corpus(tmp_path / "out").labels] == [text for text, _ in found]
     assert {p.name for p in (tmp_path / "out").rglob("*") if p.is_file()} == {
-        "audit.json", "audit.html", Path(FILES[format]).name,
+        "audit.json", "audit.html", Path(FILES[format]).name, *(["index.json"] if format == "mds" else []),
     }  # fmt: skip
 
 
@@ -230,6 +280,41 @@ def test_keys_and_members_that_are_not_understood_stay_behind(tmp_path):
     assert audit["files_not_copied"] == 2 and verify_against(tmp_path / "out", tmp_path / "in").faults == []
 
 
+def test_columns_of_mds_are_reworded_or_left_out(tmp_path):
+    def values(*each):
+        return [json.dumps(value, ensure_ascii=False).encode() for value in each]
+
+    columns = {
+        "note": ("str", [f"seen {text[:3]}-{text[3:]} twice".encode() for text in TEXTS]),
+        "more": ("json", values(*({"who": [text.lower()], "age": 3, "path": f"/home/{text}"} for text in TEXTS))),
+        "broken": ("json", [b"{", *values(*range(11))]),
+        "number": ("int64", [n.to_bytes(8, "little") for n in range(12)]),
+        "score_reader": ("json", values(*[0.5] * 12)),
+        "file_path": ("str", [b"/home/me/a.png"] * 12),
+        "mask": ("png", [crop(text) for text in TEXTS]),
+        "object": ("pkl", [b"ABC"] * 12),
+    }
+    write_mds(tmp_path / "in/train/shard.00000.mds", [crop(text, n) for n, text in enumerate(TEXTS)], TEXTS, columns)
+    audit = anonymized(tmp_path / "in", tmp_path / "out")
+    assert audit["files_not_copied"] == 4 and audit["source_texts"]["found"] == 0
+    for n, sample in enumerate(mds_samples(tmp_path / "out")):
+        new = sample["text"].decode()
+        assert [*sample] == ["broken", "image", "more", "note", "number", "text"] and read(sample["image"]) == new
+        assert sample["note"].decode().replace("-", "") == f"seen {new} twice"
+        assert json.loads(sample["more"]) == {"who": [new.lower()], "age": 3}
+        assert json.loads(sample["broken"]) == (n - 1 if n else None)
+        assert int.from_bytes(sample["number"], "little") == n
+    assert verify_against(tmp_path / "out", tmp_path / "in").faults == []
+
+
+def test_mds_of_frames_is_refused(tmp_path):
+    write_mds(
+        tmp_path / "in/train/shard.00000.mds", [crop(text) for text in TEXTS], TEXTS, {"bbox": ("json", [b"[]"] * 12)}
+    )
+    with pytest.raises(PlatemintError, match="bbox: looks like a plate's place"):
+        anonymized(tmp_path / "in", tmp_path / "out")
+
+
 def test_members_of_tars(tmp_path):
     """Names with plates, fields, several pictures of a sample, names that lead out, links, and texts that differ."""
     (tmp_path / "secret.png").write_bytes(crop(TEXTS[9]))
@@ -330,11 +415,27 @@ def test_texts_in_tars_are_found(tmp_path):
     assert {hit.text for hit in found.hits} == {"XYZ7777", "KLM5555", "HIJ3333", "DEF2222", "PAD1111", "END6666"}
 
 
+def test_texts_in_mds_are_found(tmp_path):
+    """In values of every kind, numbers too, in names of columns, and behind the columns of a sample."""
+    path = tmp_path / "a.mds"
+    columns = {
+        "note": ("str", [b"xyz-7777"]), "more": ("json", [b'{"a": "KLM 5555"}']), "raw": ("bytes", [b"HIJ3333"]),
+        "DEF2222": ("int64", [(44556677).to_bytes(8, "little")]),
+    }  # fmt: skip
+    write_mds(path, [crop("A")], ["B"], columns)
+    data = bytearray(path.read_bytes())
+    data[8:12] = np.array([len(data) + 7], np.uint32).tobytes()
+    path.write_bytes(data + b"END6666")
+    texts = ["XYZ7777", "KLM5555", "HIJ3333", "DEF2222", "44556677", "END6666"]
+    found = scan(tmp_path, [*texts, "NOT4444"])
+    assert {hit.text for hit in found.hits if hit.path.startswith("a.mds/")} == {*texts} and not found.unread
+
+
 def test_damaged_files_are_searched_as_they_are_and_listed(tmp_path):
-    for name in ("a.parquet", "data.mdb", "a.tar"):
+    for name in ("a.parquet", "data.mdb", "a.tar", "a.mds"):
         (tmp_path / name).write_bytes(b"x" * 5000 + b" ABC1234")
     found = scan(tmp_path, ["ABC1234"])
-    assert len(found.unread) == len(found.hits) == 3
+    assert len(found.unread) == len(found.hits) == 4
 
 
 def test_a_leak_planted_in_a_copy_is_found(tmp_path, format):

@@ -2,10 +2,10 @@
 
     python tests/bench/bench_kills.py [--engine local|ray] [--kills N] [--count PLATES] [--seed S]
 
-The program is `generate` with the networks that ship, on rendered plates, with two workers. At a random moment of a run
-the program itself or one of its workers is killed, evenly; after up to three kills the run is started once more and left
-in peace. Its files are then compared with those of a run of one process that nobody has killed: all but the seconds in
-commits, and folder and engine in recipe.yaml.
+The program is `generate` with the networks that ship, on rendered plates, with two workers. At a random moment of a run,
+while it starts or between two random commits, the program itself or one of its workers is killed, evenly; after up to three
+kills the run is started once more and left in peace. Moments go by commits, since on a busy machine no two runs take as long. Its files are then compared with those of a run of one process that nobody has killed: all but the seconds in
+commits and in report.html, and folder and engine in recipe.yaml.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 PROGRAM = Path(__file__).parents[2] / "run_pipeline.py"
@@ -38,15 +39,22 @@ def main() -> None:
 def bench(scratch: Path, options: argparse.Namespace) -> None:
     finish(scratch / "whole", "local", 1, options.count)
     expected, chance = contents(scratch / "whole"), random.Random(options.seed)
+    timed = start(scratch / "timed", options.engine, 2, options.count)
     began = time.monotonic()
-    finish(scratch / "timed", options.engine, 2, options.count)
-    whole = time.monotonic() - began
+    reached(timed, scratch / "timed", 1)
+    loading = time.monotonic() - began
+    assert timed.wait() in (0, 3)
+    shards = commits(scratch / "whole")
+    each = (time.monotonic() - began - loading) / shards
     killed, runs, same = Counter(), 0, contents(scratch / "timed") == expected
     while killed.total() < options.kills:
         folder = scratch / f"run-{runs}"
         for _ in range(min(3, options.kills - killed.total())):
             process = start(folder, options.engine, 2, options.count)
-            time.sleep(chance.uniform(0, whole))
+            moment = chance.uniform(-1, shards)
+            reached(process, folder, int(max(moment, 0)))
+            with suppress(subprocess.TimeoutExpired):
+                process.wait((moment + 1) * loading if moment < 0 else moment % 1 * each)
             killed[kill_one(process, WORKERS[options.engine], chance)] += 1
             process.wait()
         del killed[""]  # was too late
@@ -55,6 +63,16 @@ def bench(scratch: Path, options: argparse.Namespace) -> None:
         runs += 1
         print(f"{dict(killed)}: {same} of {runs + 1} runs have the bytes of an undisturbed one", flush=True)
     sys.exit(same != runs + 1)
+
+
+def reached(process: subprocess.Popen, folder: Path, count: int) -> None:
+    """Waits until a run has so many commits, or has ended."""
+    while process.poll() is None and commits(folder) < count:
+        time.sleep(0.02)
+
+
+def commits(folder: Path) -> int:
+    return len([*folder.glob("commits/*.json")])
 
 
 def finish(*args) -> None:
@@ -106,8 +124,7 @@ def contents(folder: Path) -> dict[str, object]:
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     for name in [name for name in files if name.startswith("commits/")]:
         files[name] = json.loads(files[name]) | {"seconds": None}
-    files.pop("recipe.yaml")
-    return files
+    return {name: data for name, data in files.items() if name not in ("recipe.yaml", "report.html")}
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """One table of ratios, all from one run on one machine: what the README's table of speed is made with.
 
-    python tests/bench/bench_table.py [--plates N] [--only NAME ...] [--trdg PYTHON]
+    python tests/bench/bench_table.py [--plates N] [--only NAME ...] [--others PYTHON]
 
 Each row takes less than a minute on two cores. A machine that does something else at the same time measures that, too:
-the load is printed first. --trdg: an interpreter that has TextRecognitionDataGenerator (`pip install trdg 'pillow<10'`,
-which is older than ours). Rows whose packages are missing say so.
+the load is printed first. --others: an interpreter that has other renderers, which want older libraries than ours:
+`pip install trdg synthtiger 'pillow<10' 'numpy<2' 'opencv-python<4.12'`. Rows whose packages are missing say so.
 """
 
 import argparse
@@ -15,12 +15,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
+import fontpkg
 import numpy as np
 import torch
 from bench_pipeline import medians, of_shard
+from published_editors import Mostel, RsSte
 from torch.utils.flop_counter import FlopCounterMode
 
 from platemint.models.spg import encode_texts
@@ -30,7 +33,9 @@ from platemint.pipeline.render import load_layouts, random_text, render_plate
 from platemint.pipeline.stages import Stages
 
 PROGRAM = Path(__file__).parents[2] / "run_pipeline.py"
+CORES = len(os.sched_getaffinity(0))
 LEAST = 2.0  # seconds that something is measured for
+BATCH = 16  # of edits
 TRDG = """
 import sys, time
 from trdg.generators import GeneratorFromStrings
@@ -45,6 +50,30 @@ print(count / (time.perf_counter() - begin))
 """
 EFFECTS = {"plain": {}, "with effects": {"blur": 1, "random_blur": True, "skewing_angle": 5, "random_skew": True,
                                          "distorsion_type": 3, "background_type": 0}}  # fmt: skip
+TIGER = """
+import sys, time
+import numpy as np
+from synthtiger import components as c, layers
+texts, font = sys.argv[1].split(","), sys.argv[2]
+style = c.Selector([c.TextBorder(), c.TextShadow(), c.TextExtrusion()])
+shape = c.Iterator([c.Perspective(percents=((0.85, 1),)), c.Rotate(angle=(-5, 5))])
+after = c.Iterator([c.AdditiveGaussianNoise(), c.GaussianBlur(), c.Resample(), c.JpegCompression()])
+def work(text):
+    line = layers.TextLayer(text, font, 48, (*np.random.randint(0, 256, 3).tolist(), 255))
+    style.apply([line])
+    shape.apply([line])
+    plate = layers.RectLayer(line.size, (*np.random.randint(0, 256, 3).tolist(), 255))
+    plate.center = line.center
+    picture = (line + plate).merge()
+    after.apply([picture])
+    return picture.output()
+work(texts[0])
+begin, count = time.perf_counter(), 0
+while time.perf_counter() - begin < 5:
+    work(texts[count % len(texts)])
+    count += 1
+print(count / (time.perf_counter() - begin))
+"""
 Row = tuple[str, str, str]  # what, figure, ratio
 
 
@@ -57,6 +86,7 @@ def per_second(work: Callable[[], int]) -> float:
     return made / (time.perf_counter() - begin)
 
 
+@lru_cache
 def convolutions(threads: int) -> float:
     """FLOP/s of a bfloat16 convolution of 96 channels, 3 x 3, on half-size plates."""
     before = torch.get_num_threads()
@@ -75,17 +105,21 @@ def convolutions(threads: int) -> float:
 
 
 def pipeline(options: argparse.Namespace) -> Iterator[Row]:
-    cores = len(os.sched_getaffinity(0))
-    one, all_ = convolutions(1), convolutions(cores)
-    yield "bf16 convolutions, 96 channels", f"{all_ / 1e9:,.0f} GFLOP/s on {cores} cores", f"{all_ / one:.2f} of one"
+    one, all_ = convolutions(1), convolutions(CORES)
+    yield "bf16 convolutions, 96 channels", f"{all_ / 1e9:,.0f} GFLOP/s on {CORES} cores", f"{all_ / one:.2f} of one"
     stages = Stages(load_recipe(None, ["filter.rounds=1"], "generate", {"count": options.plates}))
     works = of_shard(stages, options.plates)
     middle, _ = medians(works, turns=3)
     flops = operations(stages)
     rate = f"{middle['networks']:.1f} plates/s"
-    yield "generator and two readings alone", rate, f"{middle['networks'] * flops / one:.2f} of a core's convolutions"
-    share = f"{middle['pipeline'] / middle['networks']:.2f} of the networks"
-    yield "whole pipeline, one shard", f"{middle['pipeline']:.1f} plates/s, {flops / 1e9:.1f} GFLOP each", share
+    yield "generator and two readings alone", rate, of_convolutions(middle["networks"], flops)
+    share = f"{middle['pipeline'] / middle['networks']:.2f} of the networks, "
+    figure = f"{middle['pipeline']:.1f} plates/s, {flops / 1e9:.1f} GFLOP each"
+    yield "whole pipeline, one shard", figure, share + of_convolutions(middle["pipeline"], flops)
+
+
+def of_convolutions(rate: float, flops: int) -> str:
+    return f"{rate * flops / convolutions(CORES):.2f} of {CORES} cores' convolutions"
 
 
 def operations(stages: Stages) -> int:
@@ -103,7 +137,7 @@ def operations(stages: Stages) -> int:
 
 def workers(options: argparse.Namespace) -> Iterator[Row]:
     """The program on twice as many plates, less on as many: what it takes to start is no rate."""
-    rates = {}
+    rates, flops = {}, operations(Stages(load_recipe(None, [], "generate", {})))
     with tempfile.TemporaryDirectory() as scratch:
         for count in (1, 2):
             seconds = []
@@ -118,7 +152,7 @@ def workers(options: argparse.Namespace) -> Iterator[Row]:
             yield (
                 f"generate, {count} worker{'s' * (count > 1)}",
                 f"{rates[count]:.1f} plates/s",
-                f"{rates[count] / rates[1]:.2f}",
+                f"{rates[count] / rates[1]:.2f} of one, {of_convolutions(rates[count], flops)}",
             )
 
 
@@ -133,6 +167,46 @@ def program(*arguments: object) -> int:
     return used.ru_maxrss << 10
 
 
+def editors(options: argparse.Namespace) -> Iterator[Row]:
+    """The generator alone against others' networks at their own sizes: same batch, same precision, all cores."""
+    stages = Stages(load_recipe(None, [], "generate", {}))
+    spg, dtype = stages.edit.spg, stages.edit.dtype
+    text = encode_texts(["ABC1234"] * BATCH, spg.config.alphabet, spg.config.longest)
+    ours = _edits(spg, (spg.config.height, spg.config.width), (text, text), dtype)
+    yield "an edit of ours, 48 x 160", f"{ours:.1f} edits/s, {_millions(spg):.1f} M parameters", ""
+    others = (
+        ("MOSTEL", Mostel(), torch.rand(BATCH, 3, *Mostel.size)),
+        ("RS-STE", RsSte(), torch.zeros(BATCH, 32, dtype=torch.int64)),
+    )
+    for name, network, target in others:
+        rate = _edits(network.eval(), network.size, (target,), dtype)
+        size = "{} x {}".format(*network.size)
+        yield (
+            f"of {name}'s size, {size}",
+            f"{rate:.1f} edits/s, {_millions(network):.1f} M parameters",
+            f"ours {ours / rate:.2f} of it",
+        )
+
+
+def _edits(
+    network: torch.nn.Module, size: tuple[int, int], texts: tuple[torch.Tensor, ...], dtype: torch.dtype
+) -> float:
+    network = network.to(memory_format=torch.channels_last)
+    source = torch.rand(BATCH, 3, *size).contiguous(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def work() -> int:
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+            network(source, *texts)
+        return BATCH
+
+    return per_second(work)
+
+
+def _millions(network: torch.nn.Module) -> float:
+    return sum(weight.numel() for weight in network.parameters()) / 1e6
+
+
 def renderer(options: argparse.Namespace) -> Iterator[Row]:
     layout, rng = load_layouts(["us-texas"])["us-texas"], np.random.default_rng(0)
 
@@ -143,16 +217,18 @@ def renderer(options: argparse.Namespace) -> Iterator[Row]:
     ours = per_second(work)
     yield "renderer, with exact masks", f"{ours:.0f} plates/s", ""
     texts = ",".join(random_text(layout.positions, rng) for _ in range(100))
-    for name, effects in EFFECTS.items() if options.trdg else ():
-        command = [options.trdg, "-c", TRDG, texts, repr(effects)]
-        told = subprocess.run(command, capture_output=True, text=True)
-        if told.returncode:
-            yield f"TRDG, {name}", "skipped: " + (told.stderr.strip().splitlines() or ["it failed"])[-1][:80], ""
+    runs = {f"TRDG, {name}": [TRDG, texts, repr(effects)] for name, effects in EFFECTS.items()}
+    runs["SynthTIGER, with effects"] = [TIGER, texts, str(fontpkg.path("Roboto Condensed", 500, nearest=True))]
+    for name, command in runs.items():
+        told = (
+            subprocess.run([options.others, "-c", *command], capture_output=True, text=True) if options.others else None
+        )
+        if told is None or told.returncode:
+            reason = (told.stderr.strip().splitlines() or ["it failed"])[-1][:80] if told else "no --others PYTHON"
+            yield name, f"skipped: {reason}", ""
         else:
-            rate = float(told.stdout.split()[-1])  # it greets first
-            yield f"TRDG, {name}", f"{rate:.0f} pictures/s", f"ours {ours / rate:.2f} of it"
-    if not options.trdg:
-        yield "TRDG", "skipped: no --trdg PYTHON", ""
+            rate = float(told.stdout.split()[-1])  # it may greet first
+            yield name, f"{rate:.0f} pictures/s", f"ours {ours / rate:.2f} of it"
 
 
 def writers(options: argparse.Namespace) -> Iterator[Row]:
@@ -203,18 +279,25 @@ def memory(options: argparse.Namespace) -> Iterator[Row]:
         yield f"{count:,} plates planned", shown, f"{used / held[10_000]:.2f}"
 
 
-ROWS = {"pipeline": pipeline, "workers": workers, "renderer": renderer, "writers": writers, "memory": memory}
+ROWS = {
+    "pipeline": pipeline,
+    "workers": workers,
+    "editors": editors,
+    "renderer": renderer,
+    "writers": writers,
+    "memory": memory,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--plates", type=int, default=128)
     parser.add_argument("--only", nargs="+", choices=ROWS, default=[*ROWS])
-    parser.add_argument("--trdg", default="")
+    parser.add_argument("--others", metavar="PYTHON", default="")
     options = parser.parse_args()
-    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    load = os.getloadavg()[0]
     busy = "; the machine is busy: these are no figures to publish" if load > 0.5 else ""
-    print(f"{cores} cores, load {load:.1f}{busy}", flush=True)
+    print(f"{CORES} cores, load {load:.1f}{busy}", flush=True)
     for name in options.only:
         for what, figure, ratio in ROWS[name](options):
             print(f"{what:36} {figure:44} {ratio}", flush=True)
