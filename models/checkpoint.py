@@ -30,6 +30,13 @@ def _kinds() -> dict:
     return {"spg": (SPG, SPGConfig), "reader": (Reader, ReaderConfig), "finder": (Finder, FinderConfig)}
 
 
+def per_character(network: nn.Module) -> list[str]:
+    """The names of a network's weights that have a row for padding, or blank, and one for each of its characters."""
+    with torch.device("meta"):
+        other = type(network)(replace(network.config, alphabet=network.config.alphabet + "\0")).state_dict()
+    return [name for name, weight in network.state_dict().items() if weight.shape != other[name].shape]
+
+
 def grown(network: nn.Module, nearest: dict[str, str]) -> nn.Module:
     """The same network with more characters: every weight that there is one of per character gets more rows.
 
@@ -42,8 +49,7 @@ def grown(network: nn.Module, nearest: dict[str, str]) -> nn.Module:
     grown = type(network)(replace(config, alphabet=config.alphabet + "".join(nearest)))
     like = [1 + config.alphabet.index(c) for c in nearest.values()]  # 0 is padding, or blank
     new = grown.state_dict()
-    for name, weight in old.items():
-        new[name] = weight if weight.shape == new[name].shape else torch.cat([weight, weight[like]])
+    new |= old | {name: torch.cat([old[name], old[name][like]]) for name in per_character(network)}
     grown.load_state_dict(new)
     return grown.to(memory_format=torch.channels_last).train(network.training)
 

@@ -123,9 +123,12 @@ class Layer(nn.Module):
         self.cross_attention = Attention(dim, heads) if cross else None
         self.mlp = nn.Sequential(nn.Linear(dim, 3 * dim), nn.GELU(), nn.Linear(3 * dim, dim))
 
-    def forward(self, x: Tensor, absent: Tensor | None = None, memory: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, absent: Tensor | None = None, memory: Tensor | None = None, before: Tensor | None = None
+    ) -> Tensor:
+        """before: (B, M, C), tokens that x looks at too and that do not look at it."""
         y = self.norms[0](x)
-        x = x + self.self_attention(y, y, absent)
+        x = x + self.self_attention(y, y if before is None else torch.cat([self.norms[0](before), y], 1), absent)
         if self.cross_attention is not None:
             x = x + self.cross_attention(self.norms[1](x), memory)
         return x + self.mlp(self.norms[2](x))
@@ -147,12 +150,25 @@ class C_e(nn.Module):
         return half, quarter, self.to_eighth(quarter)
 
 
+@dataclass(slots=True)
+class Found:
+    """What T knows of source characters.
+
+    image: tokens (B, C, H/8, W/8). states: (layers, B, N, C), character tokens as each decoder layer gets them. tokens: at
+    last. slots: (B, N, 3, 2). pointer: the logits (2, B, N, image tokens) of both pointers.
+    """
+
+    image: Tensor
+    states: Tensor
+    tokens: Tensor
+    slots: Tensor
+    pointer: Tensor
+
+
 class T(nn.Module):
     """T_e relates the image tokens to each other; T_d asks them where each character of both texts stands.
 
     The source's characters never look at the target's: what stands on a plate does not depend on what shall.
-    Returns the image tokens (B, C, H/8, W/8); of the source its character tokens (B, N, C), slots and the logits
-    (2, B, N, tokens) of both pointers; of the target its tokens and slots.
     """
 
     def __init__(self, config: SPGConfig):
@@ -180,37 +196,44 @@ class T(nn.Module):
         right = ((text > 0).sum(1, keepdim=True) - 1 - index).clamp(min=0)
         return self.character(text) + self.from_left(index) + self.from_right(right) + self.role.weight[role]
 
-    def forward(
-        self, half: Tensor, features: Tensor, source_text: Tensor, target_text: Tensor, places: Tensor | None = None
-    ):
-        """places: float (B, N), where across the plate source characters are known to stand, nan where they are not."""
+    def source(self, half: Tensor, features: Tensor, text: Tensor, places: Tensor | None = None) -> Found:
+        """Where a plate's own characters stand.
+
+        places: float (B, N), where across the plate they are known to stand, nan where they are not.
+        """
         b, c, h, w = features.shape
         image = features.flatten(2).transpose(1, 2) + self.place
         for layer in self.T_e:
             image = layer(image)
-        n = source_text.shape[1]
-        tokens = torch.cat([self.tokens(source_text, 0), self.tokens(target_text, 1)], 1)
-        absent = (torch.cat([source_text, target_text], 1) == 0)[:, None].repeat(1, tokens.shape[1], 1)
-        absent[:, :n, n:] = True
+        tokens, absent, states = self.tokens(text, 0), (text == 0)[:, None], []
         for layer in self.T_d:
+            states.append(tokens)
             tokens = layer(tokens, absent, image)
-        even = _even_slots(source_text)
-        first = self.pointer(self.norm(tokens[:, :n]), image, even[:, :, 0, 0], h, w, places)
+        even = _even_slots(text)
+        first = self.pointer(self.norm(tokens), image, even[:, :, 0, 0], h, w, places)
         # Each token gets the place it has picked as input, so that of two characters in one place one can move.
-        picked = self.seen(first.softmax(-1).to(image.dtype) @ image)
-        tokens = self.second_thought(torch.cat([tokens[:, :n] + picked, tokens[:, n:]], 1), absent, image)
-        tokens = self.norm(tokens)
-        moves = 0.2 * self.slot(tokens).float().view(b, -1, 3, 2)
-        guess = even + moves[:, :n]
-        pointer = self.pointer(tokens[:, :n], image, guess[:, :, 0, 0], h, w, places)
+        states.append(tokens + self.seen(first.softmax(-1).to(image.dtype) @ image))
+        tokens = self.norm(self.second_thought(states[-1], absent, image))
+        guess = even + self._moves(tokens)
+        pointer = self.pointer(tokens, image, guess[:, :, 0, 0], h, w, places)
         places = token_places(h, w, image.device) + 0.1 * self.offset(image).float()
-        centre = _picked_place(pointer, source_text, places, h, w)
-        source_slots = torch.cat([centre[:, :, None], guess[:, :, 1:]], 2)
-        source_slots = self.close_up(half, tokens[:, :n], source_slots)
-        target_slots = _matching_slots(source_slots, source_text, target_text) + moves[:, n:]
-        image = image.transpose(1, 2).view(b, c, h, w)
-        pointers = torch.stack([first, pointer])
-        return image, (tokens[:, :n], source_slots, pointers), (tokens[:, n:], target_slots)
+        centre = _picked_place(pointer, text, places, h, w)
+        slots = self.close_up(half, tokens, torch.cat([centre[:, :, None], guess[:, :, 1:]], 2))
+        return Found(
+            image.transpose(1, 2).view(b, c, h, w), torch.stack(states), tokens, slots, torch.stack([first, pointer])
+        )
+
+    def target(self, image: Tensor, states: Tensor, slots: Tensor, source_text: Tensor, text: Tensor):
+        """Where a text shall stand: its tokens (B, M, C) and slots. image, states, slots: of `Found`, a plate for each text."""
+        image = image.flatten(2).transpose(1, 2)
+        tokens, absent = self.tokens(text, 1), (torch.cat([source_text, text], 1) == 0)[:, None]
+        for layer, before in zip((*self.T_d, self.second_thought), states):
+            tokens = layer(tokens, absent, image, before)
+        tokens = self.norm(tokens)
+        return tokens, _matching_slots(slots, source_text, text) + self._moves(tokens)
+
+    def _moves(self, tokens: Tensor) -> Tensor:
+        return 0.2 * self.slot(tokens).float().unflatten(2, (3, 2))
 
     def pointer(
         self, tokens: Tensor, image: Tensor, guess: Tensor, h: int, w: int, places: Tensor | None = None
@@ -390,14 +413,16 @@ class Typeface(nn.Module):
         total = total.index_add(0, picture, self.seen(seen).float() * weight)
         return total / sure.sum(1, keepdim=True).clamp(min=1e-3)
 
-    def forward(self, learned: Tensor, references: Tensor, text: Tensor) -> Tensor:
-        """Logits (B, N, 1, h, w) of the glyphs of texts. learned: of the alphabet, (1 + alphabet, channels, h, w)."""
-        own = references[torch.arange(text.shape[0], device=text.device)[:, None], text]
-        style = self.summary(learned, references).repeat_interleave(text.shape[1], 0)
-        x = self.to_half(torch.cat([learned[text], own], 2).flatten(0, 1))
+    def forward(self, learned: Tensor, references: Tensor, of: Tensor, character: Tensor) -> Tensor:
+        """Logits (K, 1, h, w) of glyphs. of, character: int64 (K,), whose references, and which glyph is wanted.
+
+        learned: of the alphabet, (1 + alphabet, channels, h, w).
+        """
+        own, style = references[of, character], self.summary(learned, references)[of]
+        x = self.to_half(torch.cat([learned[character], own], 1))
         for layer in self.layers:
             x = layer(x, style)
-        return self.out(x).float().unflatten(0, text.shape) + 8 * (own[:, :, :1] - 0.5) * (own[:, :, 1:] > 0)
+        return self.out(x).float() + 8 * (own[:, :1] - 0.5) * (own[:, 1:] > 0)
 
 
 class C_d(nn.Module):
@@ -429,7 +454,7 @@ class C_d(nn.Module):
         """The glyphs of a text, each in its slot: (B, glyph channels, H, W)."""
         return placed(self.glyphs[text] * (text > 0)[:, :, None, None, None], slots, *self.size)
 
-    def placed_references(self, text: Tensor, slots: Tensor, references: Tensor | None) -> Tensor:
+    def placed_references(self, text: Tensor, slots: Tensor, references: Tensor | None, of: Tensor | None) -> Tensor:
         """The glyphs of a text in the typeface of its references, (B, 3, H, W).
 
         As they are in 0..1, how sure these are, and what they add to the logits of the mask; 0 where a picture has no
@@ -437,11 +462,21 @@ class C_d(nn.Module):
         """
         if references is None or not references[:, :, 1].any():
             return slots.new_zeros(text.shape[0], 3, *self.size)
-        own, sure = references[torch.arange(text.shape[0], device=text.device)[:, None], text].split(1, 2)
-        shown = torch.where(sure > 0, own, self.typeface(self.glyphs, references, text).sigmoid())
+        of = torch.arange(text.shape[0], device=text.device) if of is None else of
+        own, sure = references[of[:, None], text].split(1, 2)
+        there = (text > 0) & (references[:, :, 1, 0, 0] > 0).any(1)[of, None]
+        shown = self.completed(own, references, of, text, there & (sure[:, :, 0, 0, 0] == 0))
         vote = (2 * shown - 1) * torch.where(sure > 0, *self.trust)
-        there = (text > 0) & (references[:, :, 1, 0, 0] > 0).any(1, keepdim=True)
         return placed(torch.cat([shown, sure, vote], 2) * there[:, :, None, None, None], slots, *self.size, FRAME)
+
+    def completed(self, own: Tensor, references: Tensor, of: Tensor, text: Tensor, absent: Tensor) -> Tensor:
+        """The glyphs of texts, (B, N, 1, h, w) in 0..1: those absent, bool (B, N), drawn in the spirit of the others."""
+        row, place = absent.nonzero(as_tuple=True)
+        if not len(row):
+            return own
+        plates, of = of[row].unique(return_inverse=True)
+        drawn = self.typeface(self.glyphs, references[plates], of, text[row, place]).sigmoid()
+        return own.index_put((row, place), drawn)
 
     def placed_hints(self, text: Tensor, tokens: Tensor, slots: Tensor, height: int, width: int) -> Tensor:
         """What each character's token says of its look, spread over its slot: (B, hint, height, width)."""
@@ -457,14 +492,16 @@ class C_d(nn.Module):
         tokens: Tensor,
         slots: Tensor,
         references: Tensor | None = None,
+        of: Tensor | None = None,
     ) -> Tensor:
-        half, quarter, _ = features
+        """of: int64 (B,), whose references are each text's; None: as many as texts, in their order."""
+        half, quarter = features
         n = max(1, int((text > 0).sum(1).max()))  # padding costs as much to place as a character
         text, tokens, slots = text[:, :n], tokens[:, :n], slots[:, :n]
         hints = self.placed_hints(text, tokens, slots, *quarter.shape[2:])
         x = _double(self.up_quarter(image))
         x = self.at_quarter(torch.cat([x, quarter, hints], 1))
-        seen, vote = self.placed_references(text, slots, references).split([2, 1], 1)
+        seen, vote = self.placed_references(text, slots, references, of).split([2, 1], 1)
         glyphs = torch.cat([F.pixel_unshuffle(some, 2) for some in (self.placed_glyphs(text, slots), seen)], 1)
         x = torch.cat([_double(self.up_half(x)), half, _double(hints), glyphs.to(x.dtype)], 1)
         return self.shuffle(self.at_half(x)) + vote
@@ -472,6 +509,13 @@ class C_d(nn.Module):
 
 def _double(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def widened(mask: Tensor) -> Tensor:
+    """The largest of each pixel's 3 x 3 neighbours, (B, C, H, W): max pooling, which on a CPU takes ten times as long."""
+    x = F.pad(mask, (1, 1, 1, 1), value=-torch.inf)
+    x = torch.maximum(torch.maximum(x[..., :-2], x[..., 1:-1]), x[..., 2:])
+    return torch.maximum(torch.maximum(x[..., :-2, :], x[..., 1:-1, :]), x[..., 2:, :])
 
 
 def push_pull(values: Tensor, weight: Tensor) -> Tensor:
@@ -493,7 +537,7 @@ def push_pull(values: Tensor, weight: Tensor) -> Tensor:
 
 def Fill(source: Tensor, B_s: Tensor) -> Tensor:
     """The plate without its characters: every stroke replaced by what surrounds it."""
-    reach = F.max_pool2d(B_s, 3, 1, 1)
+    reach = widened(B_s)
     return push_pull(source, (1 - 1.6 * reach).clamp(0, 1) ** 2)
 
 
@@ -505,7 +549,7 @@ def Ink(source: Tensor, filled: Tensor, B_s: Tensor) -> Tensor:
 
 def region(B_s: Tensor, B_t: Tensor) -> Tensor:
     """What an edit may change: both masks and a margin, (B, 1, H, W), exactly 0 outside."""
-    both = F.max_pool2d(torch.maximum(B_s, B_t), 3, 1, 1)
+    both = widened(torch.maximum(B_s, B_t))
     return ((both - 0.06) * 6).clamp(0, 1)
 
 
@@ -577,6 +621,30 @@ class D_t(nn.Module):
 
 
 @dataclass(slots=True)
+class SourceLayers:
+    """What the network knows of plates before it is told what to write on them.
+
+    source, text: as given. half, quarter: features at 1/2 and 1/4 of the size. image, states, slots, pointer: see `Found`.
+    logits: of B_s.
+    """
+
+    source: Tensor
+    text: Tensor
+    half: Tensor
+    quarter: Tensor
+    image: Tensor
+    states: Tensor
+    slots: Tensor
+    pointer: Tensor
+    logits: Tensor
+
+    def at(self, of: Tensor) -> SourceLayers:
+        """The layers of these plates, int64 (B,), any of them as often as it is named."""
+        layers = {name: getattr(self, name) for name in self.__slots__}
+        return SourceLayers(**{n: x[:, of] if n in ("states", "pointer") else x[of] for n, x in layers.items()})
+
+
+@dataclass(slots=True)
 class EditLayers:
     """What one forward pass gives: mask logits, masks, slots, T's pointers' logits, layers and the edited plate."""
 
@@ -610,7 +678,7 @@ def repaint(source: Tensor, erased: Tensor, B_t: Tensor, filled: Tensor, ink: Te
     erased: `erasure` at the source's resolution. filled, ink: smooth. Where erased and B_t are 0, and in a margin of
     B_t, the result equals the source exactly.
     """
-    picture = torch.lerp(filled, ink, B_t) + correction * F.max_pool2d(B_t, 3, 1, 1)
+    picture = torch.lerp(filled, ink, B_t) + correction * widened(B_t)
     return torch.lerp(source, picture.clamp(0, 1), torch.maximum(erased, region(B_t, B_t)))
 
 
@@ -628,30 +696,26 @@ class SPG(nn.Module):
         self.C_e, self.T, self.C_d = C_e(config), T(config), C_d(config)
         self.E_s, self.G_t = E_s(config), G_t(config)
 
-    def masks(
-        self,
-        source: Tensor,
-        source_text: Tensor,
-        target_text: Tensor,
-        private: bool = False,
-        places: Tensor | None = None,
-        references: Tensor | None = None,
-    ):
-        features = self.C_e(source)
-        image, (s_tokens, s_slots, pointer), (t_tokens, t_slots) = self.T(
-            features[0], features[2], source_text, target_text, places
-        )
-        if private:
-            t_slots = even(t_slots, target_text, *source.shape[2:])
-        s_logits = self.C_d(features, image, source_text, s_tokens, s_slots).float()
-        t_logits = self.C_d(features, image, target_text, t_tokens, t_slots, references).float()
-        return s_logits, t_logits, s_slots, t_slots, pointer
+    def source_layers(self, source: Tensor, text: Tensor, places: Tensor | None = None) -> SourceLayers:
+        """What an edit needs of plates and the texts that stand on them, whatever shall stand there."""
+        half, quarter, eighth = self.C_e(source)
+        found = self.T.source(half, eighth, text, places)
+        logits = self.C_d((half, quarter), found.image, text, found.tokens, found.slots).float()
+        return SourceLayers(source, text, half, quarter, found.image, found.states, found.slots, found.pointer, logits)
 
-    def source_mask(self, source: Tensor, text: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """B_s and the slots of the text that stands on a plate, without an edit."""
-        features = self.C_e(source)
-        image, (tokens, slots, _), _ = self.T(features[0], features[2], text, text, places)
-        return self.C_d(features, image, text, tokens, slots).float().sigmoid(), slots
+    def target_mask(
+        self,
+        seen: SourceLayers,
+        text: Tensor,
+        references: Tensor | None = None,
+        of: Tensor | None = None,
+        private=False,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of B_t, and the slots of the text. seen: of a plate for each text. references, of: as C_d takes them."""
+        tokens, slots = self.T.target(seen.image, seen.states, seen.slots, seen.text, text)
+        if private:
+            slots = even(slots, text, *seen.source.shape[2:])
+        return self.C_d((seen.half, seen.quarter), seen.image, text, tokens, slots, references, of).float(), slots
 
     def forward(
         self,
@@ -663,34 +727,53 @@ class SPG(nn.Module):
         places: Tensor | None = None,
         references: Tensor | None = None,
     ) -> EditLayers:
-        """attached: losses of the picture reach the masks. Where true masks are known, these settle them alone.
-
-        private: as the half of a `private` edit. places: as T takes them.
-        """
+        """places: as T takes them. The others: as `edit` does."""
         height, width = source.shape[2:]
         assert (height, width) == (self.config.height, self.config.width), source.shape
-        s_logits, t_logits, s_slots, t_slots, pointer = self.masks(
-            source, source_text, target_text, private, places, references
+        return self.edit(
+            self.source_layers(source, source_text, places), target_text, None, attached, private, references
         )
-        B_s, B_t = s_logits.sigmoid(), t_logits.sigmoid()
+
+    def edit(
+        self,
+        seen: SourceLayers,
+        target_text: Tensor,
+        of: Tensor | None = None,
+        attached: bool = False,
+        private: bool = False,
+        references: Tensor | None = None,
+    ) -> EditLayers:
+        """Writes texts on plates.
+
+        of: int64 (B,), the plate that each text is for; None: as many as texts, in their order. references: a plate's.
+        attached: losses of the picture reach the masks. Where true masks are known, these settle them alone.
+        private: as the half of a `private` edit.
+        """
+        height, width = seen.source.shape[2:]
+        B_s = seen.logits.sigmoid()
         if private:  # an emblem as high as a character is none, and stays
-            B_s = B_s * cell_mask(s_slots, source_text, height, width, STROKES_END)
-        S, T_ = (B_s, B_t) if attached else (B_s.detach(), B_t.detach())
-        filled = Fill(source, S)
-        ink = Ink(source, filled, S)
+            B_s = B_s * cell_mask(seen.slots, seen.text, height, width, STROKES_END)
+        S = B_s if attached else B_s.detach()
+        filled = Fill(seen.source, S)
+        ink, style = Ink(seen.source, filled, S), self.E_s(seen.source, S)
+        if of is not None:
+            seen = seen.at(of)
+            B_s, S, filled, ink, style = (layer[of] for layer in (B_s, S, filled, ink, style))
+        t_logits, t_slots = self.target_mask(seen, target_text, references, of, private)
+        B_t, s_slots = t_logits.sigmoid(), seen.slots
+        T_ = B_t if attached else B_t.detach()
         if private:
-            s_slots = covering(s_slots, even(s_slots, source_text, height, width))
-            cell = cell_mask(s_slots, source_text.repeat(1, 2), height, width)
+            s_slots = covering(s_slots, even(s_slots, seen.text, height, width))
+            cell = cell_mask(s_slots, seen.text.repeat(1, 2), height, width)
             filled, ink = smooth(filled, cell, height / 3), smooth(ink, torch.ones_like(S), height / 3)
         composite = torch.lerp(filled, ink, T_)
-        style = self.E_s(source, S)
         correction = self.G_t(composite, filled, S, T_, style).float()
         if private:
             B_s = F.max_pool2d(B_s, BORDER, 1, BORDER // 2)
-            O_t = repaint(source, erasure(cell, B_s), T_, filled, ink, correction)
+            O_t = repaint(seen.source, erasure(cell, B_s), T_, filled, ink, correction)
         else:
-            O_t = torch.lerp(source, (composite + correction).clamp(0, 1), region(S, T_))
-        return EditLayers(s_logits, t_logits, B_s, B_t, s_slots, t_slots, pointer, filled, ink, correction, O_t)
+            O_t = torch.lerp(seen.source, (composite + correction).clamp(0, 1), region(S, T_))
+        return EditLayers(seen.logits, t_logits, B_s, B_t, s_slots, t_slots, seen.pointer, filled, ink, correction, O_t)
 
     def private(
         self,

@@ -13,17 +13,27 @@ MIDDLE = 0.42  # of a mask: what becomes a half where edges are made steeper; lo
 STEEPEST = 2.5  # times as steep as drawn: more tears strokes of which the network is not sure
 
 
-def steepened(source: Tensor, filled: Tensor, B_s: Tensor, B_t: Tensor, ink: Tensor, scale: float) -> Tensor:
-    """B_t with edges as steep as those of the source's strokes, where these are steeper: (1, 1, H, W) in 0..1.
+def slope_of(source: Tensor, filled: Tensor, B_s: Tensor, ink: Tensor, scale: float) -> float:
+    """How steep the edges of a photograph's strokes are (see `steepness`), as `steepened` takes it.
 
-    source, filled, ink: float (1, 3, H, W); B_s, B_t: float (1, 1, H, W) in 0..1; all at the picture's size. scale: pixels of it
-    in one of the mask as it was drawn. Zero stays zero.
+    source, filled, ink: float (1, 3, H, W); B_s: float (1, 1, H, W) in 0..1; all at the picture's size. scale: pixels of it in one
+    of the mask as it was drawn.
     """
-    reach = max(1, round(scale))
-    slope = steepness(_share(source, filled, ink), B_s, reach)
-    times = min(max(slope / max(steepness(B_t, B_t, reach), 1e-3), 1.0), STEEPEST)
+    return steepness(_share(source, filled, ink), B_s, _reach(scale))
+
+
+def steepened(B_t: Tensor, slope: float, scale: float) -> Tensor:
+    """B_t, float (1, 1, H, W) in 0..1, with edges as steep as the source's strokes have, where these are steeper.
+
+    Zero stays zero.
+    """
+    times = min(max(slope / max(steepness(B_t, B_t, _reach(scale)), 1e-3), 1.0), STEEPEST)
     shift = min(0.5 - MIDDLE * times, 0.0)  # zero stays zero
     return (B_t * times + shift).clamp(0, 1) if times > 1 else B_t
+
+
+def _reach(scale: float) -> int:
+    return max(1, round(scale))
 
 
 def steepness(picture: Tensor, mask: Tensor, reach: int) -> float:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from platemint.models.reader import Reader
-from platemint.models.spg import SPG, Fill, cell_mask, compose, encode_texts, erasure, repaint
+from platemint.models.spg import SPG, Fill, SourceLayers, cell_mask, compose, encode_texts, erasure, repaint
 from platemint.pipeline.alignment import known_places
-from platemint.pipeline.edges import steepened
+from platemint.pipeline.edges import slope_of, steepened
 from platemint.pipeline.find import TextFinder
 from platemint.pipeline.networks import (
     autocast,
@@ -25,7 +25,7 @@ from platemint.pipeline.networks import (
 )
 from platemint.pipeline.plate import Plate, PlatemintError, kin
 from platemint.pipeline.recipe import Edit
-from platemint.pipeline.references import References, collect_references, cut_glyphs
+from platemint.pipeline.references import References, collect_references, glyphs_of
 from platemint.pipeline.text_frame import cut_out, part_of, pixels_of, put_back, slots_in_picture, to_picture
 
 QUALITY = 95  # of pictures for people
@@ -60,7 +60,11 @@ class Editor:
 
     def find(self, plates: list[Plate]) -> list[Plate]:
         """The plates with the frame in which they are edited, and to be read; as they are where none is looked for."""
-        return self.finder(plates) if self.finder else plates
+        if not self.finder:
+            return plates
+        firsts, of = distinct(plates)
+        found = self.finder(firsts)
+        return [replace(plate, frame=found[number].frame) for plate, number in zip(plates, of)]
 
     def _placed(self, plate: Plate) -> Plate:
         """The plate with the places of its characters where the generator alone would look for them elsewhere."""
@@ -91,80 +95,125 @@ class Editor:
 
     @torch.inference_mode()
     def _edit(self, plates: list[Plate]) -> list[Plate]:
+        """What an edit needs of its photograph is made once for all of these edits."""
         config = self.spg.config
         size = config.height, config.width
-        source = network_input([cut_out(p.image, p.frame, *size) for p in plates], *size, self.device)
-        steps = [[p.text for p in plates], [p.target for p in plates]]
-        if self.private:
-            steps.insert(1, [unlike(text, config.alphabet) for text in steps[1]])
-        texts = [encode_texts(step, config.alphabet, config.longest).to(self.device) for step in steps]
-        places = known_places([p.places for p in plates], config.longest).to(self.device)
+        photos, of = (plates, [*range(len(plates))]) if self.private else distinct(plates)
+        source = network_input([cut_out(p.image, p.frame, *size) for p in photos], *size, self.device)
+        source_text, target_text = self._codes([p.text for p in photos]), self._codes([p.target for p in plates])
+        places = known_places([p.places for p in photos], config.longest).to(self.device)
         with autocast(self.device, self.dtype):
             if self.private:
-                edit = self.spg.private(source, *texts, places=places)
+                between = self._codes([unlike(plate.target, config.alphabet) for plate in plates])
+                edit = self.spg.private(source, source_text, between, target_text, places)
             else:
-                edit = self.spg(source, *texts, places=places, references=self._references(plates))
+                seen = self.spg.source_layers(source, source_text, places)
+                numbers = torch.tensor(of, device=self.device)
+                edit = self.spg.edit(seen, target_text, numbers, references=self._references(photos, seen))
         filled = [edit.filled] if self.private else []  # else it is made at the photograph's own resolution
         layers = torch.cat([edit.B_s, edit.B_t, edit.ink, edit.correction, *filled], 1)
         layers = layers.float().permute(0, 2, 3, 1).cpu().numpy()
         slots = edit.target_slots.float().cpu().numpy()
         cells = edit.source_slots.float().cpu() if self.private else [None] * len(plates)
-        edits = map(finish, map(part_of, plates), layers, slots, cells)
+        grounds = [ground_of(part_of(plate), layers[of.index(n)], cells[n]) for n, plate in enumerate(photos)]
+        edits = (finish(part_of(p), grounds[n], *layer) for p, n, *layer in zip(plates, of, layers, slots))
         return [put_back(plate, edit) for plate, edit in zip(plates, edits)]
 
-    def _references(self, plates: list[Plate]) -> Tensor | None:
-        """How the corpus draws each plate's characters, as `models.spg` takes it."""
+    def _codes(self, texts: list[str]) -> Tensor:
+        return encode_texts(texts, self.spg.config.alphabet, self.spg.config.longest).to(self.device)
+
+    def _references(self, sources: list[Plate], seen: SourceLayers) -> Tensor | None:
+        """How the corpus draws each source's characters, as `models.spg` takes it."""
         if self.references is None:
             return None
         known = self.references.sources
-        others = [plate for plate in plates if plate.source not in known]
-        cuts = iter(cut_glyphs(self.spg, others, self.device, self.dtype).by_plate(len(others)) if others else [])
+        cuts = glyphs_of(seen, self.spg.config).by_plate(len(sources))
         found = [
-            self.references.of(known[p.source]) if p.source in known else self.references.like(next(cuts))
-            for p in plates
+            self.references.of(known[plate.source]) if plate.source in known else self.references.like(cut)
+            for plate, cut in zip(sources, cuts)
         ]
         return torch.from_numpy(np.stack(found)).to(self.device)
 
 
-def finish(plate: Plate, layers: np.ndarray, slots: np.ndarray, cell_slots: Tensor | None = None) -> Plate:
-    """The plate with its edit composed at the photograph's own resolution.
+def distinct(plates: Sequence[Plate]) -> tuple[list[Plate], list[int]]:
+    """The first plate of each photograph with all that is known of it, and which of these each plate is like."""
+    first: dict[tuple, int] = {}
+    of = [
+        first.setdefault((id(plate.image), plate.text, id(plate.places), id(plate.frame)), number)
+        for number, plate in enumerate(plates)
+    ]
+    order = {number: place for place, number in enumerate(first.values())}
+    return [plates[number] for number in order], [order[number] for number in of]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all edits of a photograph are composed on, at its own resolution: float (1, 3 or 1, H, W) in 0..1.
+
+    B_s: the old strokes, or whole cells that are painted anew. slope: how steep the strokes' edges are; None where cells
+    are painted anew.
+    """
+
+    source: Tensor
+    B_s: Tensor
+    filled: Tensor
+    ink: Tensor
+    slope: float | None
+
+
+def ground_of(plate: Plate, layers: np.ndarray, cell_slots: Tensor | None = None) -> Ground:
+    """A photograph without its characters.
 
     layers: float32 (h, w, 8 or 11) of the plate's frame, at the network's size: B_s, B_t, ink, correction and, with
-    cell_slots, the filled plate. slots: of the target, in the frame. cell_slots: of the source, float32 (2 N, 3, 2),
-    likewise, where whole cells are painted anew.
+    cell_slots, the filled plate. cell_slots: of the source, float32 (2 N, 3, 2), in the frame, where whole cells are painted
+    anew.
     """
     height, width = plate.image.shape[:2]
-    layers = np.concatenate([layers[..., :1], _sharp(layers[..., 1:2]), layers[..., 2:]], 2)
-    channels = (slice(2), slice(2, 5), slice(5, 8), *([slice(8, 11)] if cell_slots is not None else []))
-    parts = (
-        to_picture(
-            layers[..., channel], plate.frame, height, width, goes_on=number > 0
-        )  # masks end where the frame does
-        for number, channel in enumerate(channels)
-    )
-    masks, ink, correction, *filled = (torch.from_numpy(part).permute(2, 0, 1)[None] for part in parts)
-    B_s, B_t = masks.clamp(0, 1).chunk(2, 1)
     source = torch.from_numpy(plate.image.astype(np.float32)).permute(2, 0, 1)[None] / 255
+    B_s = _in_picture(layers[..., :1], plate, goes_on=False).clamp(0, 1)
+    ink = _in_picture(layers[..., 2:5], plate)
     if cell_slots is None:
-        empty = Fill(source, B_s)
-        scale = pixels_of(plate.frame, plate.image)[0] / layers.shape[0]
-        steep = steepened(source, empty, B_s, B_t, ink, scale)
-        image = compose(source, empty, B_s, steep, ink, correction)
+        filled = Fill(source, B_s)
+        return Ground(source, B_s, filled, ink, slope_of(source, filled, B_s, ink, _scale(plate, layers)))
+    there = (torch.arange(len(cell_slots) // 2) < len(plate.text)).repeat(2)[None]
+    cell_slots = torch.from_numpy(slots_in_picture(cell_slots.numpy(), plate.frame))
+    B_s = erasure(cell_mask(cell_slots[None], there, height, width), B_s)
+    return Ground(source, B_s, _in_picture(layers[..., 8:11], plate), ink, None)
+
+
+def finish(plate: Plate, ground: Ground, layers: np.ndarray, slots: np.ndarray) -> Plate:
+    """The plate with its edit composed at the photograph's own resolution.
+
+    layers: as `ground_of` takes them. slots: of the target, in the plate's frame.
+    """
+    B_t = _in_picture(_sharp(layers[..., 1:2]), plate, goes_on=False).clamp(0, 1)
+    correction = _in_picture(layers[..., 5:8], plate)
+    if ground.slope is None:
+        image = repaint(ground.source, ground.B_s, B_t, ground.filled, ground.ink, correction)
     else:
-        there = (torch.arange(len(cell_slots) // 2) < len(plate.text)).repeat(2)[None]
-        cell_slots = torch.from_numpy(slots_in_picture(cell_slots.numpy(), plate.frame))
-        B_s = erasure(cell_mask(cell_slots[None], there, height, width), B_s)
-        image = repaint(source, B_s, B_t, *filled, ink, correction)
+        steep = steepened(B_t, ground.slope, _scale(plate, layers))
+        image = compose(ground.source, ground.filled, ground.B_s, steep, ground.ink, correction)
     return replace(
         plate,
         image=np.ascontiguousarray(image.mul(255).round().byte()[0].permute(1, 2, 0).numpy()),
         text=plate.target,
         original=plate.image,
         original_text=plate.text,
-        source_mask=_byte(B_s),
+        source_mask=_byte(ground.B_s),
         target_mask=_byte(B_t),
         slots=slots_in_picture(slots[: len(plate.target)], plate.frame),
     )
+
+
+def _in_picture(layer: np.ndarray, plate: Plate, goes_on: bool = True) -> Tensor:
+    """A layer, float32 (h, w, c), of the plate's frame in its picture, float (1, c, H, W); masks end where the frame does."""
+    layer = to_picture(layer, plate.frame, *plate.image.shape[:2], goes_on=goes_on)
+    return torch.from_numpy(layer.reshape(*layer.shape[:2], -1)).permute(2, 0, 1)[None]
+
+
+def _scale(plate: Plate, layers: np.ndarray) -> float:
+    """Pixels of the picture in one of the network's."""
+    return pixels_of(plate.frame, plate.image)[0] / layers.shape[0]
 
 
 def unlike(text: str, alphabet: str) -> str:

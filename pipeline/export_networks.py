@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from platemint.models.checkpoint import find_checkpoint
 from platemint.models.finder import Finder, likeliest_block
 from platemint.models.reader import Reader
-from platemint.models.spg import SPG, Typeface, encode_texts, region
+from platemint.models.spg import SPG, C_d, Typeface, encode_texts, region
 from platemint.pipeline import storage
 from platemint.pipeline.edit import AROUND, SHARPEN
 from platemint.pipeline.find import SURE
@@ -79,8 +79,9 @@ class ExportedGenerator(nn.Module):
     def __init__(self, spg: SPG):
         super().__init__()
         self.spg = deepcopy(spg)
-        typeface = self.spg.C_d.typeface
-        typeface.summary = MethodType(_summary, typeface)  # type: ignore[method-assign]
+        C_d = self.spg.C_d
+        C_d.completed = MethodType(_completed, C_d)  # type: ignore[method-assign]
+        C_d.typeface.summary = MethodType(_summary, C_d.typeface)  # type: ignore[method-assign]
         bell = torch.from_numpy(cv2.getGaussianKernel(SHARPENED, AROUND)).float()
         self.register_buffer("bell", (bell @ bell.T)[None, None])
 
@@ -103,6 +104,12 @@ class ExportedFinder(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         return likeliest_block(*self.finder(image))
+
+
+def _completed(self: C_d, own: Tensor, references: Tensor, of: Tensor, text: Tensor, absent: Tensor) -> Tensor:
+    """As `C_d.completed`, with a glyph drawn for every character: no shape depends on the data."""
+    drawn = self.typeface(self.glyphs, references, of[:, None].expand_as(text).flatten(), text.flatten()).sigmoid()
+    return torch.where(absent[:, :, None, None, None], drawn.unflatten(0, text.shape), own)
 
 
 def _summary(self: Typeface, learned: Tensor, references: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from platemint.models.reader import ctc, greedy_decode
-from platemint.models.spg import encode_texts, slot_grid
+from platemint.models.spg import encode_texts
 from platemint.pipeline import recipe as recipes
 from platemint.pipeline.alignment import Standing, standing
 from platemint.pipeline.networks import autocast, choose_device, in_batches, load_network, network_input
@@ -21,6 +21,7 @@ from platemint.pipeline.text_frame import cut_out, part_of
 if TYPE_CHECKING:
     from platemint.pipeline.references import References
 
+REACH = 1.15  # of a slot, in its half widths and heights: where its character's ink may lie
 OFFSET = 38  # of 255, about 0.15: how far the two cuts of the stability score lie from the middle
 
 
@@ -36,13 +37,33 @@ def slot_agreement(mask: np.ndarray, slots: np.ndarray, text: str) -> float:
     The share of ink inside the slots, times how far the emptiest slot is filled (full from a tenth of its area on).
     mask: uint8 (H, W). slots: (n, 3, 2) as fractions. Gaps and small separators need no ink.
     """
-    inside = (slot_grid(torch.from_numpy(slots)[None], *mask.shape)[0].abs() < 1.15).all(-1).numpy()
-    ink = mask / 255.0
+    ink, covered, filled = mask / 255.0, np.zeros(mask.shape, bool), []
     total = ink.sum()
     if not total:
         return 0.0
-    filled = [(ink * box).sum() / max(1, box.sum()) for box, c in zip(inside, text) if c not in SEPARATORS]
-    return float((ink * inside.any(0)).sum() / total * min([1.0, *(10 * f for f in filled)]))
+    for slot, character in zip(slots, text):
+        window, inside = slot_pixels(slot, mask.shape, REACH)
+        covered[window] |= inside
+        if character not in SEPARATORS:
+            filled.append((ink[window] * inside).sum() / max(1, inside.sum()))
+    return float((ink * covered).sum() / total * min([1.0, *(10 * f for f in filled)]))
+
+
+def slot_pixels(slot: np.ndarray, shape: tuple[int, ...], reach: float) -> tuple[tuple[slice, slice], np.ndarray]:
+    """The pixels that a slot takes up, in a window of the picture: bool of the window's size.
+
+    slot: float (3, 2), as in `models.spg`. reach: of the slot, in its half widths and half heights.
+    """
+    height, width = shape
+    (x, y), right, down = slot.astype(np.float64)
+    far = reach * (np.abs(right) + np.abs(down))
+    low, high = np.floor((slot[0] - far) * (width, height)), np.ceil((slot[0] + far) * (width, height))
+    (x1, y1), (x2, y2) = (end.clip(0, (width, height)).astype(int).tolist() for end in (low, high))
+    dx, dy = (np.arange(x1, x2) + 0.5) / width - x, ((np.arange(y1, y2) + 0.5) / height - y)[:, None]
+    area = right[0] * down[1] - right[1] * down[0]
+    area = area if abs(area) > 1e-4 else 1e-4
+    u, v = (dx * down[1] - dy * down[0]) / area, (dy * right[0] - dx * right[1]) / area
+    return np.s_[y1:y2, x1:x2], (np.abs(u) < reach) & (np.abs(v) < reach)
 
 
 def fold(log_probabilities: Tensor, alphabet: str) -> Tensor:
@@ -128,7 +149,7 @@ class Filter:
         readings = greedy_decode(seen, alphabet)
         reader, mask_reader = likelihood(seen, texts, alphabet), likelihood(masks, texts, alphabet)
         residue = likelihood(seen, [p.original_text for p in plates], alphabet)
-        of_sources = [{"source_reader": score} for score in self._source_scores(plates)] if self.judges_sources else []
+        of_sources = [{"source_reader": score} for score in self._source_scores(whole)] if self.judges_sources else []
         return [
             replace(
                 whole[i],
@@ -152,9 +173,9 @@ class Filter:
         came first, and so would a run's bytes.
         """
         known = self.references.source_scores if self.references else {}
-        unread = [p for p in plates if not p.rendered and p.source not in known]
-        read = iter(self._source_likelihood(unread))
-        return [1.0 if p.rendered else known[p.source] if p.source in known else next(read) for p in plates]
+        unread = {id(p.original): p for p in plates if not p.rendered and p.source not in known}
+        read = dict(zip(unread, self._source_likelihood([*unread.values()])))
+        return [1.0 if p.rendered else known[p.source] if p.source in known else read[id(p.original)] for p in plates]
 
     def _source_likelihood(self, plates: list[Plate]) -> list[float]:
         if not plates:

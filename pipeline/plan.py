@@ -18,10 +18,12 @@ from platemint.pipeline.balance.quotas import Demand, add_quotas
 from platemint.pipeline.balance.swaps import SwapRules
 from platemint.pipeline.draw import Targets, draw_targets, quotas
 from platemint.pipeline.object_store import ObjectPath
-from platemint.pipeline.plate import PlatemintError, Readings, SortedTexts, Taken
+from platemint.pipeline.plate import Group, PlatemintError, Readings, SortedTexts, Taken
 from platemint.pipeline.recipe import NOT_IN_HASH, recipe_hash
 from platemint.pipeline.stages import Stages
 from platemint.pipeline.versions import versions
+
+TOGETHER = 8  # targets of a shard that one photograph serves, where the run has so many: more saves little
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ def make_plan(stages: Stages, earlier: Earlier = Earlier()) -> Plan:
     forbidden, reserved = Readings(sources.texts | given), (*recipe.draw.reserved, *earlier.texts)
     count, drawn = recipe.count - earlier.count, (earlier.parts, earlier.of_group)
     targets = draw_targets(sources.groups, count, recipe.seed, forbidden, reserved, demand, *drawn)
+    targets = together(targets, sources.groups, recipe.write.shard_rows)
     shards = _cut(targets, [group.split for group in sources.groups], recipe.write.shard_rows, earlier)
     with_targets = len(shards)
     if recipe.write.real and not earlier.parts:
@@ -178,6 +181,52 @@ def make_plan(stages: Stages, earlier: Earlier = Earlier()) -> Plan:
     taken = Taken(forbidden, frozenset(recipe.draw.reserved), SortedTexts(known))
     rules = None if recipe.balance.pairs else SwapRules(taken, earlier.shards + with_targets, recipe.seed)
     return Plan(json.loads(json.dumps(facts)), shards, rules)
+
+
+def together(targets: Targets, groups: Sequence[Group], rows: int) -> Targets:
+    """The targets, numbered anew inside their groups so that several of a shard are for one photograph.
+
+    What an edit needs of its photograph is then made once for these. Over all targets each photograph still serves as
+    often as it did. rows: targets of a shard.
+    """
+    index = targets.group_index.copy()
+    shards = {split: -(-sum(asked) // rows) for split, asked in _asked_of(targets, groups).items()}
+    for number, group in enumerate(groups):
+        at = np.flatnonzero(targets.group == number)
+        if group.sources and len(at):
+            of_shard = len(at) / shards[group.split]
+            index[at] = index[at[0]] + _turns(len(at), group.sources, of_shard)
+    return replace(targets, group_index=index)
+
+
+def _asked_of(targets: Targets, groups: Sequence[Group]) -> dict[str, list[int]]:
+    """How many targets each group of a split has."""
+    asked: dict[str, list[int]] = {}
+    for group, n in zip(groups, np.bincount(targets.group, minlength=len(groups)).tolist()):
+        asked.setdefault(group.split, []).append(n)
+    return asked
+
+
+def _turns(count: int, photos: int, of_shard: float) -> np.ndarray:
+    """The numbers 0..count-1, int64, in the order in which targets take them: number % photos is their photograph."""
+    times = count // photos  # that each photograph serves at least
+    rounds = -(-times // TOGETHER)
+    found, start = [], 0
+    for uses in (times // rounds + (n < times % rounds) for n in range(rounds)):
+        found.append(start + _round(photos, uses, of_shard))
+        start += photos * uses
+    return np.concatenate([*found, np.arange(start, count)])
+
+
+def _round(photos: int, uses: int, of_shard: float) -> np.ndarray:
+    """The numbers 0..photos*uses-1 in such an order that photographs come in stretches of few, each several times.
+
+    A stretch is short beside a shard: one that two shards share serves neither as well.
+    """
+    few = min(photos, max(2, int(of_shard) // (4 * uses)))
+    stretch, turn = np.divmod(np.arange(photos * uses), few * uses)
+    use, photo = np.divmod(turn, np.minimum(few, photos - stretch * few))  # the last stretch may have fewer
+    return use * photos + stretch * few + photo
 
 
 def _cut(targets: Targets, splits: Sequence[str], rows: int, earlier: Earlier) -> list[Shard]:

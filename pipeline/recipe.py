@@ -413,6 +413,10 @@ class Alphabet(Strict):
     """What a network can spell is its checkpoint's to say, and grows by training."""
 
     add: str = Field("", description="More characters, as ÄÖÜ; a character starts from the one that is nearest to it.")
+    freeze: bool = Field(
+        False,
+        description="Train what is of the added characters alone: texts of the others come out exactly as before.",
+    )
 
     @model_validator(mode="after")
     def _new_characters(self) -> Alphabet:
@@ -420,6 +424,8 @@ class Alphabet(Strict):
             raise ValueError(f"add: {wrong!r} is no capital letter or digit as labels have them")
         if len(set(self.add)) < len(self.add):
             raise ValueError(f"add: {self.add!r} holds a character twice")
+        if self.freeze and not self.add:
+            raise ValueError("freeze: nothing is trained without characters to add")
         return self
 
 
@@ -482,6 +488,10 @@ class TrainRecipe(Strict):
         generator = ("size", "parts", "real", "generator_from", "recognition", "adversarial")
         idle = {"spg": ("real_share",), "reader": generator}
         idle["finder"] = (*generator, "reader")
+        if self.alphabet.freeze and not self.start:
+            raise ValueError(
+                "alphabet.freeze: nothing is known yet that could stay as it is: give the checkpoint as start"
+            )
         fields = type(self).model_fields
         if given := [name for name in idle[self.network] if getattr(self, name) != fields[name].default]:
             raise ValueError(f"{', '.join(given)} is for another network than {self.network}: leave it out")

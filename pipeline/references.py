@@ -19,7 +19,7 @@ import torch
 from rapidfuzz.distance import Levenshtein
 
 from platemint.models.reader import Reader, align, greedy_decode
-from platemint.models.spg import SPG, confidence, encode_texts, framed
+from platemint.models.spg import SPG, SourceLayers, SPGConfig, confidence, encode_texts, framed
 from platemint.pipeline import storage
 from platemint.pipeline.alignment import elsewhere, known_places, spread_over_text, standing
 from platemint.pipeline.filter import fold, likelihood
@@ -204,11 +204,6 @@ class _Look:
     places: np.ndarray | None
 
 
-def cut_glyphs(spg: SPG, plates: Sequence[Plate], device, dtype) -> Cut:
-    """Cuts the glyphs of plates' characters, separators left out, from the masks that the generator makes of them."""
-    return _cut(spg, plates, device, dtype)[0]
-
-
 @torch.inference_mode()
 def _cut(spg: SPG, plates: Sequence[Plate], device, dtype) -> tuple[Cut, np.ndarray]:
     """The glyphs, and where across the plate the generator takes its characters to stand, float32 (n, N)."""
@@ -218,11 +213,17 @@ def _cut(spg: SPG, plates: Sequence[Plate], device, dtype) -> tuple[Cut, np.ndar
     text = encode_texts([p.text for p in plates], config.alphabet, config.longest).to(device)
     places = known_places([p.places for p in plates], config.longest).to(device)
     with autocast(device, dtype):
-        B_s, slots = spg.source_mask(source, text, places)
-    glyphs = framed(B_s, slots, config.glyph[1:])[:, :, 0].mul(255).round().byte().cpu().numpy()
-    known = torch.tensor([False, *(c not in SEPARATORS for c in config.alphabet)])[text.cpu()].numpy()
+        seen = spg.source_layers(source, text, places)
+        return glyphs_of(seen, config), seen.slots[:, :, 0, 0].float().cpu().numpy()
+
+
+def glyphs_of(seen: SourceLayers, config: SPGConfig) -> Cut:
+    """The glyphs of plates' characters, separators left out, by the masks that the generator has made of them."""
+    glyphs = framed(seen.logits.sigmoid(), seen.slots, config.glyph[1:])[:, :, 0].mul(255).round().byte().cpu().numpy()
+    text = seen.text.cpu()
+    known = torch.tensor([False, *(c not in SEPARATORS for c in config.alphabet)])[text].numpy()
     plate, _ = np.nonzero(known)
-    return Cut(glyphs[known], text.cpu().numpy()[known], plate), slots[:, :, 0, 0].float().cpu().numpy()
+    return Cut(glyphs[known], text.numpy()[known], plate)
 
 
 def collect_references(

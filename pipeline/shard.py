@@ -197,7 +197,9 @@ def make_plates(
         for attempt in range(rounds):
             photos = _choose_photos(made, stages.sources, attempt)
             run_batch = partial(_run_batch, made=made, photos=photos, stages=stages, attempt=attempt)
-            for attempts, seconds in _each(pool, run_batch, _batches(made.pending, stages.recipe.edit.batch), threads):
+            # Targets of one photograph side by side: what their edits need of it is made once.
+            pending = sorted(made.pending.tolist(), key=photos.__getitem__)
+            for attempts, seconds in _each(pool, run_batch, _batches(pending, stages.recipe.edit.batch), threads):
                 for one in attempts:
                     made.add(one, photos[one.place])
                 made.seconds.update(seconds)
@@ -215,7 +217,8 @@ def _run_batch(
 ) -> tuple[list[Attempt], dict[str, float]]:
     """One batch on its way through the stages, and the seconds that each of them took."""
     clock = [perf_counter()]
-    sampled = {place: _sample(place, made, photos[place], stages, attempt) for place in places}
+    photographs = {photo: stages.sources.get(*photo) for photo in dict.fromkeys(photos[place] for place in places)}
+    sampled = {place: _sampled(place, made, photographs[photos[place]], attempt) for place in places}
     # A rendered source may say the target by chance: it is passed over, the next round brings another.
     sampled = {place: plate for place, plate in sampled.items() if not same_reading(plate.text, plate.target)}
     clock.append(perf_counter())
@@ -229,11 +232,11 @@ def _run_batch(
     return attempts, dict(zip(("sample", "edit", "filter", "write"), np.diff(clock).tolist()))
 
 
-def _sample(place: int, made: MadePlates, photo: Photo, stages: Stages, attempt: int) -> Plate:
+def _sampled(place: int, made: MadePlates, photograph: Plate, attempt: int) -> Plate:
     """The photograph that shall show the target at this place of the shard."""
     shard = made.shard
     return replace(
-        stages.sources.get(*photo),
+        photograph,
         target=str(made.targets.text[place]),
         index=int(shard.index[place]),
         round=attempt,
@@ -252,20 +255,24 @@ def _each(pool: ThreadPoolExecutor, work: Callable, items: Iterable, at_once: in
         yield coming.popleft().result()
 
 
-def _batches(places: np.ndarray, size: int) -> Iterator[list[int]]:
+def _batches(places: list[int], size: int) -> Iterator[list[int]]:
     for start in range(0, len(places), size):
-        yield places[start : start + size].tolist()
+        yield places[start : start + size]
 
 
 def _choose_photos(made: MadePlates, sources, attempt: int) -> dict[int, Photo]:
     """For each pending target, by place, the photograph to try: the next that has not served `MOST_OFTEN` times its share."""
     targets, uses, chosen = made.targets, Counter(made.photo.values()), {}
-    asked = np.bincount(targets.group)
+    asked = [*zip(targets.group.tolist(), targets.group_index.tolist())]
+    planned = Counter((group, sources.turn(group, index, 0)) for group, index in asked)
+    share: Counter = Counter()  # of a group's photographs, the most that one of them is planned to serve
+    for (group, _), plates in planned.items():
+        share[group] = max(share[group], plates)
     for place in made.pending.tolist():
-        group, index = int(targets.group[place]), int(targets.group_index[place])
+        group, index = asked[place]
         turn, there = sources.turn(group, index, attempt), sources.groups[group].sources
         if there:
-            most = -(-MOST_OFTEN * int(asked[group]) // there)
+            most = MOST_OFTEN * share[group]
             turn = next(t for step in range(there) if uses[group, t := (turn + step) % there] < most)
         uses[group, turn] += 1
         chosen[place] = group, turn

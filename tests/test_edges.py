@@ -4,7 +4,9 @@ import cv2
 import numpy as np
 import torch
 
-from platemint.pipeline.edges import steepened, steepness
+from platemint.pipeline.edges import slope_of, steepened, steepness
+
+SCALE = 200 / 48
 
 
 def bars(height: int, width: int, blur: float, left: float) -> torch.Tensor:
@@ -20,14 +22,18 @@ def test_edges_become_as_steep_as_the_source_s_but_never_softer():
     sharp, soft, new = bars(200, 640, 1.2, 0.05), bars(200, 640, 2.4, 0.05), bars(200, 640, 2.4, 0.1)
     ink, plate = torch.zeros(1, 3, 200, 640), torch.full((1, 3, 200, 640), 0.9)
     ratio = {}
+
+    def drawn_like(strokes):
+        return steepened(new, slope_of(torch.lerp(plate, ink, strokes), plate, soft, ink, SCALE), SCALE)
+
     for name, strokes in (("sharp", sharp), ("soft", soft)):
-        drawn = steepened(torch.lerp(plate, ink, strokes), plate, soft, new, ink, 200 / 48)
+        drawn = drawn_like(strokes)
         ratio[name] = steepness(drawn, new, 4) / steepness(strokes, strokes, 4)
         assert drawn.min() >= 0 and drawn.max() <= 1 and not drawn[new == 0].any()
     assert 0.9 < ratio["sharp"] < 1.2 and ratio["soft"] > 0.9
-    assert torch.equal(steepened(torch.lerp(plate, ink, bars(200, 640, 6, 0.05)), plate, soft, new, ink, 200 / 48), new)
+    assert torch.equal(drawn_like(bars(200, 640, 6, 0.05)), new)
     for blur in np.linspace(1.2, 2.6, 15):  # from much steeper than drawn to softer
-        drawn = steepened(torch.lerp(plate, ink, bars(200, 640, blur, 0.05)), plate, soft, new, ink, 200 / 48)
+        drawn = drawn_like(bars(200, 640, blur, 0.05))
         assert not drawn[new == 0].any() and (drawn[new == 1] == 1).all()
     nothing = torch.zeros_like(new)
-    assert torch.equal(steepened(plate, plate, nothing, nothing, ink, 200 / 48), nothing)
+    assert torch.equal(steepened(nothing, slope_of(plate, plate, nothing, ink, SCALE), SCALE), nothing)

@@ -67,7 +67,7 @@ def references_for(networks, count: int, known: float) -> np.ndarray:
 @pytest.mark.parametrize("count", [1, 5])
 def test_an_edit_is_the_pipeline_s(networks, untrained, count, known, monkeypatch):
     """Of plates that have the network's own size, where nothing has to be composed at another; edges as drawn."""
-    monkeypatch.setattr(edit, "steepened", lambda source, empty, B_s, B_t, *_: B_t)
+    monkeypatch.setattr(edit, "steepened", lambda B_t, *_: B_t)
     before = plates([(48, 160)] * count)
     for number, plate in enumerate(before):
         plate.target = plate.target[: 4 + number % 4]

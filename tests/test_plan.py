@@ -10,8 +10,9 @@ import torch
 from test_sample import corpus
 
 from platemint.pipeline import engines, lock, networks
-from platemint.pipeline.plan import in_files, make_plan
-from platemint.pipeline.plate import Failure
+from platemint.pipeline.draw import Targets
+from platemint.pipeline.plan import TOGETHER, in_files, make_plan, together
+from platemint.pipeline.plate import Failure, Group
 from platemint.pipeline.recipe import load_recipe
 from platemint.pipeline.shard import run_shard
 from platemint.pipeline.stages import Stages
@@ -105,3 +106,26 @@ def test_workers_take_the_device_and_the_precision_that_a_run_was_begun_with(unt
     assert worker.edit.dtype == worker.filter.dtype == torch.bfloat16
     assert worker.recipe == stages.recipe  # by whose hash its commits are known
     assert Stages(worker.recipe).device.endswith(" float32")
+
+
+@pytest.mark.parametrize("photos, count", [(1, 40), (7, 40), (90, 500), (1000, 999), (1000, 2999), (3000, 40_000)])
+def test_photographs_serve_several_targets_of_a_shard_and_over_the_run_all_as_often(photos, count):
+    """Of two groups of a split, whose targets take turns; and added to a run that has `before` of each."""
+    groups = [Group("", "train", ("AB",), 0.5, sources, ()) for sources in (photos, 2 * photos)]
+    group, rows, before = np.tile([0, 1], count).astype(np.int32), 200, 13
+    index = before + np.repeat(np.arange(count), 2)
+    found = together(Targets(group, np.full(2 * count, "A"), index), groups, rows).group_index
+    for number, n in enumerate((photos, 2 * photos)):
+        own, turns = found[group == number], index[group == number]
+        assert sorted(own) == sorted(turns)  # so over the run each photograph serves as often as before
+        shards = [own[start : start + rows // 2] % n for start in range(0, count, rows // 2)]
+        served = np.mean([len(shard) / len(np.unique(shard)) for shard in shards])
+        most = max(min(count // n, TOGETHER), -(-min(rows // 2, count) // n), 1)
+        assert served > 0.5 * most and max(np.bincount(shard).max() for shard in shards) <= 2 * most
+        if n > TOGETHER and len(np.unique(own % n)) > TOGETHER:
+            assert not (np.diff(own % n) == 0).any()  # nor do plates of one photograph stand side by side
+
+
+def test_targets_of_rendered_plates_keep_their_numbers():
+    targets = Targets(np.zeros(50, np.int32), np.full(50, "A"), np.arange(50))
+    assert np.array_equal(together(targets, [Group("de", "train", ("AB",), 1.0, 0, ())], 10).group_index, np.arange(50))

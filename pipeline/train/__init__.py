@@ -28,7 +28,7 @@ from platemint.pipeline.networks import choose_device
 from platemint.pipeline.plate import Failure, PlatemintError
 from platemint.pipeline.recipe import TrainRecipe, dump
 from platemint.pipeline.render.layout import spelled_with, training_layouts
-from platemint.pipeline.train.alphabets import spelled
+from platemint.pipeline.train.alphabets import freeze_known, spelled
 from platemint.pipeline.train.finder import FinderTask
 from platemint.pipeline.train.generator import SPGTask
 from platemint.pipeline.train.pairs import Batch, pair_batches, validation
@@ -109,13 +109,18 @@ class Run:
         self.say = _silent if self.peers.rank else say
         crops = _crops(recipe, self.say) if recipe.source else []
         self.task = TASKS[recipe.network](recipe, device, dtype, crops)
+        if recipe.alphabet.freeze:
+            freeze_known(self.task.network, len(checkpoint.checkpoint_alphabet(recipe.start, recipe.network)))
         for note in spelled_with(self.task.alphabet, training_layouts(recipe.layouts))[1]:
             self.say(note)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.task.network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema)
         )
         self.optimizer = torch.optim.AdamW(
-            self.task.network.parameters(), recipe.lr, betas=(0.9, 0.99), weight_decay=0.01
+            self.task.network.parameters(),
+            recipe.lr,
+            betas=(0.9, 0.99),
+            weight_decay=0.0 if recipe.alphabet.freeze else 0.01,
         )
         critic = self.task.critic
         self.critic_optimizer = torch.optim.Adam(critic.parameters(), 2e-4, betas=(0.5, 0.99)) if critic else None

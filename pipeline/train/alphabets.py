@@ -48,6 +48,20 @@ def start(recipe: TrainRecipe) -> nn.Module:
     return network.train()
 
 
+def freeze_known(network: nn.Module, known: int) -> None:
+    """Leaves nothing to train but the rows of the characters behind the first `known` ones of the alphabet.
+
+    Weight decay has to be 0, since it changes weights without a gradient.
+    """
+    own = checkpoint.per_character(network)
+    for name, weight in network.named_parameters():
+        weight.requires_grad_(name in own)
+        if name in own:
+            weight.register_hook(
+                lambda gradient: torch.cat([torch.zeros_like(gradient[: 1 + known]), gradient[1 + known :]])
+            )
+
+
 def nearest_character(character: str, alphabet: str) -> str:
     """The character of an alphabet that is nearest to one: its letter without the accent, else what looks most alike."""
     if _plain(character) in alphabet:

@@ -158,7 +158,7 @@ def blocks_of(crops: list[tuple[np.ndarray, str]], device, dtype) -> list[np.nda
         source = network_input([image for image, _ in some], config.height, config.width, device)
         texts = encode_texts([text for _, text in some], config.alphabet, config.longest).to(device)
         with autocast(device, dtype):
-            slots = spg.masks(source, texts, texts)[2].float().cpu().numpy()
+            slots = spg.source_layers(source, texts).slots.float().cpu().numpy()
         found += [block_of(row[: len(text)]) for row, (_, text) in zip(slots, some)]
     return found
 

@@ -92,8 +92,9 @@ class SPGTask:
                 edit.pointer,
             )
         else:
-            *logits, source_slots, target_slots, pointer = self.network.masks(source, *texts, references=references)
-            slots = source_slots, target_slots
+            seen = self.network.source_layers(source, texts[0])
+            target_logits, target_slots = self.network.target_mask(seen, texts[1], references)
+            logits, slots, pointer = (seen.logits, target_logits), (seen.slots, target_slots), seen.pointer
         true_slots = batch.source_slots.to(self.device), batch.target_slots.to(self.device)
         height, width = self.size
         parts = {
@@ -120,9 +121,9 @@ class SPGTask:
         if not known.any():
             return references.new_zeros(())
         text = drawn[known].float().topk(GLYPHS).indices
-        C_d, row = self.network.C_d, torch.arange(len(text), device=text.device)[:, None]
-        logits = C_d.typeface(C_d.glyphs, references[known], text)
-        logits, truth = logits.flatten(0, 1), glyphs[known][row, text].flatten(0, 1)
+        C_d, of = self.network.C_d, torch.arange(len(text), device=text.device).repeat_interleave(GLYPHS)
+        logits = C_d.typeface(C_d.glyphs, references[known], of, text.flatten())
+        truth = glyphs[known][of, text.flatten()]
         share = known.float().mean()  # so that processes that share a batch come to what one does
         return share * (5 * losses.dice(logits.sigmoid(), truth) + losses.weighted_bce(logits, truth))
 

@@ -46,6 +46,23 @@ def test_a_network_that_learns_more_characters_gives_for_old_texts_what_it_gave(
             assert (edits[0].B_t - edits[1].B_t).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("kind", ["spg", "reader"])
+def test_frozen_but_for_new_characters_a_network_learns_these_and_changes_nothing_else(kind, tmp_path):
+    shipped = {"spg": "spg-small", "reader": "reader"}[kind]
+    recipe = TrainRecipe(
+        network=kind, start=shipped, alphabet={"add": HANGUL, "freeze": True}, reader="", layouts=("kr",), wild=0.0, steps=2,
+        batch=2, workers=0, validate_every=2, lr=0.01, warmup=1, out=str(tmp_path), **({"generator_from": 9} if kind == "spg" else {}),
+    )  # fmt: skip
+    first = start(recipe).state_dict()
+    train(recipe)
+    after = checkpoint.load(str(tmp_path / f"{recipe.name}.safetensors"), kind)
+    known, own = 1 + len(checkpoint.checkpoint_alphabet(shipped, kind)), checkpoint.per_character(after)
+    for name, weight in after.state_dict().items():
+        old = known if name in own else None
+        assert torch.equal(weight[:old] if old else weight, first[name][:old] if old else first[name]), name
+        assert not old or not torch.equal(weight[old:], first[name][old:]), name
+
+
 def test_new_characters_start_from_their_nearest():
     assert [nearest_character(c, ALPHABET.replace("Ä", "")) for c in "ÄĐÅ"] == ["A", "D", "A"]
     assert nearest_character("Н", "ABCHKM0123") == "H"  # a Cyrillic en looks like it
