@@ -606,8 +606,8 @@ def report(run, sources) -> None:
     What was asked and made, balance, scores, why plates were dropped, and a wall of plates that filters. One file that
     loads nothing. Every run writes it at its end; photographs of a corpus are in it only with --sources, and then it is
     not for passing on. If lpr.json of `evaluate lpr` lies in RUN, its table is shown, too.
-    The page of an anonymized dataset is the audit that its run has written: figures and sentences, and no picture, name
-    or text of the source.
+    The page of an anonymized dataset is the one that its run has written: the audit, then new plates cut out of the
+    output, and no picture, name or text of the source.
     """
     from platemint.pipeline.anonymize.plan import AUDIT, PAGE
     from platemint.pipeline.report.run_page import write_page
@@ -829,18 +829,24 @@ def lpr(train, test, split, fractions, count, steps, seeds, seed, against_own, o
 @click.option("--count", type=click.IntRange(1), metavar="N", default=500, show_default=True, help="Plates, at most.")
 @click.option("--steps", type=click.IntRange(1), metavar="N", default=120, show_default=True, help="Of each training.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="S", default=0, show_default=True, help="Of it all.")
+@click.option(
+    "--features/--no-features", default=True, help="Also in features of PP-OCRv4 (extra realism).  [default: yes]"
+)
 @AS_JSON
-def realism(source, checkpoint, split, count, steps, seed, as_json) -> None:
-    """Train a small classifier to tell edits from photographs, on patches around strokes and on whole plates.
+def realism(source, checkpoint, split, count, steps, seed, features, as_json) -> None:
+    """Measure how far edits are from photographs, on patches around strokes and on whole plates.
 
-    It is tested on plates that it has not learned from. Rendered plates, and photographs compressed once more, stand
-    beside.
+    Two classifiers try to tell them apart and are tested on plates that they have not learned from: one is trained from
+    scratch, one is linear on features of PP-OCRv4, a text recogniser that was not trained on these plates. In its
+    features the Frechet distance is measured, too. Rendered plates, and photographs compressed once more, stand beside.
     """
     from platemint.pipeline.corpora import here
+    from platemint.pipeline.evaluate.features import Features
     from platemint.pipeline.evaluate.realism import edits_with_texts_of_others, evaluate_realism, realism_as_text
 
+    seen = Features() if features else None
     edits = edits_with_texts_of_others(here(source), _edit_options(checkpoint=checkpoint), split, count, seed)
-    _print(evaluate_realism(edits, steps, seed, _messages()), as_json, realism_as_text)
+    _print(evaluate_realism(edits, steps, seed, seen, _messages()), as_json, realism_as_text)
 
 
 def _edit_options(**given: str | None) -> Edit:

@@ -68,6 +68,7 @@ FEW = {
     "edits": "--count 8 --references none",
     "leak": "--count 44 --steps 1",
     "lpr": "--count 8 --steps 1",
+    "realism": "--count 44 --steps 1",
 }
 NOT_RUN = {  # what has this in it, and why
     "python3 -m venv": "installs from PyPI; .ci/run does, and tests/test_installed.py installs a wheel",

@@ -51,6 +51,11 @@ def released(tmp_path_factory):
 def test_source_and_wheel_are_as_an_index_wants_them(released):
     pytest.importorskip("twine", reason="the extra `release` brings it")
     run("-m", "twine", "check", "--strict", *released)
+    with zipfile.ZipFile(released[0]) as wheel:
+        (metadata,) = (wheel.read(name).decode() for name in wheel.namelist() if name.endswith("/METADATA"))
+    shown, readme = metadata.partition("\n\n")[2], (ROOT / "README.md").read_text(encoding="utf8")
+    assert {*re.findall(r"\]\(([^)]*)\)", readme)} and not re.findall(r"\]\((?!https:)[^)]*\)", shown)
+    assert "Description-Content-Type: text/markdown" in metadata and "## Four uses" in shown and "rebalance" in shown
 
 
 @pytest.mark.wheel

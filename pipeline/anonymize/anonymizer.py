@@ -197,6 +197,7 @@ class Anonymizer:
 
     def _fault(self, item: Replacement, seen: list[Plate]) -> str:
         """seen: the edit as it is, then with each enhancement."""
+        item.scores = seen[0].scores
         if reason := self._unreadable(item, seen[0]):
             return reason
         if any(self._leaks(item, plate) for plate in seen):

@@ -14,6 +14,7 @@ from platemint.pipeline.anonymize.search import Scan
 from platemint.pipeline.corpora.datasets import Dataset, Frame
 from platemint.pipeline.recipe import AnonymizeRecipe, GenerateRecipe
 from platemint.pipeline.report.audit_page import audit_settings, not_covered
+from platemint.pipeline.report.page import bin_of
 from platemint.pipeline.stages import Stages
 from platemint.pipeline.versions import versions
 
@@ -29,6 +30,7 @@ class Audit:
     characters: Counter = field(
         default_factory=Counter
     )  # the source's, on replaced plates; see `Replacement.looked_for`
+    scores: Counter = field(default_factory=Counter)  # {(name, whether it was replaced, bin of a histogram): plates}
     given_up: GivenUp = field(default_factory=GivenUp)
     scan: Scan = field(default_factory=Scan)
     unknown: Unknown = field(default_factory=Unknown)
@@ -47,6 +49,7 @@ class Audit:
                 outcome, reason = "withheld", reason or "in one picture with another"
             self.outcomes[outcome] += 1
             self.unknown.add(frame.path, annotation, outcome)
+            self.scores.update((name, outcome == "replaced", bin_of(score)) for name, score in plate["scores"].items())
             if outcome == "replaced":
                 self.characters.update(plate["characters"])
             if reason:

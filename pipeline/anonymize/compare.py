@@ -38,7 +38,7 @@ from platemint.pipeline.find import TextFinder
 from platemint.pipeline.plate import Plate, PlatemintError, Readings, canonical, characters, same_reading
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import Edit, Limits
-from platemint.pipeline.report.audit_page import GIVEN_UP, HEAD, own_words
+from platemint.pipeline.report.audit_page import GIVEN_UP, HEAD, TAIL, own_words
 from platemint.pipeline.storage import read_json
 
 OWN = (AUDIT, PAGE)  # files of an anonymized folder that its audit does not count: they are written after it
@@ -442,7 +442,8 @@ def _is_ours(hit: Hit, folder: Path) -> bool:
     if hit.path not in OWN or hit.where != "bytes":
         return False
     data = (folder / hit.path).read_bytes()
-    if data.startswith(HEAD.encode()) and hit.offset < len(HEAD.encode()):
+    head, tail = HEAD.encode(), TAIL.encode()
+    if data.startswith(head) and hit.offset < len(head) or data.endswith(tail) and hit.offset >= len(data) - len(tail):
         return True
     if hit.text.isalpha():
         return hit.text in own_words()

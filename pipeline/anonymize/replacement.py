@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import cv2
@@ -31,7 +31,7 @@ class Replacement:
 
     pixels: of the whole frame. coded: what encoding makes of it, None where it loses nothing (see `Picture.coded`).
     texts: the new text of each attempt, "" where an attempt has none. attempt: the one that is accepted. reason: why it
-    is not replaced. edit: the one that is accepted, to be scored once more.
+    is not replaced. edit: the one that is accepted, to be scored once more. scores: of the last edit, 0..1; {} of none.
     """
 
     frame: Frame
@@ -49,6 +49,7 @@ class Replacement:
     attempt: int = -1
     reason: str = ""
     edit: Plate | None = None
+    scores: dict[str, float] = field(default_factory=dict)
     result: np.ndarray | None = None
     region: np.ndarray | None = None  # bool (h, w), pixels of the view that may differ
     annotated: View | None = None  # the whole annotation, where the view is of the plate alone

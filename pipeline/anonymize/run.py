@@ -34,6 +34,7 @@ from platemint.pipeline.plate import Failure, PlatemintError
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import AnonymizeRecipe
 from platemint.pipeline.report.audit_page import page
+from platemint.pipeline.report.gallery import Gallery, NewPlate, anonymized_gallery
 from platemint.pipeline.storage import read_json
 from platemint.pipeline.versions import changed, versions
 
@@ -45,12 +46,13 @@ WORTH_A_PROCESS = 64  # pictures; one process anonymizes tens in the time that a
 class Settled:
     """What became of all pictures. dataset: with those that cannot be opened set aside. texts: {picture: {old: new}}.
 
-    written: {picture: its number in the dataset}.
+    written: {picture: its number in the dataset}. plates: of these, as their commits have them.
     """
 
     dataset: Dataset
     texts: dict[str, dict[str, str]]
     written: dict[str, int]
+    plates: dict[str, list[dict]]
     audit: Audit
 
     @property
@@ -242,7 +244,7 @@ def _ticking(reporter: Count) -> Callable[[], None]:
 def _settled(plan: AnonymizePlan, commits: Iterable[dict]) -> Settled:
     """What commits say became of every picture of the dataset."""
     dataset = replace(plan.dataset, set_aside=[*plan.dataset.set_aside], lost=[*plan.dataset.lost])
-    audit, texts, written = Audit(), {}, {}
+    audit, texts, written, plates = Audit(), {}, {}, {}
     found = {item["frame"]: item for commit in commits for item in commit["frames"]}
     for number, frame in enumerate(dataset.frames):
         item = found[number]
@@ -256,8 +258,8 @@ def _settled(plan: AnonymizePlan, commits: Iterable[dict]) -> Settled:
             new = plan.new_texts(frame)
             outcomes = zip((annotation.text for annotation in frame.annotations), item["plates"])
             texts[frame.path] = {old: "" if p["attempt"] < 0 else new[old][p["attempt"]] for old, p in outcomes}
-            written[frame.path] = number
-    return Settled(dataset, texts, written, audit)
+            written[frame.path], plates[frame.path] = number, item["plates"]
+    return Settled(dataset, texts, written, plates, audit)
 
 
 def _without(dataset: Dataset, written: Container[str]) -> Dataset:
@@ -290,9 +292,22 @@ def _finished(plan: AnonymizePlan, record: Unfinished, commits: list[dict], prog
         audit.given_up.write(place_of(recipe.list_file, (recipe.source.path, folder)))
     facts = as_dict(audit, plan, settled.dataset, all_versions(commits))
     storage.write(folder / AUDIT, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-    storage.write(folder / PAGE, page(facts, recipe, ENHANCED))
+    shown = _gallery(record, settled, names) if may_leave(facts) else Gallery([], 0)
+    storage.write(folder / PAGE, page(facts, recipe, ENHANCED, shown, audit.scores))
     record.end(may_leave(facts))  # else the mark stays: the folder must not look finished
     return facts
+
+
+def _gallery(record: Unfinished, settled: Settled, names: dict[str, str]) -> Gallery:
+    """New plates, cut out of the pictures that are written; those of one file are still beside it, by number."""
+    published = {number: record.folder / names[path] for path, number in settled.written.items()}
+    plates = []
+    for frame in settled.kept.frames:
+        file = _there(record, published, {"frame": settled.written[frame.path]})
+        for place, (annotation, plate) in enumerate(zip(frame.annotations, settled.plates[frame.path])):
+            text = settled.new_text(frame, annotation.text)
+            plates.append(NewPlate(file, frame.annotations, place, text, plate["reason"], plate["scores"]))
+    return anonymized_gallery(plates)
 
 
 def _published(record: Unfinished, settled: Settled) -> dict[str, str]:

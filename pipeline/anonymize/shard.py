@@ -96,7 +96,8 @@ class Work:
 
 
 def _plate(item: Replacement) -> dict:
-    found = {"outcome": item.outcome, "reason": item.reason, "attempt": item.attempt}
+    scores = {name: round(float(score), 2) for name, score in item.scores.items()}
+    found = {"outcome": item.outcome, "reason": item.reason, "attempt": item.attempt, "scores": scores}
     return found | ({"characters": item.looked_for()} if item.outcome == "replaced" else {})
 
 

@@ -1,21 +1,28 @@
-"""audit.html: the audit of an anonymized dataset for who signs for it. Figures and sentences, nothing of the dataset.
+"""audit.html: the audit of an anonymized dataset for who signs for it, and new plates to look at. Nothing of the dataset.
 
-One file without scripts, pictures or anything from elsewhere, so that it can be filed and printed as it is. It holds no
-name, path or text of the dataset: what it says is counted, or stands here or in the template, audit_page.html.
+One file that loads nothing. It is printed without the plates, so that it can be filed. It holds no name, path or text of
+the dataset: what it says is counted, or stands here or in the templates, audit_page.html and those that this one is of.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from platemint.pipeline.recipe import AnonymizeRecipe
+from platemint.pipeline.report.gallery import Gallery
+from platemint.pipeline.report.page import BINS, for_script, histograms, rendered_page
 from platemint.pipeline.versions import versions
 
-TEMPLATE = Path(__file__).with_suffix(".html")
-HEAD = TEMPLATE.read_text(encoding="utf8").partition("<body>")[0] + "<body>"  # every page begins with it
+TITLE = "Audit of an anonymized dataset"
+OWN = [
+    Path(__file__).parent / name for name in ("audit_page.py", "audit_page.html", "page.py", "page.html", "parts.html")
+]
+_FRAME = OWN[3].read_text(encoding="utf8")
+# Every audit's page begins and ends with these.
+HEAD = _FRAME.partition("<body>")[0].replace("{% block title %}{% endblock %}", TITLE) + "<body>"
+TAIL = _FRAME.rpartition("{{ gallery | tojson }}")[2]
 TITLES = {
     "plates": "Plates",
     "reasons": "Why plates were not replaced",
@@ -40,6 +47,9 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "reasons.a text that cannot be written": "the text has characters that cannot be written",
     "reasons.no new text is free": "no new text was free",
     "reasons.source read": "the old text might still be read",
+    "reasons.source characters in view": "an old character was still to be seen",
+    "reasons.a character too many read": "more was read than the new text",
+    "reasons.not read where it is annotated": "the annotated text was not read from the photograph",
     "reasons.stability": "the new characters' shapes were unsettled",
     "reasons.slots": "the new characters were not in their places",
     "reasons.mask_reader": "the new characters' shapes were not read as the new text",
@@ -90,6 +100,13 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "reasons.the same plate twice": "the same plate in the picture was given up",
     "reasons.in one picture with another": "another plate in the picture was given up",
 }
+HEADLINE = {
+    "annotated": "plates annotated",
+    "replaced": "replaced",
+    "redacted": "made unreadable",
+    "withheld": "left out, with their pictures",
+    "set_aside": "in files that could not be used",
+}
 GIVEN_UP = "given_up"  # in audit.json, a list of {"id", "outcome", "reason"}
 MOST_ROWS = 200  # of it on the page
 ENHANCED = {
@@ -100,31 +117,37 @@ ENHANCED = {
 }
 
 
-def page(audit: dict, recipe: AnonymizeRecipe, looks: Iterable[str]) -> str:
+def page(audit: dict, recipe: AnonymizeRecipe, looks: Iterable[str], shown: Gallery, scores: Counter) -> str:
     """The page of an audit, as `pipeline.anonymize.audit.as_dict` gives it.
 
-    looks: how a plate was looked at for its old text, by the names of `ENHANCED`.
+    looks: how a plate was looked at for its old text, by the names of `ENHANCED`. shown: new plates. scores: as
+    `pipeline.anonymize.audit.Audit` has them.
     """
-    pages = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    pages.filters["figure"] = lambda value: f"{value:,}" if isinstance(value, int | float) else str(value)
     detector = audit.get("detector", {})
     model = {"detector, sha256": detector["sha256"]} if detector else {}
-    return pages.get_template(TEMPLATE.name).render(
+    limits = recipe.filter.model_dump()
+    names = [
+        name for name in dict.fromkeys(name for name, *_ in scores) if {f"min_{name}", f"max_{name}"} & limits.keys()
+    ]
+    plates = [plate | {"reason": _reason(plate["reason"])} for plate in shown.plates]
+    return rendered_page(
+        "audit_page.html",
+        title=TITLE,
         audit=audit,
         recipe=recipe,
         detector=detector,
+        headline=[(name, _figure(audit["plates"].get(key, 0))) for key, name in HEADLINE.items()],
         tables=list(_tables(audit)),
         given_up=[*map(_given_up, audit.get(GIVEN_UP, []))],
         most_rows=MOST_ROWS,
         seen=[ENHANCED.get(look, look) for look in looks],
         made_with=(audit["made_with"] | model).items(),
+        shown=shown,
+        gallery=for_script(Gallery(plates, shown.total), names, "replaced", "made unreadable"),
+        scores=histograms(
+            limits,
+            {name: [[scores[name, kept, k] for k in range(BINS)] for kept in (True, False)] for name in names},
+        ),
     )
 
 
@@ -135,7 +158,7 @@ def audit_settings(recipe: AnonymizeRecipe) -> dict[str, object]:
 
 def own_words() -> str:
     """The letters of all that the page says whatever the dataset, in upper case and without anything between them."""
-    words = "".join(path.read_text(encoding="utf8") for path in (Path(__file__), TEMPLATE)) + " ".join(versions())
+    words = "".join(path.read_text(encoding="utf8") for path in OWN) + " ".join(versions())
     return "".join(c for c in words.upper() if c.isalpha())
 
 
@@ -163,11 +186,20 @@ def _tables(audit: dict) -> Iterator[tuple[str, list[tuple[str, object]]]]:
         if isinstance(part, dict) and any(part.values()) and name != "made_with":
             figures = {key: value for key, value in part.items() if not isinstance(value, list) and key != "sha256"}
             shown = {key: value for key, value in figures.items() if value or name != "reasons"}
-            yield TITLES.get(name, name), [(FIGURES.get(f"{name}.{key}", key), value) for key, value in shown.items()]
+            rows = [(FIGURES.get(f"{name}.{key}", key), _figure(value)) for key, value in shown.items()]
+            yield TITLES.get(name, name), rows
         elif isinstance(part, int | float):
-            yield "", [(FIGURES.get(name, name), part)]
+            yield "", [(FIGURES.get(name, name), _figure(part))]
+
+
+def _figure(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def _reason(reason: str) -> str:
+    return FIGURES.get(f"reasons.{reason}", reason)
 
 
 def _given_up(item: dict[str, str]) -> tuple[str, str]:
     """A plate that was redacted or withheld, or what was set aside, by its id."""
-    return item["id"], f"{item['outcome']}: {FIGURES.get('reasons.' + item['reason'], item['reason'])}"
+    return item["id"], f"{item['outcome']}: {_reason(item['reason'])}"

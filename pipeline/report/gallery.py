@@ -15,11 +15,15 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from platemint.pipeline.corpora import Corpus
+from platemint.pipeline.corpora.datasets import Annotation
 from platemint.pipeline.corpora.pixels import read_plate
+from platemint.pipeline.corpora.rectify import views_of
 from platemint.pipeline.storage import decode
 
 HEIGHT, WIDEST = 44, 144  # pixels of a small picture
 QUALITY = 55  # of its WebP
+MOST_NEW = 600  # plates of an anonymized dataset; each may have a picture of its own, which is decoded for it
+UNSPELLED = 3  # characters of base64 in a row on its page: no plate that is searched for is so short
 MOST_BYTES = 9_000_000  # of all plates as JSON, pictures in base64; the page with all else shall stay below 10 MB
 DROPPED_SHARE = 0.25  # of these bytes, for dropped plates: there are fewer of them, and one wants to see why
 
@@ -66,6 +70,53 @@ def corpus_gallery(corpus: Corpus, seed: int = 0) -> Gallery:
             break
         shown.append(plate)
     return Gallery(sorted(shown, key=lambda plate: plate["index"]), len(corpus.labels))
+
+
+@dataclass(frozen=True)
+class NewPlate:
+    """A plate of a picture that anonymize has written. annotations: of the picture; place: the plate's among them.
+
+    text: the new one, "" where it was made unreadable. reason: why it was, else "". scores: {name: 0..1}.
+    """
+
+    file: Path
+    annotations: tuple[Annotation, ...]
+    place: int
+    text: str
+    reason: str
+    scores: dict[str, float]
+
+
+def anonymized_gallery(plates: Sequence[NewPlate], seed: int = 0) -> Gallery:
+    """At most `MOST_NEW` plates, drawn evenly, cut out of the pictures as they are written; half of them unreadable ones.
+
+    Their base64 is in pieces, so that it spells no plate by chance.
+    """
+    order = [plates[i] for i in np.random.default_rng(seed).permutation(len(plates))]
+    given_up = [plate for plate in order if plate.reason]
+    replaced = [plate for plate in order if not plate.reason]
+    fewer = given_up[: max(MOST_NEW // 2, MOST_NEW - len(replaced))]
+    by_file: dict[Path, list[NewPlate]] = {}
+    for plate in (fewer + replaced)[:MOST_NEW]:
+        by_file.setdefault(plate.file, []).append(plate)
+    return Gallery([shown for file, some in by_file.items() for shown in _new_plates(file, some)], len(plates))
+
+
+def _new_plates(file: Path, plates: list[NewPlate]) -> Iterator[dict]:
+    pixels = decode(file.read_bytes())
+    views = views_of(plates[0].annotations, pixels)
+    for plate in plates:
+        image = _small(views[plate.place].cut(pixels))
+        pieces = ":".join(image[i : i + UNSPELLED] for i in range(0, len(image), UNSPELLED))
+        scores = {f"score_{name}": score for name, score in plate.scores.items()}
+        yield {
+            "text": plate.text,
+            "reason": plate.reason,
+            "layout": "",
+            "split": "",
+            "images": ["", "", pieces],
+            **scores,
+        }
 
 
 def _rows_in(file: Path) -> int:

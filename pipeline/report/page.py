@@ -5,7 +5,7 @@ A page is one file that needs no network and loads nothing: its pictures, style 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +15,18 @@ from platemint.pipeline.report.gallery import Gallery
 from platemint.pipeline.report.inspect import figure
 
 MOST_ROWS = 12  # of a table of shares
+BINS = 20  # of a histogram of scores
 FIELDS = ("text", "layout", "split", "reason", "reading", "round")  # of a plate on a page, beside its scores
 
 
 def rendered_page(template: str, **values) -> str:
     """A template of this folder with its values. Raises jinja2.UndefinedError where it names another one."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, autoescape=True, trim_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters["figure"] = lambda value: f"{value:,}" if isinstance(value, int) else figure(value)
     return environment.get_template(template).render(**values)
@@ -78,12 +83,45 @@ def shares(report: dict) -> list[dict]:
     ]
 
 
-def for_script(shown: Gallery, scores: Sequence[str] = ()) -> dict:
-    """The gallery as the page's script takes it: a list for each field and score, texts of few values by number."""
-    fields: dict = {name: [plate.get(name, "") for plate in shown.plates] for name in FIELDS}
+def bin_of(score: float) -> int:
+    """Where a score of 0..1 belongs in a histogram."""
+    return min(int(score * BINS), BINS - 1)
+
+
+def histograms(limits: Mapping[str, float], counts: Mapping[str, tuple[Sequence[int], Sequence[int]]]) -> list[dict]:
+    """Of each score its bars and its threshold. limits: of a recipe's filter.
+
+    counts: plates in each of `BINS` bins from 0 to 1, of those that were kept and of the others. Heights are in per cent.
+    """
+    found = []
+    for name, (kept, lost) in counts.items():
+        least, most = limits.get(f"min_{name}"), limits.get(f"max_{name}")
+        highest = max(1, *(a + b for a, b in zip(kept, lost)))
+        bars = [(a, b, _height(a, highest), _height(b, highest)) for a, b in zip(kept, lost)]
+        threshold, side = (least, "at least") if least is not None else (most, "at most")
+        found.append({"name": name, "bars": bars, "threshold": threshold, "side": side})
+    return found
+
+
+def _height(count: int, highest: int) -> int:
+    """Of a bar, in per cent: the square root of its share, so that a few plates beside many can be seen."""
+    return int(np.ceil(100 * (count / highest) ** 0.5))
+
+
+def for_script(shown: Gallery, scores: Sequence[str] = (), kept: str = "accepted", lost: str = "dropped") -> dict:
+    """The gallery as the page's script takes it: a list for each field and score, texts of few values by number.
+
+    kept, lost: what plates without and with a reason are called. A plate's score may be missing.
+    """
+    fields: dict = {"kept": kept, "lost": lost}
+    fields |= {name: [plate.get(name, "") for plate in shown.plates] for name in FIELDS}
     for name in ("layout", "split", "reason"):
         values = sorted(set(fields[name]))
         fields[name] = {"values": values, "of": [values.index(value) for value in fields[name]]}
-    fields["scores"] = {n: [round(plate[f"score_{n}"], 3) for plate in shown.plates] for n in scores}
+    fields["scores"] = {n: [_rounded(plate.get(f"score_{n}")) for plate in shown.plates] for n in scores}
     fields["images"] = [plate["images"] for plate in shown.plates]
     return fields
+
+
+def _rounded(score: float | None) -> float | None:
+    return None if score is None else round(score, 3)

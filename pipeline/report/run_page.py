@@ -20,12 +20,11 @@ from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.recipe import GenerateRecipe, load_recipe
 from platemint.pipeline.report.gallery import SourceOf, gallery
 from platemint.pipeline.report.inspect import figure, inspect
-from platemint.pipeline.report.page import MOST_ROWS, for_script, heat_maps, rendered_page, shares
+from platemint.pipeline.report.page import BINS, MOST_ROWS, for_script, heat_maps, histograms, rendered_page, shares
 from platemint.pipeline.stages import Stages
 from platemint.pipeline.write import scores
 
 PAGE = "report.html"
-BINS = 20  # of a histogram of scores
 FEW_SOURCES = 100  # photographs, below which a page says that there are few
 MANY_DROPPED = 0.5  # share of tries that were dropped, from which on a page says so
 
@@ -185,27 +184,14 @@ def _evenness(report: dict) -> Remark:
 
 
 def _histograms(recipe: GenerateRecipe, columns: dict) -> list[dict]:
-    """Of each score the counts of accepted and of dropped plates in `BINS` bins from 0 to 1, and its threshold."""
-    limits = recipe.filter.model_dump()
-    found = []
-    for name in scores(recipe):
-        least, most = limits.get(f"min_{name}"), limits.get(f"max_{name}")
-        counts = {
-            kind: np.histogram(columns[kind][f"score_{name}"], BINS, (0, 1))[0].tolist() for kind in ("data", "dropped")
-        }
-        accepted, dropped = counts["data"], counts["dropped"]
-        highest = max(1, *(a + d for a, d in zip(accepted, dropped)))
-        bars = [(a, d, _height(a, highest), _height(d, highest)) for a, d in zip(accepted, dropped)]
-        threshold = least if least is not None else most
-        found.append(
-            {"name": name, "bars": bars, "threshold": threshold, "side": "at least" if least is not None else "at most"}
+    """Of each score, the accepted and the dropped plates."""
+    counts = {
+        name: tuple(
+            np.histogram(columns[kind][f"score_{name}"], BINS, (0, 1))[0].tolist() for kind in ("data", "dropped")
         )
-    return found
-
-
-def _height(count: int, highest: int) -> float:
-    """Of a bar, in per cent: the square root of its share, so that a few plates beside many can be seen."""
-    return round(100 * (count / highest) ** 0.5, 1)
+        for name in scores(recipe)
+    }
+    return histograms(recipe.filter.model_dump(), counts)
 
 
 def _uses(columns: dict) -> dict:

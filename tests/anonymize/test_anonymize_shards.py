@@ -246,7 +246,8 @@ def test_what_is_kept_of_an_unfinished_run_tells_no_text_name_or_path(tmp_path, 
     assert {name.split("/")[0] for name in kept} == {"secret", "plan.json", "commits", "pictures"}
     assert not scan(tmp_path / "out", [*TEXTS, "SECRET9", "LIST77", "NAME88"]).hits
     known = {"shard", "versions", "frames", "frame", "plates", "outcome", "reason", "attempt", "characters", "not_placed",
-             "aside", "bytes", "sha256", "pixels", "changed", "outside", "replaced", "redacted", "", "no text", "reader"}  # fmt: skip
+             "aside", "bytes", "sha256", "pixels", "changed", "outside", "replaced", "redacted", "", "no text", "reader",
+             "scores", "stability", "slots", "mask_reader", "residue"}  # fmt: skip
     commits = [json.loads(data) for name, data in kept.items() if name.startswith("commits")]
     told = set().union(*(strings(commit["frames"]) for commit in commits))
     told -= {frame.get("sha256") for commit in commits for frame in commit["frames"]}  # of the pictures that lie beside

@@ -94,7 +94,7 @@ def test_the_audit_s_own_words_and_figures_are_no_plates(folders):
     out = folders[0]
     audit = json.loads((out / "audit.json").read_text())
     figures = str(audit["pixels"]["pixels"]), audit["made_with"]["generator, sha256"][7:12].upper()
-    for text in ("FAMILY", "NUMPY", "SETTINGS", "1A6B2F", *figures):
+    for text in ("FAMILY", "NUMPY", "SETTINGS", "17672F", *figures):
         assert (found := spelled(out, text)) and all(_is_ours(hit, out) for hit in found), text
     assert not _is_ours(Hit("one.txt", "bytes", 0, "FAMILY"), out)
     assert not _is_ours(Hit("audit.html", "bytes", 9999, "QXZWKV"), out)

@@ -14,7 +14,7 @@ from platemint.pipeline.write import scores
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium")
 PAGES = ("run", "corpus", "audit")
 WIDTHS = (1280, 390)  # CSS pixels: a laptop's window, a telephone
-STOPS = "a[href], button:not(:disabled), select, input, summary, [tabindex='0']"  # what the Tab key has to come to
+EVERY = "a[href], button:not(:disabled), select, input, summary, [tabindex='0']"  # what the Tab key has to come to
 PER_PAGE = 48
 
 CONTRASTS = """(() => {
@@ -41,9 +41,10 @@ FITS = """(() => {
   const small = seen.filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) && parseFloat(getComputedStyle(e).fontSize) < 11);
   return [document.documentElement.scrollWidth, innerWidth, wide.map(e => e.outerHTML.slice(0, 80)), small.map(e => e.outerHTML.slice(0, 80))];
 })()"""
+STOPS = f'[...document.querySelectorAll("{EVERY}")].filter(e => e.getClientRects().length)'
 FOCUSED = f"""(() => {{
   const style = getComputedStyle(document.activeElement);
-  return [[...document.querySelectorAll("{STOPS}")].indexOf(document.activeElement),
+  return [{STOPS}.indexOf(document.activeElement),
           style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 1, document.activeElement === document.body];
 }})()"""
 
@@ -93,10 +94,10 @@ def test_every_text_stands_out_from_its_ground(browser, pages, kind):
     assert len(contrasts) > 20 and not [(what, round(ratio, 2)) for what, ratio in contrasts if ratio < 4.5]
 
 
-@pytest.mark.parametrize("kind", ("run", "corpus"))
+@pytest.mark.parametrize("kind", PAGES)
 def test_the_tab_key_comes_to_everything_in_order_and_shows_where_it_is(browser, pages, kind):
     browser.open(pages[kind])
-    wanted, stops = browser.value(f'document.querySelectorAll("{STOPS}").length'), []
+    wanted, stops = browser.value(f"{STOPS}.length"), []
     for _ in range(wanted + 5):  # a browser stops at parts that scroll, too
         browser.press("Tab")
         number, outlined, ended = browser.value(FOCUSED)
@@ -104,7 +105,7 @@ def test_the_tab_key_comes_to_everything_in_order_and_shows_where_it_is(browser,
             break
         assert outlined
         stops += [number] if number >= 0 else []
-    assert stops[:wanted] == list(range(wanted)) and wanted > 10
+    assert stops[:wanted] == list(range(wanted)) and wanted >= 10
 
 
 def test_plates_are_filtered_and_paged_by_keys_alone(browser, pages):

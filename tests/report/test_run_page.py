@@ -45,7 +45,7 @@ def test_every_figure_is_the_runs(run):
         assert f"<b>{figure}</b>{name}" in text
     shown = {(t, data["reason"]["values"][r], k) for t, r, k in zip(data["text"], data["reason"]["of"], data["round"])}
     assert shown == {(row["text"], row.get("reason") or "", row["round"]) for row in [*accepted, *dropped]}
-    bars = re.findall(r"([\d,]+) accepted, ([\d,]+) dropped", text)
+    bars = re.findall(r"accepted: ([\d,]+), dropped: ([\d,]+)", text)
     scores = len(data["scores"])
     assert sum(int(a) for a, _ in bars) == scores * len(accepted)
     assert sum(int(d) for _, d in bars) == scores * len(dropped)
