@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from platemint.models.reader import Reader, align
 from platemint.models.spg import encode_texts
@@ -16,6 +17,7 @@ from platemint.pipeline.plate import SEPARATORS, characters
 # A reader may predict a character without seeing it, as 皖 in a corpus that has no other province. Its place counts only
 # where the reader finds it again in the same picture, padded on the left.
 PADDED = (0.15, 0.05)  # of the width, to the left and right
+ELSEWHERE = 0.6  # of that distance: as far off is the place of another character, or of an emblem
 AGREE = 0.35  # of the distance of neighbours: so far apart two readings may place a character
 
 
@@ -46,6 +48,20 @@ def standing(
     first, second = (seen % steps) / steps, (wider % steps) / steps * (1 + left + right) - left
     counts = (codes > 0).sum(1).tolist()
     return [_standing(first[i, :n], second[i, :n], seen[i, :n] >= steps, looked_at[i]) for i, n in enumerate(counts)]
+
+
+def elsewhere(places: np.ndarray, others: np.ndarray) -> bool:
+    """Whether some characters' places, both (n,) and nan where unknown, are so far apart that they are another's."""
+    return bool((np.abs(places - others) > ELSEWHERE * pitch(others)).any())
+
+
+def known_places(places: list[np.ndarray | None], longest: int) -> Tensor:
+    """float32 (B, longest), nan where nothing is known."""
+    table = torch.full((len(places), longest), torch.nan)
+    for row, known in zip(table, places):
+        if known is not None:
+            row[: len(known)] = torch.from_numpy(known)
+    return table
 
 
 def spread_over_text(places: np.ndarray, text: str) -> np.ndarray:

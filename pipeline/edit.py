@@ -12,6 +12,7 @@ from torch import Tensor
 
 from platemint.models.reader import Reader
 from platemint.models.spg import SPG, Fill, SourceLayers, cell_mask, compose, encode_texts, erasure, repaint
+from platemint.pipeline.alignment import known_places
 from platemint.pipeline.edges import slope_of, steepened
 from platemint.pipeline.find import TextFinder
 from platemint.pipeline.networks import (
@@ -55,7 +56,7 @@ class Editor:
         """
         for plate in plates:
             self.check(plate)
-        return in_batches(self._edit, self.find(plates), self.options.batch)
+        return in_batches(self._edit, [self._placed(plate) for plate in self.find(plates)], self.options.batch)
 
     def find(self, plates: list[Plate]) -> list[Plate]:
         """The plates with the frame in which they are edited, and to be read; as they are where none is looked for."""
@@ -64,6 +65,12 @@ class Editor:
         firsts, of = distinct(plates)
         found = self.finder(firsts)
         return [replace(plate, frame=found[number].frame) for plate, number in zip(plates, of)]
+
+    def _placed(self, plate: Plate) -> Plate:
+        """The plate with the places of its characters where the generator alone would look for them elsewhere."""
+        if self.references is None or plate.places is not None:
+            return plate
+        return replace(plate, places=self.references.places.get(plate.source))
 
     def collected(self, plates: Iterable[Plate], reader: Reader) -> References | None:
         """How plates of one corpus draw their characters; None where the options want no references."""
@@ -137,15 +144,6 @@ def distinct(plates: Sequence[Plate]) -> tuple[list[Plate], list[int]]:
     ]
     order = {number: place for place, number in enumerate(first.values())}
     return [plates[number] for number in order], [order[number] for number in of]
-
-
-def known_places(places: list[np.ndarray | None], longest: int) -> Tensor:
-    """float32 (B, longest), nan where nothing is known."""
-    table = torch.full((len(places), longest), torch.nan)
-    for row, known in zip(table, places):
-        if known is not None:
-            row[: len(known)] = torch.from_numpy(known)
-    return table
 
 
 @dataclass(frozen=True)

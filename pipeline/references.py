@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from rapidfuzz.distance import Levenshtein
 
-from platemint.models.reader import Reader, greedy_decode
+from platemint.models.reader import Reader, align, greedy_decode
 from platemint.models.spg import SPG, SourceLayers, SPGConfig, confidence, encode_texts, framed
 from platemint.pipeline import storage
-from platemint.pipeline.filter import likelihood
+from platemint.pipeline.alignment import elsewhere, known_places, spread_over_text, standing
+from platemint.pipeline.filter import fold, likelihood
 from platemint.pipeline.networks import autocast, batched, in_batches, network_input
 from platemint.pipeline.object_store import ObjectPath
 from platemint.pipeline.plate import SEPARATORS, Plate, canonical
@@ -34,6 +35,7 @@ MOST_PLATES = (
 MOST_ALIKE = 60  # glyphs that one reference is averaged from
 ALIKE = 0.02  # of the difference of mattes in 0..1: a plate that differs by so much more counts e times less
 FAR = 0.5  # share of its characters in which a label differs from what is read: more, and it is another plate's
+SURE = 0.5  # of 1: a label that is less probable to the reader says nothing of where its characters stand
 LEAST = 3  # plates, counted so, that a reference needs where there are as many: few may all be wrong
 SHARPEN, EDGE = 10, 0.45  # slope and place of the step that makes a mean of many masks as sharp as one of them
 UNLIKE = 0.12  # difference from the others' mean, 0..1, at which a glyph counts e times less: it shows something else
@@ -62,21 +64,31 @@ class Cut:
 class References:
     """Glyphs of a corpus's plates, and what they say of one plate's typeface.
 
-    sources: of each plate, see `Plate.source`. letters: of the alphabet, 1 + its length. read: how probable each plate's
-    label is to our reader, 0..1 (see `pipeline.filter.likelihood`), where that was looked at.
+    sources: of each plate, see `Plate.source`. letters: of the alphabet, 1 + its length. source_scores: how probable a
+    plate's label is to our reader, 0..1 (see `pipeline.filter.likelihood`), by source. places: of the plates on which the
+    generator, by itself, would take something else for their characters, such as an emblem: as `Plate` has them.
     """
 
-    def __init__(self, cut: Cut, sources: Sequence[str], letters: int, read: Sequence[float] = ()):
+    def __init__(
+        self,
+        cut: Cut,
+        sources: Sequence[str],
+        letters: int,
+        source_scores: Mapping[str, float] = {},
+        places: Mapping[str, np.ndarray] = {},
+    ):
         self.cut, self.letters = cut, letters
         self.sources = {source: number for number, source in enumerate(sources)}
-        self.source_scores = dict(zip(sources, read))
+        self.source_scores, self.places = source_scores, places
         self._kept: dict[int, Means] = {}
 
     @classmethod
     def read(cls, path: Path | ObjectPath) -> References:
         """What `write` has written."""
         with np.load(io.BytesIO(path.read_bytes())) as stored:
-            return cls(Cut(stored["glyphs"], stored["character"], stored["plate"]), *json.loads(str(stored["facts"])))
+            sources, letters, scores, places = json.loads(str(stored["facts"]))
+            cut = Cut(stored["glyphs"], stored["character"], stored["plate"])
+        return cls(cut, sources, letters, scores, {name: np.array(at, np.float32) for name, at in places.items()})
 
     def write(self, path: Path | ObjectPath) -> None:
         """Writes it to a file. The glyphs of each plate say what it reads: the file is not for others."""
@@ -91,7 +103,8 @@ class References:
 
     @property
     def _facts(self) -> str:
-        return json.dumps([list(self.sources), self.letters, list(self.source_scores.values())])
+        places = {source: at.tolist() for source, at in self.places.items()}
+        return json.dumps([list(self.sources), self.letters, dict(self.source_scores), places])
 
     @cached_property
     def _of_character(self) -> list[np.ndarray]:
@@ -178,15 +191,30 @@ def sharpened(mean: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-SHARPEN * (mean - EDGE)))
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What was seen of a plate before a run. right: whether most of its label is read on it. score: see `References`.
+
+    places: as `Plate` has them, None where the generator finds its characters by itself.
+    """
+
+    cut: Cut
+    right: bool
+    score: float
+    places: np.ndarray | None
+
+
 @torch.inference_mode()
-def cut_glyphs(spg: SPG, plates: Sequence[Plate], device, dtype) -> Cut:
-    """Cuts the glyphs of plates' characters, separators left out, from the masks that the generator makes of them."""
+def _cut(spg: SPG, plates: Sequence[Plate], device, dtype) -> tuple[Cut, np.ndarray]:
+    """The glyphs, and where across the plate the generator takes its characters to stand, float32 (n, N)."""
     config = spg.config
     size = config.height, config.width
     source = network_input([cut_out(p.image, p.frame, *size) for p in plates], *size, device)
     text = encode_texts([p.text for p in plates], config.alphabet, config.longest).to(device)
+    places = known_places([p.places for p in plates], config.longest).to(device)
     with autocast(device, dtype):
-        return glyphs_of(spg.source_layers(source, text), config)
+        seen = spg.source_layers(source, text, places)
+        return glyphs_of(seen, config), seen.slots[:, :, 0, 0].float().cpu().numpy()
 
 
 def glyphs_of(seen: SourceLayers, config: SPGConfig) -> Cut:
@@ -206,37 +234,73 @@ def collect_references(
     Plates on which the reader reads something else than their label add nothing. Where that is so of most, it is the
     reader that does not know them, and all count.
     """
-    parts: list[Cut] = []
+    looks: list[_Look] = []
     sources: list[str] = []
-    right: list[bool] = []
-    scores: list[float] = []
 
-    def look(some: list[Plate]) -> list[tuple[Cut, bool, float]]:
-        cuts = cut_glyphs(spg, some, device, dtype).by_plate(len(some))
-        return list(zip(cuts, *_read(some, reader, device, dtype)))
+    def look(some: list[Plate]) -> list[_Look]:
+        return _looked_at(spg, reader, some, device, dtype)
 
     for some in batched(plates, batch):
-        for plate, (part, well, score) in zip(some, in_batches(look, some, batch)):
-            parts.append(Cut(part.glyphs, part.character, np.full_like(part.plate, len(sources))))
-            sources.append(plate.source)
-            right.append(well)
-            scores.append(score)
-    if not parts:
+        looks += in_batches(look, some, batch)
+        sources += [plate.source for plate in some]
+    if not looks:
         return None
-    whole = Cut(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("glyphs", "character", "plate")))
-    if np.mean(right) > 0.5:
-        whole = whole.part(np.array(right)[whole.plate])
-    return References(whole, sources, 1 + len(spg.config.alphabet), scores)
+    cuts = [Cut(one.cut.glyphs, one.cut.character, np.full_like(one.cut.plate, i)) for i, one in enumerate(looks)]
+    whole = Cut(*(np.concatenate([getattr(cut, name) for cut in cuts]) for name in ("glyphs", "character", "plate")))
+    right = np.array([one.right for one in looks])
+    if right.mean() > 0.5:
+        whole = whole.part(right[whole.plate])
+    scores = {source: one.score for source, one in zip(sources, looks)}
+    places = {source: one.places for source, one in zip(sources, looks) if one.places is not None}
+    return References(whole, sources, 1 + len(spg.config.alphabet), scores, places)
+
+
+def _looked_at(spg: SPG, reader: Reader, plates: list[Plate], device, dtype) -> list[_Look]:
+    cut, middles = _cut(spg, plates, device, dtype)
+    right, scores, aligned = _read(plates, reader, device, dtype)
+    lost = [i for i, at in enumerate(aligned) if at is not None and elsewhere(at, middles[i, : len(at)])]
+    places = dict(zip(lost, _places([plates[i] for i in lost], reader, device, dtype)))
+    places = {i: at for i, at in places.items() if elsewhere(at, middles[i, : len(at)])}
+    cuts = cut.by_plate(len(plates))
+    if places:  # glyphs from where the characters stand
+        again, _ = _cut(spg, [replace(plates[i], places=at) for i, at in places.items()], device, dtype)
+        for i, part in zip(places, again.by_plate(len(places))):
+            cuts[i] = part
+    return [_Look(cuts[i], right[i], scores[i], places.get(i)) for i in range(len(plates))]
 
 
 @torch.inference_mode()
-def _read(plates: list[Plate], reader: Reader, device, dtype) -> tuple[list[bool], list[float]]:
-    """Whether most of each plate's label is read on it, and how probable the label is."""
+def _read(
+    plates: list[Plate], reader: Reader, device, dtype
+) -> tuple[list[bool], list[float], list[np.ndarray | None]]:
+    """Of each plate whether most of its label is read on it, how probable the label is, and where it is read.
+
+    Where: as `Plate.places`, of one reading, which is not checked; None where the label is not read for sure.
+    """
     config = reader.config
-    size = config.height, config.width
-    pictures = [cut_out(p.image, p.frame, *size) for p in plates]
     with autocast(device, dtype):
-        seen = reader(network_input(pictures, *size, device)).cpu()
+        seen = reader(network_input(_views(plates, reader), config.height, config.width, device)).cpu()
     found = zip(greedy_decode(seen, config.alphabet), plates)
     right = [Levenshtein.normalized_distance(canonical(text), canonical(p.text)) <= FAR for text, p in found]
-    return right, likelihood(seen, [p.text for p in plates], config.alphabet)
+    scores = likelihood(seen, [p.text for p in plates], config.alphabet)
+    texts = [canonical(p.text) for p in plates]
+    texts = [t if score > SURE and set(t) <= set(config.alphabet) else "" for t, score in zip(texts, scores)]
+    columns = config.width // 4  # of each of two rows
+    at = align(fold(seen, config.alphabet), encode_texts(texts, config.alphabet)).numpy() % columns / columns
+    return right, scores, [spread_over_text(row, p.text) if t else None for row, t, p in zip(at, texts, plates)]
+
+
+def _places(plates: list[Plate], reader: Reader, device, dtype) -> list[np.ndarray]:
+    """Where the characters of plates stand, as `Plate.places`, as far as two readings agree."""
+    if not plates:
+        return []
+    texts = [p.text for p in plates]
+    found = standing(reader, _views(plates, reader), texts, device, dtype)
+    return [
+        np.full(len(text), np.nan, np.float32) if one is None else spread_over_text(one.known, text)
+        for one, text in zip(found, texts)
+    ]
+
+
+def _views(plates: list[Plate], reader: Reader) -> list[np.ndarray]:
+    return [cut_out(p.image, p.frame, reader.config.height, reader.config.width) for p in plates]

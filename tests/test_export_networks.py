@@ -73,7 +73,7 @@ def test_an_edit_is_the_pipeline_s(networks, untrained, count, known, monkeypatc
         plate.target = plate.target[: 4 + number % 4]
     references = references_for(networks, count, known)
     editor = Editor(untrained.model_copy(update={"find": "none", "device": "cpu", "precision": "float32"}))
-    monkeypatch.setattr(editor, "_references", lambda some: torch.from_numpy(references))
+    monkeypatch.setattr(editor, "_references", lambda photos, seen: torch.from_numpy(references))
     said = facts(networks)["generator"]
     found = run(
         networks,

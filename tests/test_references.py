@@ -11,11 +11,14 @@ from safetensors.torch import save_file
 
 from platemint.models import checkpoint
 from platemint.models.spg import FRAME, encode_texts, framed, placed
+from platemint.pipeline import edit as editing
+from platemint.pipeline import references as collecting
 from platemint.pipeline import run
+from platemint.pipeline.alignment import known_places
 from platemint.pipeline.edit import Editor
 from platemint.pipeline.edit_folder import edit_folder
 from platemint.pipeline.plate import ALPHABET, DIGITS, LETTERS
-from platemint.pipeline.recipe import Filtering, GenerateRecipe, Source
+from platemint.pipeline.recipe import Edit, Filtering, GenerateRecipe, Source
 from platemint.pipeline.references import Cut, References
 from platemint.pipeline.render import load_layouts, random_text, render_plate
 from platemint.pipeline.render.photo import Lettering
@@ -134,6 +137,15 @@ def test_a_single_plate_brings_its_own_characters_and_no_others():
     assert off(found, SLIM) < 0.12 and not one.of(0, alone=True).any()
 
 
+@pytest.mark.parametrize("count, wrong", [(3, 0), (10, 0), (10, 0.2), (40, 0.2)])
+def test_few_plates_bring_what_several_of_them_show_and_no_wrong_label_spoils_it(count, wrong):
+    few = corpus([SLIM], count, np.random.default_rng(6), wrong)
+    for plate in range(count):
+        found = few.of(plate)
+        there = np.flatnonzero(found[:, 1, 0, 0])
+        assert {*there} <= {*few.cut.character} and (not len(there) or off(found, SLIM) < 0.12)
+
+
 def test_more_plates_are_surer():
     few, many = (corpus([SLIM], count, np.random.default_rng(3)).of(0)[1:37, 1, 0, 0].mean() for count in (40, 200))
     assert 0 < few < many < 1
@@ -145,6 +157,34 @@ def test_what_is_stored_is_what_was_found(tmp_path):
     again = References.read(tmp_path / "glyphs.npz")
     assert np.array_equal(first.of(3), again.of(3)) and first.fingerprint == again.fingerprint
     assert first.fingerprint != corpus([SLIM, BOLD], 31, np.random.default_rng(4)).fingerprint
+
+
+def test_characters_that_the_generator_looks_for_elsewhere_stand_where_the_reader_sees_them(monkeypatch, tmp_path):
+    editor, reader, some = Editor(Edit()), checkpoint.load("reader", "reader"), plates(3)
+    cut, true = collecting._cut, {}
+
+    def astray(spg, batch, device, dtype):
+        """The generator takes an emblem for the first character of one plate, unless it is told."""
+        glyphs, middles = cut(spg, batch, device, dtype)
+        for plate, row in zip(batch, middles):
+            if plate.source == "1" and plate.places is None:
+                true[plate.source] = row[: len(plate.text)].copy()
+                row -= 0.12
+        return glyphs, middles
+
+    monkeypatch.setattr(collecting, "_cut", astray)
+    editor.references = editor.collected(some, reader)
+    editor.references.write(tmp_path / "glyphs.npz")
+    for found in (editor.references, References.read(tmp_path / "glyphs.npz")):
+        assert {*found.places} == {"1"} and {*found.source_scores} == {"0", "1", "2"}
+        known = np.isfinite(found.places["1"])
+        assert known.sum() >= 4 and np.abs(found.places["1"] - true["1"])[known].max() < 0.05
+    given = []
+    monkeypatch.setattr(
+        editing, "known_places", lambda places, longest: given.extend(places) or known_places(places, longest)
+    )
+    editor(some)
+    assert [places is not None for places in given] == [False, True, False]
 
 
 # --------------------------------------------------------------------------------------------------------- in runs

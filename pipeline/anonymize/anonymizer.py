@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
+from platemint.pipeline.anonymize.loose import closer_views
 from platemint.pipeline.anonymize.picture import Picture, shown
 from platemint.pipeline.anonymize.pseudonyms import ATTEMPTS
 from platemint.pipeline.anonymize.replacement import ENHANCED, Replacement, compose_frame, redacted, writable
@@ -19,6 +21,7 @@ from platemint.pipeline.corpora.datasets import Frame
 from platemint.pipeline.corpora.rectify import Box, overlapping, views_of
 from platemint.pipeline.edit import Editor
 from platemint.pipeline.filter import Filter
+from platemint.pipeline.find import TextFinder
 from platemint.pipeline.networks import batched, editable_alphabet, pinned
 from platemint.pipeline.plate import TELLING, Plate, PlatemintError, characters, same_reading, within_one
 from platemint.pipeline.recipe import AnonymizeRecipe
@@ -41,6 +44,11 @@ class Anonymizer:
 
     def __reduce__(self) -> tuple:
         return type(self), (self.recipe.model_copy(update={"edit": pinned(self.recipe.edit)}),)
+
+    @cached_property
+    def finder(self) -> TextFinder | None:
+        """Sees where text stands in loose annotations; None where the recipe wants them taken as they are."""
+        return TextFinder(self.recipe.edit) if self.recipe.edit.find == "auto" else None
 
     def networks(self) -> tuple[Editor, Filter]:
         return Editor(self.recipe.edit, private=True), Filter(self.recipe.filter, self.recipe.edit)
@@ -69,7 +77,8 @@ class Anonymizer:
         return items
 
     def give_up(self, item: Replacement, reason: str) -> None:
-        """Redacts a plate, or has its picture withheld, as the recipe says."""
+        """Redacts a plate, all of its annotation, or has its picture withheld, as the recipe says."""
+        item.look_at_all()
         redact = self.recipe.on_doubt == "redact" or item.annotation.read or not item.annotation.text
         item.outcome, item.attempt, item.reason = "redacted" if redact else "withheld", -1, reason
         item.result, item.region = redacted(item.source), np.ones(item.source.shape[:2], bool)
@@ -90,6 +99,7 @@ class Anonymizer:
 
     def _read(self, items: list[Replacement]) -> None:
         """Reads plates before they are edited, and gives up those whose reading is another than their label."""
+        self._look_closer(items)
         for item, plate in zip(items, self.filter.scored([item.as_is() for item in items])):
             item.reading, item.legible = plate.reading, plate.scores["reader"] >= LEGIBLE
             if not item.legible and not item.resembles(item.reading):
@@ -97,6 +107,18 @@ class Anonymizer:
         items = [item for item in items if not item.outcome]
         for item, standing in zip(items, self.filter.standing([item.as_is() for item in items])):
             item.standing = standing
+
+    def _look_closer(self, items: list[Replacement]) -> None:
+        """Takes plates with much around them for what the finder sees there, where that is read as their label."""
+        if not self.finder:
+            return
+        views = closer_views(self.finder, [item.view for item in items], [item.pixels for item in items])
+        loose = [(item, view) for item, view in zip(items, views) if view]
+        for item, view in loose:
+            item.look_at(view)
+        for (item, _), plate in zip(loose, self.filter.scored([item.as_is() for item, _ in loose])):
+            if plate.scores["reader"] < LEGIBLE:
+                item.look_at_all()
 
     def _try(self, items: list[Replacement], attempt: int, tried: dict[tuple[str, str], int]) -> None:
         """Edits plates to the texts of an attempt, and keeps the edits that hold."""

@@ -127,6 +127,7 @@ def made_with(recipe: AnonymizeRecipe, used: Mapping[str, str] | None = None) ->
         **(versions() if used is None else used),
         "generator, sha256": networks[recipe.edit.checkpoint],
         "reader, sha256": networks[recipe.edit.reader],
+        **({"finder, sha256": networks[recipe.edit.finder]} if recipe.edit.find == "auto" else {}),
     }
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from platemint.pipeline.anonymize.file_parts import UNKNOWN, metadata_in
+from platemint.pipeline.anonymize.loose import closer_views
 from platemint.pipeline.anonymize.not_replaced import ASIDE, PICTURE
 from platemint.pipeline.anonymize.picture import Picture, differing, open_picture, read_picture_file, shown
 from platemint.pipeline.anonymize.plan import AUDIT, PAGE
@@ -33,6 +34,7 @@ from platemint.pipeline.corpora.formats.pictures import numbered
 from platemint.pipeline.corpora.records import Corners, box, box_iou
 from platemint.pipeline.corpora.rectify import View, views_of
 from platemint.pipeline.filter import Filter
+from platemint.pipeline.find import TextFinder
 from platemint.pipeline.plate import Plate, PlatemintError, Readings, canonical, characters, same_reading
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import Edit, Limits
@@ -209,7 +211,9 @@ class _Check:
             return self.fault(frame.path, f"is a file of another kind or size than the corpus's, {original.path}")
         found = [Annotation("", corners) for corners in self.found(frame)]
         views = views_of([*original.annotations, *found], old.pixels)
-        self.in_view(frame, original, [(view.cut(old.pixels), view.cut(new.pixels)) for view in views])
+        closer = closer_views(self.finder, views, [old.pixels] * len(views))
+        looks = [near or view for near, view in zip(closer, views)]
+        self.in_view(frame, original, [(look.cut(old.pixels), look.cut(new.pixels)) for look in looks])
         free = plates(views, old.pixels.shape[:2])
         wrong = differing(new.pixels, old.pixels)
         if new.format == "JPEG":
@@ -245,6 +249,10 @@ class _Check:
                 left += (_others(old, new) & (untouched(before, after, standing) > UNTOUCHED)).sum()
             if left:
                 self.fault(frame.path, f"{left} characters of the plate {old} are still in view")
+
+    @cached_property
+    def finder(self) -> TextFinder:
+        return TextFinder(Edit())
 
     @cached_property
     def reader(self) -> Filter:

@@ -52,6 +52,16 @@ class Replacement:
     scores: dict[str, float] = field(default_factory=dict)
     result: np.ndarray | None = None
     region: np.ndarray | None = None  # bool (h, w), pixels of the view that may differ
+    annotated: View | None = None  # the whole annotation, where the view is of the plate alone
+
+    def look_at(self, view: View) -> None:
+        """From now on the plate is what a view closer than its annotation shows."""
+        self.annotated, self.view, self.source = self.view, view, view.cut(self.pixels)
+
+    def look_at_all(self) -> None:
+        """From now on the plate is all of its annotation again."""
+        if self.annotated:
+            self.view, self.source, self.annotated = self.annotated, self.annotated.cut(self.pixels), None
 
     def as_is(self) -> Plate:
         """The untouched plate, to be read."""

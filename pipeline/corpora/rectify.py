@@ -86,6 +86,12 @@ class View:
         self.paste(frame, np.zeros(frame.shape[:2], bool), before, after, region)
         return self.cut(coded(frame, self.box) if coded else frame)
 
+    def in_frame(self, points: np.ndarray) -> np.ndarray:
+        """Places in the cut, float (n, 2) in its pixels, as places in the frame, float64 (n, 2)."""
+        if self.matrix is None:
+            return points + np.array(self.box[:2], np.float64)
+        return cv2.perspectiveTransform(points[None].astype(np.float64), np.linalg.inv(self.matrix))[0]
+
     def outline(self) -> np.ndarray:
         """The cut's corners in the frame, float32 (4, 2), clockwise."""
         if self.matrix is None:
@@ -106,10 +112,11 @@ def overlapping(views: list[View]) -> list[bool]:
 
 def views_of(annotations: Iterable[Annotation | Label], pixels: np.ndarray) -> list[View]:
     """A view of each plate of a frame, uint8 (H, W, 3): of the whole plate, also where its annotation cuts it."""
-    return [_view(np.array(annotation.corners, dtype=np.float64), pixels) for annotation in annotations]
+    return [view_of(np.array(annotation.corners, dtype=np.float64), pixels) for annotation in annotations]
 
 
-def _view(corners: np.ndarray, pixels: np.ndarray) -> View:
+def view_of(corners: np.ndarray, pixels: np.ndarray) -> View:
+    """The same of one plate. corners: float64 (4, 2), clockwise from the upper left, or (0,), the whole frame."""
     height, width = pixels.shape[:2]
     if not len(corners):
         return View((0, 0, width, height), (width, height))

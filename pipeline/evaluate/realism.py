@@ -192,7 +192,7 @@ def frechet(real: np.ndarray, made: np.ndarray) -> float:
     return float(between @ between + np.trace(real + made - 2 * sqrtm(real @ made).real))
 
 
-def frechet_between_halves(real: Pictures, made: Pictures, seed: int) -> dict[str, float]:
+def frechet_of_halves(real: Pictures, made: Pictures, seed: int) -> dict[str, float]:
     """The Frechet distance of a half of the sources to the other half, over the variance of what is real.
 
     Of HALVINGS draws the mean, and the range of 95 %. A small set's distance is too large. As halves are alike in size, it
@@ -250,7 +250,7 @@ def evaluate_realism(
     if features:
         seen = _seen(kinds, features, progress)
         measures["linear"] = seen, partial(told_apart, fit=linear_classifier, seed=seed)
-        measures["frechet"] = seen, partial(frechet_between_halves, seed=seed)
+        measures["frechet"] = seen, partial(frechet_of_halves, seed=seed)
     reporter, figures = Count(len(measures) * len(kinds), progress, "comparisons"), {}
     for measure, (of, compare) in measures.items():
         figures[measure] = {}

@@ -26,10 +26,12 @@ from platemint.pipeline.anonymize.unfinished import UNFINISHED
 from platemint.pipeline.corpora.datasets import open_dataset, rewrite_dataset
 from platemint.pipeline.corpora.rectify import views_of
 from platemint.pipeline.filter import Filter
-from platemint.pipeline.plate import PlatemintError, Readings, characters, same_reading
+from platemint.pipeline.find import TextFinder
+from platemint.pipeline.plate import PlatemintError, Readings, characters, same_reading, within_one
 from platemint.pipeline.recipe import AnonymizeRecipe
 from platemint.pipeline.render import load_layouts, photograph, random_text
 from platemint.pipeline.storage import FORMATS
+from platemint.pipeline.text_frame import cut_out, is_whole
 
 HERE = Path(__file__).parents[1]
 PLATES = {
@@ -947,6 +949,53 @@ def test_the_networks_that_ship_replace_plates_in_frames(scenes, tmp_path):
     for text, reading, _ in found:
         assert text not in Readings(real) and reading not in Readings(real)
     assert sum(same_reading(text, reading) for text, reading, _ in found if text) == audit["plates"]["replaced"]
+
+
+@pytest.fixture(scope="module")
+def loose(tmp_path_factory):
+    """Crops with one and a half plates of something else around each plate; the label of the last is another's."""
+    root, rng = tmp_path_factory.mktemp("loose"), np.random.default_rng(8)
+    layout, lines = load_layouts(["br-mercosur"])["br-mercosur"], ["path,text"]
+    for number in range(4):
+        text = random_text(layout.positions, rng)
+        plate = photograph(layout, [text], 40, 0.1, rng)[0].image
+        h, w = plate.shape[:2]
+        crop = cv2.GaussianBlur(rng.integers(60, 200, (4 * h, w + 3 * h, 3), np.uint8), (0, 0), 5)
+        crop[3 * h // 2 : 3 * h // 2 + h, 3 * h // 2 : 3 * h // 2 + w] = plate
+        cv2.imwrite(str(root / f"{number}.png"), crop[..., ::-1])
+        lines.append(f"{number}.png,{text if number < 3 else random_text(layout.positions, rng)}")
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def found_texts(root: Path) -> list[str]:
+    """What our reader reads in each crop where the finder sees text, "" where it sees none."""
+    recipe = AnonymizeRecipe()
+    reader, finder = Filter(recipe.filter, recipe.edit), TextFinder(recipe.edit)
+    pictures = [cv2.imread(str(root / f"{n}.png"))[..., ::-1].copy() for n in range(4)]
+    frames = finder.frames(pictures)
+    texts = [text for text, _ in reader.read([cut_out(p, f, 48, 160) for p, f in zip(pictures, frames)])]
+    return ["" if is_whole(f) else text for text, f in zip(texts, frames)]
+
+
+def test_plates_in_loose_crops_are_replaced_where_they_stand_and_else_the_whole_crop_is_redacted(loose, tmp_path):
+    before, out = found_texts(loose), tmp_path / "out"
+    audit = stand_ins.anonymize(AnonymizeRecipe(source={"path": str(loose)}, out=str(out)))
+    assert audit["plates"]["replaced"] >= 2 and audit["plates"]["redacted"] >= 1 and adds_up(audit)
+    assert audit["source_characters"]["in_view"] == 0 < audit["source_characters"]["looked_for"]
+    assert all(len(text) >= 6 for text in before)
+    rows = [line.split(",") for line in (out / "labels.csv").read_text().split()[1:]]
+    for (name, text, *_), old, now in zip(rows, before, found_texts(out)):
+        was, new = (cv2.imread(str(root / name)).astype(int) for root in (loose, out))
+        changed = (was != new).any(2)
+        h, w = changed.shape[0] // 4, changed.shape[1]
+        if text:
+            assert same_reading(now, text) and not within_one(now, old)
+            changed[3 * h // 2 - h // 2 : 3 * h, h : w - h] = False
+            assert not changed.any()  # nothing is drawn on the car
+        else:
+            assert changed.mean() > 0.95 and len(now) < 3
+    assert verify_against(out, loose).faults == []
 
 
 def test_a_redacted_plate_is_read_by_nobody(scenes, tmp_path):

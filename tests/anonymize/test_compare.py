@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from stand_ins import Agrees, edit
+from stand_ins import Agrees, Fills, edit
 
 from platemint import run_pipeline
 from platemint.pipeline.anonymize import anonymizer
@@ -41,6 +41,7 @@ def networks():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(anonymizer, "Editor", lambda options, private: painted)
         patch.setattr(anonymizer, "Filter", Agrees)
+        patch.setattr(anonymizer, "TextFinder", Fills)
         yield
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from stand_ins import Agrees, Lucky, edit, recipe, tar
+from stand_ins import Agrees, Fills, Lucky, edit, recipe, tar
 
 from platemint.pipeline import run, storage
 from platemint.pipeline.anonymize import anonymizer
@@ -447,6 +447,7 @@ def networks(monkeypatch):
     """In place of anonymize's networks: texts are written across plates, and whatever is read is right."""
     monkeypatch.setattr(anonymizer, "Editor", lambda options, private: painted)
     monkeypatch.setattr(anonymizer, "Filter", Agrees)
+    monkeypatch.setattr(anonymizer, "TextFinder", Fills)
 
 
 def works(verb, path, out, untrained):

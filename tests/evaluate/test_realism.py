@@ -14,7 +14,7 @@ from platemint.pipeline.evaluate.realism import (
     cut_pictures,
     evaluate_realism,
     frechet,
-    frechet_between_halves,
+    frechet_of_halves,
     linear_classifier,
     realism_as_text,
     told_apart,
@@ -79,16 +79,14 @@ def test_frechet_distance_of_sets_whose_distance_is_known():
 def test_a_distance_is_of_other_sources_and_photographs_have_the_least():
     real = seen(pictures(120, 0, 1))
     floor, copy = (
-        frechet_between_halves(real, real, 0),
-        frechet_between_halves(real, Pictures(real.values.copy(), real.source), 0),
+        frechet_of_halves(real, real, 0),
+        frechet_of_halves(real, Pictures(real.values.copy(), real.source), 0),
     )
     assert 0 < floor["low"] <= floor["value"] <= floor["high"] and copy == floor
     blurred = seen(pictures(120, 1, 2))
-    assert frechet_between_halves(real, blurred, 0)["low"] > 10 * floor["high"]
+    assert frechet_of_halves(real, blurred, 0)["low"] > 10 * floor["high"]
     scaled = [Pictures(some.values * 7, some.source) for some in (real, blurred)]  # as another layer's would be
-    assert frechet_between_halves(*scaled, 0)["value"] == pytest.approx(
-        frechet_between_halves(real, blurred, 0)["value"]
-    )
+    assert frechet_of_halves(*scaled, 0)["value"] == pytest.approx(frechet_of_halves(real, blurred, 0)["value"])
 
 
 @pytest.mark.parametrize("size", [(12, 40), (24, 94), (150, 300)])
