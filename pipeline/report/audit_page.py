@@ -184,7 +184,7 @@ def not_covered(recipe: AnonymizeRecipe, detector: dict) -> list[str]:
     return ["vehicles, places, faces, stickers and times may still identify", unannotated, traces, *keyed]
 
 
-def _tables(audit: dict) -> Iterator[tuple[str, list[tuple[str, object]]]]:
+def _tables(audit: dict) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Title and rows for each section of figures; single figures are a table too. What else there is has another place."""
     for name, part in audit.items():
         if isinstance(part, dict) and any(part.values()) and name != "made_with":

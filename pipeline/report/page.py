@@ -88,7 +88,7 @@ def bin_of(score: float) -> int:
     return min(int(score * BINS), BINS - 1)
 
 
-def histograms(limits: Mapping[str, float], counts: Mapping[str, tuple[Sequence[int], Sequence[int]]]) -> list[dict]:
+def histograms(limits: Mapping[str, float], counts: Mapping[str, Sequence[Sequence[int]]]) -> list[dict]:
     """Of each score its bars and its threshold. limits: of a recipe's filter.
 
     counts: plates in each of `BINS` bins from 0 to 1, of those that were kept and of the others. Heights are in per cent.
