@@ -190,7 +190,7 @@ def _tables(audit: dict) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         if isinstance(part, dict) and any(part.values()) and name != "made_with":
             figures = {key: value for key, value in part.items() if not isinstance(value, list) and key != "sha256"}
             shown = {key: value for key, value in figures.items() if value or name != "reasons"}
-            rows: list[tuple[str, object]] = [
+            rows: list[tuple[str, str]] = [
                 (FIGURES.get(f"{name}.{key}", key), _figure(value)) for key, value in shown.items()
             ]
             yield TITLES.get(name, name), rows
