@@ -146,13 +146,9 @@ def page(audit: dict, recipe: AnonymizeRecipe, looks: Iterable[str], shown: Gall
         gallery=for_script(Gallery(plates, shown.total), names, "replaced", "made unreadable"),
         scores=histograms(
             limits,
-            {name: (_bins(scores, name, True), _bins(scores, name, False)) for name in names},
+            {name: [[scores[name, kept, k] for k in range(BINS)] for kept in (True, False)] for name in names},
         ),
     )
-
-
-def _bins(scores: Counter, name: str, kept: bool) -> list[int]:
-    return [scores[name, kept, k] for k in range(BINS)]
 
 
 def audit_settings(recipe: AnonymizeRecipe) -> dict[str, object]:
@@ -190,9 +186,7 @@ def _tables(audit: dict) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         if isinstance(part, dict) and any(part.values()) and name != "made_with":
             figures = {key: value for key, value in part.items() if not isinstance(value, list) and key != "sha256"}
             shown = {key: value for key, value in figures.items() if value or name != "reasons"}
-            rows: list[tuple[str, str]] = [
-                (FIGURES.get(f"{name}.{key}", key), _figure(value)) for key, value in shown.items()
-            ]
+            rows = [(FIGURES.get(f"{name}.{key}", key), _figure(value)) for key, value in shown.items()]
             yield TITLES.get(name, name), rows
         elif isinstance(part, int | float):
             yield "", [(FIGURES.get(name, name), _figure(part))]
