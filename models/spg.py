@@ -512,7 +512,7 @@ def _double(x: Tensor) -> Tensor:
 
 
 def widened(mask: Tensor) -> Tensor:
-    """The largest of each pixel's 3 x 3 neighbours, (B, C, H, W): max pooling, which on a CPU takes ten times as long."""
+    """The largest of each pixel's 3 x 3 neighbours, (B, C, H, W): max pooling, which on a CPU takes four times as long."""
     x = F.pad(mask, (1, 1, 1, 1), value=-torch.inf)
     x = torch.maximum(torch.maximum(x[..., :-2], x[..., 1:-1]), x[..., 2:])
     return torch.maximum(torch.maximum(x[..., :-2, :], x[..., 1:-1, :]), x[..., 2:, :])
@@ -709,7 +709,7 @@ class SPG(nn.Module):
         text: Tensor,
         references: Tensor | None = None,
         of: Tensor | None = None,
-        private=False,
+        private: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Logits of B_t, and the slots of the text. seen: of a plate for each text. references, of: as C_d takes them."""
         tokens, slots = self.T.target(seen.image, seen.states, seen.slots, seen.text, text)

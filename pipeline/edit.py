@@ -127,10 +127,12 @@ class Editor:
         if self.references is None:
             return None
         known = self.references.sources
-        cuts = glyphs_of(seen, self.spg.config).by_plate(len(sources))
+        others = [number for number, plate in enumerate(sources) if plate.source not in known]
+        own = glyphs_of(seen.at(torch.tensor(others, device=self.device)), self.spg.config) if others else None
+        cuts = iter(own.by_plate(len(others)) if own else ())
         found = [
-            self.references.of(known[plate.source]) if plate.source in known else self.references.like(cut)
-            for plate, cut in zip(sources, cuts)
+            self.references.of(known[plate.source]) if plate.source in known else self.references.like(next(cuts))
+            for plate in sources
         ]
         return torch.from_numpy(np.stack(found)).to(self.device)
 

@@ -85,24 +85,19 @@ class Mortal(Lucky):
     """One worker is killed in the middle of a shard."""
 
     batches = 0
+    die = staticmethod(die_once)
 
     def edit(self, plates):
         self.batches += 1
         if self.batches == 3:
-            die_once(self.recipe.folder.parent)
+            self.die(self.recipe.folder.parent)
         return super().edit(plates)
 
 
-class OnMachines(Lucky):
+class OnMachines(Mortal):
     """One machine is lost in the middle of a shard."""
 
-    batches = 0
-
-    def edit(self, plates):
-        self.batches += 1
-        if self.batches == 3:
-            lose_machine(self.recipe.folder.parent)
-        return super().edit(plates)
+    die = staticmethod(lose_machine)
 
 
 class Doomed(Lucky):
@@ -113,15 +108,15 @@ class Doomed(Lucky):
 
 
 class MortalStamps(Luckless):
+    die = staticmethod(die_once)
+
     def encoded(self, pictures):
-        die_once(self.recipe.folder.parent)
+        self.die(self.recipe.folder.parent)
         return super().encoded(pictures)
 
 
-class OnMachinesStamps(Luckless):
-    def encoded(self, pictures):
-        lose_machine(self.recipe.folder.parent)
-        return super().encoded(pictures)
+class OnMachinesStamps(MortalStamps):
+    die = staticmethod(lose_machine)
 
 
 def test_a_worker_that_is_killed_costs_its_shard_and_the_bytes_are_those_of_one_machine(cluster, finished, tmp_path):  # noqa: F811
