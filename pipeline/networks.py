@@ -26,7 +26,7 @@ def batched(items: Iterable, size: int) -> Iterator[list]:
 def in_batches(work: Callable[[list], Iterable], items: Sequence, size: int) -> list:
     """All results, in order, of work(some) on lists of at most so many items, each giving a result for every item.
 
-    Lists get half as long whenever the GPU's memory does not suffice, which changes no result: none depends on its list.
+    Lists get half as long whenever the GPU's memory does not suffice, which changes results by rounding at most.
     Raises Failure where it does not suffice for a single item.
     """
     done: list = []

@@ -167,9 +167,10 @@ def test_text_is_found_where_it_was_rendered(finder, loose):
 
 
 def test_the_same_frame_alone_and_among_others(finder, loose):
+    """But for rounding: in float32 sums of another batch size may be added up in another order."""
     pictures = [photo.image for photo, _ in loose[:5]]
     together = finder.frames(pictures)
-    assert all(np.array_equal(finder.frames([p])[0], frame) for p, frame in zip(pictures, together))
+    assert all(np.allclose(finder.frames([p])[0], f, atol=1e-3) for p, f in zip(pictures, together, strict=True))
 
 
 def test_tight_crops_are_taken_as_they_are(finder):

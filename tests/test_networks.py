@@ -34,6 +34,7 @@ def memory(monkeypatch):
 
 @pytest.mark.parametrize("private", [False, True])
 def test_with_little_memory_the_same_plates_come_out(untrained, memory, private):
+    """But for rounding: in float32 sums of another batch size may be added up in another order."""
     editor, judge = Editor(untrained, private), Filter(Limits(), untrained)
     before = plates([(48, 160), (61, 203), (24, 94)] * 3)
     expected = judge(editor(before))
@@ -42,8 +43,10 @@ def test_with_little_memory_the_same_plates_come_out(untrained, memory, private)
     found = judge(editor(before))
     assert max(tried) == 8 and {1, 2} <= {*tried}
     for a, b in zip(expected, found, strict=True):
-        assert np.array_equal(a.image, b.image) and np.array_equal(a.target_mask, b.target_mask)
-        assert (a.text, a.reading, a.scores, a.reason) == (b.text, b.reading, b.scores, b.reason)
+        for one, other in ((a.image, b.image), (a.target_mask, b.target_mask)):
+            assert np.abs(one.astype(int) - other).max() <= 1
+        assert (a.text, a.reading, a.reason) == (b.text, b.reading, b.reason)
+        assert a.scores == pytest.approx(b.scores, abs=1e-3)
     assert judge.read([plate.image for plate in expected]) == read
 
 

@@ -72,7 +72,7 @@ def google():
 def bucket(request) -> ObjectPath:
     kind = getattr(request, "param", "s3")
     request.getfixturevalue({"s3": "server", "gs": "google"}[kind])
-    fsspec.filesystem(kind).mkdir("plates")
+    fsspec.filesystem(kind).makedirs("plates", exist_ok=True)  # pytest asks again after tests of the other store
     return place(f"{kind}://plates")
 
 
