@@ -26,7 +26,8 @@ SIZES = ((24, 94), (48, 160), (61, 203), (156, 320), (12, 30), (400, 900))
 
 @pytest.fixture(scope="module", params=[False, True], ids=["strokes", "private"])
 def editor(untrained, request):
-    return Editor(untrained, private=request.param)
+    """In float32, where batches differ by less than a level; in bfloat16 a mask's threshold may fall the other way."""
+    return Editor(untrained.model_copy(update={"precision": "float32"}), private=request.param)
 
 
 def plates(sizes=SIZES, seed=0):

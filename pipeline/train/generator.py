@@ -59,7 +59,7 @@ class SPGTask:
         self.learned = [i for i in numbers if i not in self.held_back]
         self.chances = rare_first([crops[i][1] for i in self.learned])
         self.references = self._collected() if crops else None
-        self._seen = None
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def _collected(self) -> References:
         """What the corpus's crops show of each other's typefaces, by the masks of the network that training starts from."""
@@ -73,6 +73,7 @@ class SPGTask:
         return [encode_texts(side, self.alphabet).to(self.device) for side in texts]
 
     def loss(self, batch: Batch, step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        self._seen.clear()
         with autocast(self.device, self.dtype):
             parts, overlaps = self._rendered(batch, painting=step >= self.recipe.generator_from)
             if self.crops:
@@ -137,11 +138,16 @@ class SPGTask:
             parts["perceptual"] = losses.perceptual(ours, theirs)
             parts["recognition"] = self.recipe.recognition * self._unread(ours, texts).mean()
         if self.critic is not None:
-            self.critic.requires_grad_(False)
-            parts["adversarial"] = -self.recipe.adversarial * self.critic(picture, source).float().mean()
-            self.critic.requires_grad_(True)
-            self._seen = picture.detach(), target, source
+            parts["adversarial"] = self._adversarial(picture, target, source)
         return parts
+
+    def _adversarial(self, edits: Tensor, photographs: Tensor, sources: Tensor) -> Tensor:
+        """How far D_t, which `critic_loss` then teaches on the same pictures, takes edits for edits."""
+        self._seen.append((edits.detach(), photographs, sources))
+        self.critic.requires_grad_(False)
+        loss = -self.recipe.adversarial * self.critic(edits, sources).float().mean()
+        self.critic.requires_grad_(True)
+        return loss
 
     def _to_reader(self, picture: Tensor) -> Tensor:
         size = self.reader.config.height, self.reader.config.width
@@ -177,7 +183,11 @@ class SPGTask:
         unread_masks = self._read(_bare(there.B_s), texts) + self._read(_bare(there.B_t), targets)
         B_s, B_t = there.B_s.detach(), there.B_t.detach()
         weight = legible / legible.sum().clamp(min=1e-3)
-        return {
+        judged = {}
+        if self.critic is not None:  # no photograph has the drawn text, so D_t is shown no source beside either
+            unknown = torch.full_like(source, 0.5)
+            judged["real_adversarial"] = sum(self._adversarial(edit.O_t, source, unknown) for edit in (there, back))
+        return judged | {
             "real_read": self.recipe.recognition * (weight * unread).sum(),
             "real_masks": 0.5 * self.recipe.recognition * (weight * unread_masks).sum(),
             "real_l1": 30 * losses.region_l1(back.O_t, source, region(B_s, B_t)),
@@ -213,11 +223,12 @@ class SPGTask:
 
     def critic_loss(self) -> Tensor | None:
         """D_t's loss on the pictures of the last `loss`; None while nothing is painted."""
-        if self._seen is None:
-            return None
-        fake, real, source = self._seen
         with autocast(self.device, self.dtype):
-            return losses.hinge_real_fake(self.critic(real, source).float(), self.critic(fake, source).float())
+            parts = [
+                losses.hinge_real_fake(self.critic(real, source).float(), self.critic(fake, source).float())
+                for fake, real, source in self._seen
+            ]
+        return sum(parts) if parts else None
 
     def _edit(self, network: nn.Module, source: Tensor, batch: Batch) -> EditLayers:
         texts = self._texts(batch.source_text, batch.target_text)

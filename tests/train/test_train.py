@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -199,6 +200,22 @@ def test_phase_2_learns_from_real_plates_without_masks(tmp_path, untrained):
         for t in ("AB12-CD", another_text("XY90-ZZ", np.random.default_rng(0), ALPHABET))
     ]
     assert kinds[0] == kinds[1]
+
+
+def test_the_discriminator_is_shown_photographs_and_their_edits(tmp_path, untrained):
+    """It learns from them, what it says reaches the network, and no step is judged by an earlier one's pictures."""
+    source = str(corpus(tmp_path / "corpus"))
+    chosen = recipe(tmp_path / "run", source=source, reader=untrained.reader, real=2, adversarial=0.5, generator_from=9)
+    run = training.Run(chosen, tmp_path, silent)
+    before = [weight.clone() for weight in run.task.critic.parameters()]
+    run.task._real(np.random.default_rng(0))["real_adversarial"].backward()
+    assert any(weight.grad is not None and weight.grad.any() for weight in run.task.network.G_t.parameters())
+    assert all(weight.grad is None for weight in run.task.critic.parameters())
+    for batch in islice(run.batches(), 2):
+        assert (
+            "critic" in run.advance(batch) and len(run.task._seen) == 2
+        )  # there and back; nothing rendered is painted yet
+    assert not all(map(torch.equal, before, run.task.critic.parameters()))
 
 
 def test_some_texts_are_shortened_by_two_neighbours_and_never_by_the_first():
