@@ -488,6 +488,7 @@ def _carry_out(stages, dry_run: bool, accept_versions: bool, extend: bool, overw
     if stages.sources.read_as:
         named = ", ".join(filter(None, (part.source.path for part in stages.recipe.parts)))
         _notice(f"{named}: read as {stages.sources.read_as}")
+    stages.progress = _messages()
     stages.ready()  # or says why not, before anything is shown or written
     if dry_run:
         _preview(stages, *run.planned(stages, extend, overwrite))

@@ -17,7 +17,6 @@ from platemint.pipeline.edges import slope_of, steepened
 from platemint.pipeline.find import TextFinder
 from platemint.pipeline.networks import (
     autocast,
-    batched,
     choose_device,
     in_batches,
     load_network,
@@ -72,13 +71,16 @@ class Editor:
             return plate
         return replace(plate, places=self.references.places.get(plate.source))
 
-    def collected(self, plates: Iterable[Plate], reader: Reader) -> References | None:
-        """How plates of one corpus draw their characters; None where the options want no references."""
+    def collected(self, plates: Iterable[Plate], reader: Reader, threads: int = 1) -> References | None:
+        """How plates of one corpus draw their characters; None where the options want no references.
+
+        threads: see `collect_references`.
+        """
         if self.options.references == "none":
             return None
         known = (plate for plate in plates if self._spells(plate.text))  # others are refused when they are to be edited
-        found = (plate for some in batched(known, self.options.batch) for plate in self.find(some))
-        return collect_references(found, self.spg, reader, self.options.batch, self.device, self.dtype)
+        batch = self.options.batch
+        return collect_references(known, self.spg, reader, batch, self.device, self.dtype, self.find, threads)
 
     def _spells(self, text: str) -> bool:
         config = self.spg.config

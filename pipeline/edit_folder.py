@@ -9,6 +9,7 @@ from pathlib import Path
 from platemint.pipeline import lock, storage, write
 from platemint.pipeline.corpora import text_lines
 from platemint.pipeline.edit import QUALITY, Editor, contact_sheet
+from platemint.pipeline.engines import threads
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.networks import batched
 from platemint.pipeline.plate import Plate, PlatemintError, characters, normalise, spell_like
@@ -49,7 +50,9 @@ def _edited(wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, fi
     """Writes everything; returns the summary. wanted: {name: (source text, target)}."""
     aside: dict[str, str] = {}
     first = dict(islice(wanted.items(), MOST_PLATES))
-    editor.references = editor.collected(_each(first, folder, editor, filter_, aside), filter_.reader)
+    editor.references = editor.collected(
+        _each(first, folder, editor, filter_, aside), filter_.reader, threads(processes=1)
+    )
     filter_.references = editor.references
     scored, shown = [], []
     for batch in batched(wanted.items(), editor.options.batch):

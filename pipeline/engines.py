@@ -11,12 +11,13 @@ import signal
 import socket
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from platemint.pipeline import lock
 from platemint.pipeline.object_store import ObjectPath
@@ -105,6 +106,18 @@ def processes(workers: int | str, shards: int, worth: int, gpus: int = 0, cores_
 def threads(processes: int, cores_each: int = 1) -> int:
     """How many batches each of so many processes works on at a time, when a batch takes so many cores."""
     return max(1, min(MOST_THREADS, _cores() // (processes * cores_each)))
+
+
+def in_threads(work: Callable[[Any], Any], items: Iterable, threads: int) -> Iterator:
+    """work(item) of every item, in their order, so many at a time. So few are waiting that a run can be interrupted soon."""
+    coming: deque = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for item in items:
+            coming.append(pool.submit(work, item))
+            if len(coming) > threads:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 def _cores() -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
-from typing import Any, TextIO
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TextIO, TypeVar
 
 from tqdm import tqdm
+
+T = TypeVar("T")
 
 
 class _Line(tqdm):
@@ -98,3 +100,9 @@ class Count(Progress):
     def note(self) -> str:
         """Nothing."""
         return ""
+
+    def over(self, items: Iterable[T]) -> Iterator[T]:
+        """The items, each counted when the next one is asked for."""
+        for item in items:
+            yield item
+            self.add(1, 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from platemint.models.reader import Reader, align, greedy_decode
 from platemint.models.spg import SPG, SourceLayers, SPGConfig, confidence, encode_texts, framed
 from platemint.pipeline import storage
 from platemint.pipeline.alignment import elsewhere, known_places, spread_over_text, standing
+from platemint.pipeline.engines import in_threads
 from platemint.pipeline.filter import fold, likelihood
 from platemint.pipeline.networks import autocast, batched, in_batches, network_input
 from platemint.pipeline.object_store import ObjectPath
@@ -227,10 +228,18 @@ def glyphs_of(seen: SourceLayers, config: SPGConfig) -> Cut:
 
 
 def collect_references(
-    plates: Iterable[Plate], spg: SPG, reader: Reader, batch: int, device, dtype
+    plates: Iterable[Plate],
+    spg: SPG,
+    reader: Reader,
+    batch: int,
+    device,
+    dtype,
+    find: Callable[[list[Plate]], list[Plate]] = list,
+    threads: int = 1,
 ) -> References | None:
     """The references of a corpus; None of no plates at all.
 
+    find: gives plates their frames. threads: batches that are worked on at a time; they change no byte.
     Plates on which the reader reads something else than their label add nothing. Where that is so of most, it is the
     reader that does not know them, and all count.
     """
@@ -238,11 +247,14 @@ def collect_references(
     sources: list[str] = []
 
     def look(some: list[Plate]) -> list[_Look]:
-        return _looked_at(spg, reader, some, device, dtype)
+        return _looked_at(spg, reader, find(some), device, dtype)
 
-    for some in batched(plates, batch):
-        looks += in_batches(look, some, batch)
-        sources += [plate.source for plate in some]
+    def looked(some: list[Plate]) -> tuple[list[_Look], list[str]]:
+        return in_batches(look, some, batch), [plate.source for plate in some]
+
+    for seen, of in in_threads(looked, batched(plates, batch), threads):
+        looks += seen
+        sources += of
     if not looks:
         return None
     cuts = [Cut(one.cut.glyphs, one.cut.character, np.full_like(one.cut.plate, i)) for i, one in enumerate(looks)]

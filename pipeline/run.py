@@ -71,6 +71,7 @@ def generate(
     strings, or if the folder cannot be written; Failure if another process is writing it.
     """
     stages = stages or Stages(recipe)
+    stages.progress = progress
     stages.ready()
     exports.ready(recipe.folder, recipe.write.also, overwrite or _changes_plates(recipe, extend))
     with lock.held(recipe.folder) as stages.holder:
@@ -98,6 +99,7 @@ def repair(
         raise PlatemintError(f"{folder}: is not finished: the command that it was begun with goes on with it")
     recipe = GenerateRecipe.model_validate(plans[-1]["recipe"] | {"out": str(folder)})
     opened = stages(recipe)
+    opened.progress = progress
     opened.ready()
     with lock.held(folder) as opened.holder:
         run = _Run(opened, progress, accept_versions, _ended_with(folder))

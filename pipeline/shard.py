@@ -6,9 +6,8 @@ A shard is a pure function of recipe and number: whoever runs it, whenever, the 
 from __future__ import annotations
 
 import json
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from platemint.pipeline import lock, storage, write
 from platemint.pipeline.balance.swaps import TRIES_BEFORE_SWAP, Swapper, SwapRules
 from platemint.pipeline.draw import Targets, quotas
+from platemint.pipeline.engines import in_threads
 from platemint.pipeline.object_store import ObjectPath
 from platemint.pipeline.plan import Shard, take
 from platemint.pipeline.plate import Failure, Group, Plate, same_reading
@@ -193,22 +193,23 @@ def make_plates(
     made = MadePlates(shard, shard.targets, np.arange(len(shard.index)))
     swapper = _swapper(shard, stages, rules) if rules else None
     tick = tick or (lambda accepted, rejected: None)
-    with ThreadPoolExecutor(threads) as pool:
-        for attempt in range(rounds):
-            photos = _choose_photos(made, stages.sources, attempt)
-            run_batch = partial(_run_batch, made=made, photos=photos, stages=stages, attempt=attempt)
-            # Targets of one photograph side by side: what their edits need of it is made once.
-            pending = sorted(made.pending.tolist(), key=photos.__getitem__)
-            for attempts, seconds in _each(pool, run_batch, _batches(pending, stages.recipe.edit.batch), threads):
-                for one in attempts:
-                    made.add(one, photos[one.place])
-                made.seconds.update(seconds)
-                rejected = sum(bool(one.reason) for one in attempts)
-                tick(len(attempts) - rejected, rejected)
-            made.end_round()
-            if swapper and attempt + TRIES_BEFORE_SWAP < rounds:
-                undone = made.swap(swapper, groups)
-                tick(-undone, undone)
+    for attempt in range(rounds):
+        photos = _choose_photos(made, stages.sources, attempt)
+        run_batch = partial(_run_batch, made=made, photos=photos, stages=stages, attempt=attempt)
+        # Targets of one photograph side by side: what their edits need of it is made once.
+        pending = sorted(made.pending.tolist(), key=photos.__getitem__)
+        size = stages.recipe.edit.batch
+        batches = (pending[start : start + size] for start in range(0, len(pending), size))
+        for attempts, seconds in in_threads(run_batch, batches, threads):
+            for one in attempts:
+                made.add(one, photos[one.place])
+            made.seconds.update(seconds)
+            rejected = sum(bool(one.reason) for one in attempts)
+            tick(len(attempts) - rejected, rejected)
+        made.end_round()
+        if swapper and attempt + TRIES_BEFORE_SWAP < rounds:
+            undone = made.swap(swapper, groups)
+            tick(-undone, undone)
     return made
 
 
@@ -242,22 +243,6 @@ def _sampled(place: int, made: MadePlates, photograph: Plate, attempt: int) -> P
         round=attempt,
         split=shard.split,
     )
-
-
-def _each(pool: ThreadPoolExecutor, work: Callable, items: Iterable, at_once: int) -> Iterator:
-    """work(item) of every item, in their order. So few are waiting that a run can be interrupted soon."""
-    coming = deque()
-    for item in items:
-        coming.append(pool.submit(work, item))
-        if len(coming) > at_once:
-            yield coming.popleft().result()
-    while coming:
-        yield coming.popleft().result()
-
-
-def _batches(places: list[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(places), size):
-        yield places[start : start + size]
 
 
 def _choose_photos(made: MadePlates, sources, attempt: int) -> dict[int, Photo]:

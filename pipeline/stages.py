@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from platemint.pipeline import storage
 from platemint.pipeline.balance.quotas import Demand, had
@@ -27,7 +27,10 @@ class Stages:
     sources_file, references_file: where a worker process finds the photographs of a corpus, and the glyphs on them;
     None: they are opened from the recipe.
     holder: the record by which the run holds its folder (see `lock`), for whoever makes a shard to see that it still does.
+    progress: a stream to say on how far the corpus has been looked at; None: nowhere.
     """
+
+    progress: TextIO | None = None
 
     def __init__(self, recipe: GenerateRecipe):
         self.recipe = recipe
@@ -81,7 +84,9 @@ class Stages:
     @cached_property
     def references(self) -> References | None:
         """How the plates of corpora draw their characters; None for rendered ones, whose typefaces are known."""
+        from platemint.pipeline.engines import threads
         from platemint.pipeline.networks import load_network
+        from platemint.pipeline.progress import Count
         from platemint.pipeline.references import MOST_PLATES, References
         from platemint.pipeline.sample import CorpusSources
 
@@ -90,8 +95,15 @@ class Stages:
         if self.recipe.edit.references == "none" or not any(part.source.path for part in self.recipe.parts):
             return None
         corpora = [part for part in self._opened if isinstance(part, CorpusSources)]
-        plates = chain.from_iterable(corpus.some(MOST_PLATES // len(corpora)) for corpus in corpora)
-        return self._editor.collected(plates, load_network(self.recipe.edit.reader, "reader", self.edit_options))
+        most = MOST_PLATES // len(corpora)
+        plates = chain.from_iterable(corpus.some(most) for corpus in corpora)
+        looked_at = Count(
+            sum(min(most, sum(map(len, corpus.photos))) for corpus in corpora), self.progress, "photographs looked at"
+        )
+        reader = load_network(self.recipe.edit.reader, "reader", self.edit_options)
+        found = self._editor.collected(looked_at.over(plates), reader, threads(processes=1))
+        looked_at.tell(end=True)
+        return found
 
     @cached_property
     def demand(self) -> Demand:
@@ -141,7 +153,7 @@ class Stages:
 
     def __getstate__(self) -> dict:
         """Without networks and sources: a process that runs shards opens its own, and is sent little."""
-        own = ("edit", "_editor", "filter", "sources", "_opened", "references")
+        own = ("edit", "_editor", "filter", "sources", "_opened", "references", "progress")
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
     @cached_property

@@ -70,3 +70,11 @@ def test_a_real_terminal_gets_no_colours_and_no_line_twice():
     os.close(side)
     said = os.read(main, 10_000).decode()
     assert said.count("\n") == 1 and "2 of 2 pictures" in said and "\x1b" not in said
+
+
+def test_items_are_counted_as_they_go_by():
+    stream = io.StringIO()
+    looked_at = Count(3, stream, "photographs looked at")
+    assert [*looked_at.over("abc")] == ["a", "b", "c"] and looked_at.accepted == 3
+    looked_at.tell(end=True)
+    assert "3 of 3 photographs looked at" in stream.getvalue()

@@ -112,7 +112,7 @@ def test_private_edits_take_no_references(untrained):
 
 
 def test_an_edit_does_not_depend_on_its_batch_with_references_either(untrained):
-    editor, some = Editor(untrained), plates(5)
+    editor, some = Editor(untrained.model_copy(update={"precision": "float32"})), plates(5)
     editor.references = editor.collected(some[:3], checkpoint.load(untrained.reader, "reader"))
     together, alone = editor(some), [editor([plate])[0] for plate in some]
     assert max(np.abs(a.image.astype(int) - b.image).max() for a, b in zip(together, alone)) <= 1
@@ -202,6 +202,15 @@ def wanted(folder, source, untrained, **edit):
     options = untrained.model_copy(update=edit)
     filtering = Filtering(rounds=1, max_residue=1.0, **accept)
     return GenerateRecipe(count=12, out=str(folder), source=Source(path=str(source)), edit=options, filter=filtering)
+
+
+def test_threads_find_the_same_references(untrained):
+    editor, reader, some = Editor(untrained), checkpoint.load(untrained.reader, "reader"), plates(20)
+    for number, plate in enumerate(some):
+        plate.source = str(number)
+    one, several = (editor.collected(some, reader, threads) for threads in (1, 3))
+    assert one.fingerprint == several.fingerprint and one.sources == several.sources
+    assert one.source_scores == several.source_scores and len(one.sources) == 20
 
 
 def test_a_run_is_bound_to_its_references_and_leaves_no_glyph_behind(tmp_path, untrained):

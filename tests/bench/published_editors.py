@@ -104,12 +104,12 @@ class Mostel(nn.Module):
         x = self.pyramid(x)
         strokes = self.outs[0](self.strokes(x, [])[0]).sigmoid()
         background, beside = self.background(x, [None, levels[2], levels[1]])
-        background = torch.lerp(source, self.outs[1](background).sigmoid(), strokes)
+        background = torch.lerp(source, self.outs[1](background).float().sigmoid(), strokes.float())
         old, new = self.old(source * strokes)[0], self.new(target)[0]
         x = self.pyramids(torch.cat([new, old], 1))
         mask, text = self.mask(x, beside[:3])[0], self.text(x, beside[:3])[0]
         edited = self.last(torch.cat([text, mask], 1)).sigmoid() + 0 * self.warp(old.flatten(1)).mean()
-        return torch.lerp(background, edited, self.outs[2](mask).sigmoid())
+        return torch.lerp(background, edited.float(), self.outs[2](mask).float().sigmoid())
 
 
 class RsSte(nn.Module):
