@@ -36,6 +36,7 @@ PROGRAM = Path(__file__).parents[2] / "run_pipeline.py"
 CORES = len(os.sched_getaffinity(0))
 LEAST = 2.0  # seconds that something is measured for
 BATCH = 16  # of edits
+LARGE = "source.layouts=[us-texas,uk,cn-blue]"  # that have texts enough for a million plates
 TRDG = """
 import sys, time
 from trdg.generators import GeneratorFromStrings
@@ -50,6 +51,12 @@ print(count / (time.perf_counter() - begin))
 """
 EFFECTS = {"plain": {}, "with effects": {"blur": 1, "random_blur": True, "skewing_angle": 5, "random_skew": True,
                                          "distorsion_type": 3, "background_type": 0}}  # fmt: skip
+# In between, since a process begins with its parent's memory, and this one has had networks.
+MEASURED = """
+import resource, subprocess, sys
+told = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(told.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 TIGER = """
 import sys, time
 import numpy as np
@@ -136,19 +143,17 @@ def operations(stages: Stages) -> int:
 
 
 def workers(options: argparse.Namespace) -> Iterator[Row]:
-    """The program on twice as many plates, less on as many: what it takes to start is no rate."""
+    """The program on four shards, less on two: what it takes to start is no rate."""
     rates, flops = {}, operations(Stages(load_recipe(None, [], "generate", {})))
     with tempfile.TemporaryDirectory() as scratch:
         for count in (1, 2):
             seconds = []
-            for times in (1, 2):
+            for times in (2, 4):
                 command = ["generate", "--out", f"{scratch}/{count}-{times}", "--count", options.plates * times]
                 begin = time.perf_counter()
-                program(
-                    *command, "--set", f"engine.workers={count}", "--set", f"write.shard_rows={options.plates // 4}"
-                )
+                program(*command, "--set", f"engine.workers={count}", "--set", f"write.shard_rows={options.plates}")
                 seconds.append(time.perf_counter() - begin)
-            rates[count] = options.plates / max(seconds[1] - seconds[0], 1e-9)
+            rates[count] = 2 * options.plates / max(seconds[1] - seconds[0], 1e-9)
             yield (
                 f"generate, {count} worker{'s' * (count > 1)}",
                 f"{rates[count]:.1f} plates/s",
@@ -158,13 +163,12 @@ def workers(options: argparse.Namespace) -> Iterator[Row]:
 
 def program(*arguments: object) -> int:
     """Runs the program; the memory that it took at most, in bytes."""
-    process = subprocess.Popen([sys.executable, PROGRAM, *map(str, arguments)], stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)  # fmt: skip
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode not in (0, 3):
-        raise SystemExit(f"{arguments}: ended with {process.returncode}")
-    return used.ru_maxrss << 10
+    command = [sys.executable, "-c", MEASURED, sys.executable, PROGRAM, *map(str, arguments)]
+    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    ended, kilobytes = map(int, told.stdout.split())
+    if ended not in (0, 3):
+        raise SystemExit(f"{arguments}: ended with {ended}")
+    return kilobytes << 10
 
 
 def editors(options: argparse.Namespace) -> Iterator[Row]:
@@ -273,7 +277,7 @@ def memory(options: argparse.Namespace) -> Iterator[Row]:
     for count in (10_000, 1_000_000):
         with tempfile.TemporaryDirectory() as scratch:
             begin = time.perf_counter()
-            used = program("generate", "--out", f"{scratch}/run", "--count", count, "--dry-run")
+            used = program("generate", "--out", f"{scratch}/run", "--count", count, "--set", LARGE, "--dry-run")
         held[count] = used
         shown = f"{used >> 20:,} MiB, {time.perf_counter() - begin:.0f} s"
         yield f"{count:,} plates planned", shown, f"{used / held[10_000]:.2f}"
