@@ -200,7 +200,7 @@ def not_covered(recipe: AnonymizeRecipe, detector: dict, kept: dict, written: in
     )
     fields = (
         "all else that annotations say stays, but for old texts in it, and may say where a picture comes from: fields such as "
-        "ids, sources, cameras and times"
+        "ids, sources, readings, cameras and times"
     )
     if kept["columns"]:
         fields += f"; columns kept: {', '.join(kept['columns'])}"
