@@ -608,7 +608,7 @@ def report(run, sources) -> None:
     loads nothing. Every run writes it at its end; photographs of a corpus are in it only with --sources, and then it is
     not for passing on. If lpr.json of `evaluate lpr` lies in RUN, its table is shown, too.
     The page of an anonymized dataset is the one that its run has written: the audit, then new plates cut out of the
-    output, and no picture, name or text of the source.
+    output, and no picture, path or text of the source.
     """
     from platemint.pipeline.anonymize.plan import AUDIT, PAGE
     from platemint.pipeline.report.run_page import write_page

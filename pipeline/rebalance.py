@@ -40,7 +40,7 @@ class Proposal:
                 "plates added  evenness",
                 *rows,
                 f"{self.count:,} plates: {self.why}",
-                f"no way of adding plates gets there with fewer than {self.least:,}",
+                f"lower bound for so even a corpus, whatever texts are added: {self.least:,}; one position needs these by itself",
             ]
         )
 
@@ -144,7 +144,9 @@ def propose(stages: Stages, count: int | None = None, until: float | None = None
         return Proposal(count, f"as asked for; {level:,} would make it level", curve, corpus.least_plates(count))
     if until is not None:
         n = max(1, corpus.plates_until(until))
-        return Proposal(n, f"the fewest for an evenness of {until:g}", curve, corpus.least_plates(n))
+        return Proposal(
+            n, f"the fewest, as `generate` adds them, for an evenness of {until:g}", curve, corpus.least_plates(n)
+        )
     n, why = _knee(curve)
     return Proposal(n, why, curve, corpus.least_plates(n))
 

@@ -131,6 +131,7 @@ def carried_out(command):
 def begun(tmp_path_factory):
     """A folder with what somebody may have: a corpus, of which some digits are rare, and texts for four of its pictures."""
     folder, here = tmp_path_factory.mktemp("begun"), Path.cwd()
+    (folder / "outputs").mkdir()  # as in a clone
     (folder / "shares.csv").write_text("character,share\n" + "".join(f"{n},0.{n}\n" for n in range(10)))
     os.chdir(folder)
     try:

@@ -278,7 +278,9 @@ def test_the_knee_lies_between_the_ends_and_says_why(uneven):
     assert ends[0] == 0 < proposal.least <= proposal.count < ends[1] == ToppedUp(Topping(made(uneven))).plates_until(1)
     up_to, beyond = map(float, re.findall(r"raise evenness by ([\d.e-]+), beyond it by ([\d.e-]+)", proposal.why)[0])
     assert up_to > 2 * beyond > 0
-    assert f"{proposal.count:,} plates: the knee" in proposal.text and f"fewer than {proposal.least:,}" in proposal.text
+    assert (
+        f"{proposal.count:,} plates: the knee" in proposal.text and f"are added: {proposal.least:,};" in proposal.text
+    )
     assert proposal.curve[-1][1] == pytest.approx(1)
 
 
@@ -428,7 +430,7 @@ def test_a_dry_run_shows_curve_and_reason_and_writes_nothing(call, uneven, tmp_p
     for said in (
         "plates added  evenness",
         "the knee of this curve",
-        "no way of adding plates",
+        "lower bound for so even a corpus",
         "top_up: true",
         "time: ",
     ):

@@ -50,7 +50,7 @@ def test_files_and_tests_that_contributing_names_are_there():
 
 # What every dataset format offers (corpora/datasets.py, corpora/containers.py) has one name in all of them.
 FORMAT_FUNCTIONS = {"add", "chosen", "find", "fits", "member", "others", "parts", "picture", "read", "read_names"}
-FORMAT_FUNCTIONS |= {"records", "rename", "rewrite", "room"}
+FORMAT_FUNCTIONS |= {"other_columns", "records", "rename", "rewrite", "room"}
 PROTOCOLS = {"formats": FORMAT_FUNCTIONS, "exports": {"ready", "writer"}}  # by folder; exports: see exports/__init__.py
 
 

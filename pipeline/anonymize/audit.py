@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
+from platemint.pipeline import lock
 from platemint.pipeline.anonymize.not_replaced import GivenUp
-from platemint.pipeline.anonymize.plan import AnonymizePlan
+from platemint.pipeline.anonymize.plan import AUDIT, PAGE, AnonymizePlan
 from platemint.pipeline.anonymize.read_texts import Unknown
 from platemint.pipeline.anonymize.search import Scan
-from platemint.pipeline.corpora.datasets import Dataset, Frame
+from platemint.pipeline.anonymize.unfinished import UNFINISHED
+from platemint.pipeline.corpora.datasets import Dataset, Frame, kept_columns
 from platemint.pipeline.recipe import AnonymizeRecipe, GenerateRecipe
-from platemint.pipeline.report.audit_page import audit_settings, not_covered
+from platemint.pipeline.report.audit_page import SHA256_COMMAND, audit_settings, not_covered
 from platemint.pipeline.report.page import bin_of
 from platemint.pipeline.stages import Stages
 from platemint.pipeline.versions import versions
+
+OWN = (AUDIT, PAGE)  # files of an anonymized folder that its audit does not count: they are written after it
 
 
 @dataclass
@@ -37,6 +44,8 @@ class Audit:
     reading: dict = field(default_factory=dict)  # see `pipeline.anonymize.read_texts.Unknown`; empty where nobody read
     left_out: dict = field(default_factory=dict)  # see `pipeline.corpora.containers.left_out`
     detector: dict = field(default_factory=dict)  # see `pipeline.anonymize.detector.look`; empty where nobody looked
+    kept: dict = field(default_factory=dict)  # see `what_stays`
+    sha256: str = ""  # see `sha256_of_files`
 
     def count(self, frame: Frame, plates: list[dict]) -> None:
         """Counts a picture's plates, as a commit has them."""
@@ -55,6 +64,26 @@ class Audit:
             if reason:
                 self.reasons[reason] += 1
                 self.given_up.plate(frame.path, number, annotation.text, outcome, reason)
+
+
+def what_stays(dataset: Dataset, paths: Mapping[str, str]) -> dict:
+    """How many pictures keep their path, and which columns stay beside plates' texts. paths: of pictures, old to new."""
+    return {
+        "picture_paths": sum(paths[frame.path] == frame.path for frame in dataset.frames),
+        "columns": kept_columns(dataset),
+    }
+
+
+def sha256_of_files(folder: Path) -> str:
+    """One hash of all files of an output but the audit's own, with their paths: what `SHA256_COMMAND` prints there."""
+    beside = {folder / name for name in (*OWN, UNFINISHED, *lock.FILES)}
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    names = [os.fsencode(path.relative_to(folder)) for path in files if not beside.intersection((path, *path.parents))]
+    listed = hashlib.sha256()
+    for name in sorted(names):
+        with open(os.path.join(os.fsencode(folder), name), "rb") as file:
+            listed.update(hashlib.file_digest(file, "sha256").hexdigest().encode() + b"  ./" + name + b"\0")
+    return listed.hexdigest()
 
 
 def may_leave(audit: dict) -> bool:
@@ -105,13 +134,15 @@ def as_dict(audit: Audit, plan: AnonymizePlan, dataset: Dataset, used: Mapping[s
             "files": audit.scan.files,
             "bytes": audit.scan.bytes,
         },
+        "kept": audit.kept,
         **({"left_out": left_out} if left_out else {}),
         **({"reading": audit.reading} if audit.reading else {}),
         **({"detector": audit.detector} if audit.detector else {}),
         "identity": "keyed" if recipe.key_file else "within this run" if recipe.track_consistent else "none",
-        "not_covered": not_covered(recipe, audit.detector),
+        "not_covered": not_covered(recipe, audit.detector, audit.kept, audit.pictures["written"]),
         "settings": audit_settings(recipe),
         "made_with": made_with(recipe, used),
+        "output": {"sha256": audit.sha256, "command": SHA256_COMMAND},
         "given_up": audit.given_up.public(),
     }
 

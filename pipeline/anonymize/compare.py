@@ -19,17 +19,26 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from platemint.pipeline.anonymize.audit import OWN, sha256_of_files
 from platemint.pipeline.anonymize.file_parts import UNKNOWN, metadata_in
 from platemint.pipeline.anonymize.loose import closer_views
 from platemint.pipeline.anonymize.not_replaced import ASIDE, PICTURE
 from platemint.pipeline.anonymize.picture import Picture, differing, open_picture, read_picture_file, shown
-from platemint.pipeline.anonymize.plan import AUDIT, PAGE
+from platemint.pipeline.anonymize.plan import AUDIT
 from platemint.pipeline.anonymize.residue import UNTOUCHED, untouched
 from platemint.pipeline.anonymize.search import Hit, Scan, scan
 from platemint.pipeline.anonymize.unfinished import UNFINISHED
 from platemint.pipeline.corpora import containers
 from platemint.pipeline.corpora.checks import SAME_PLATE
-from platemint.pipeline.corpora.datasets import BARE, GONE_WITH_TEXT, Annotation, Dataset, Frame, open_any
+from platemint.pipeline.corpora.datasets import (
+    BARE,
+    GONE_WITH_TEXT,
+    Annotation,
+    Dataset,
+    Frame,
+    kept_columns,
+    open_any,
+)
 from platemint.pipeline.corpora.formats.pictures import numbered
 from platemint.pipeline.corpora.records import Corners, box, box_iou
 from platemint.pipeline.corpora.rectify import View, views_of
@@ -38,10 +47,9 @@ from platemint.pipeline.find import TextFinder
 from platemint.pipeline.plate import Plate, PlatemintError, Readings, canonical, characters, same_reading
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import Edit, Limits
-from platemint.pipeline.report.audit_page import GIVEN_UP, HEAD, TAIL, own_words
+from platemint.pipeline.report.audit_page import GIVEN_UP, HEAD, TAIL, letters, own_words
 from platemint.pipeline.storage import read_json
 
-OWN = (AUDIT, PAGE)  # files of an anonymized folder that its audit does not count: they are written after it
 BLOCK = 16  # pixels that a JPEG codes together, of each side, where its colours are stored at half the size
 SPILL = 2  # pixels that the colours of such a block reach beyond it when they are enlarged again
 _WORDS = re.compile(rb"[\w.+:-]+")
@@ -58,9 +66,10 @@ TIFF_NEEDED = {256, 257, 258, 259, 262, 273, 277, 278, 279, 282, 283, 284, 296, 
 class Report:
     """What was found. faults: one line each, naming file and remedy or place; empty if all is well.
 
-    compared: pictures held against the corpus's own outside of their plates. lossy: of these, JPEG files; mean and
-    largest: how far their pixels there are from the corpus's, 0..255, as encoding anew makes them. characters: of the
-    corpus's plates, looked for where they stood.
+    files: without the audit's two, which are searched as well. compared: pictures held against the corpus's own outside
+    of their plates. lossy: of these, JPEG files; mean and largest: how far their pixels there are from the corpus's,
+    0..255, as encoding anew makes them. characters: looked for where they stood, of plates, replaced or redacted, that
+    our reader reads in the corpus without a mistake; an audit counts those of replaced plates, whether read or not.
     """
 
     faults: list[str] = field(default_factory=list)
@@ -83,9 +92,9 @@ class Report:
         found = f"{len(self.faults)} faults" if self.faults else "no fault"
         jpeg = f" ({self.lossy:,} JPEG: mean difference {self.mean:.2f}, largest {self.largest})" if self.lossy else ""
         return (
-            f"{self.files:,} files, {self.pictures:,} pictures, {self.plates:,} plates; "
-            f"{self.compared:,} pictures compared outside of plates{jpeg}; {self.characters:,} characters of the corpus's "
-            f"plates looked for where they stood: {found}"
+            f"{self.files:,} files beside the audit, {self.pictures:,} pictures, {self.plates:,} plates; "
+            f"{self.compared:,} pictures compared outside of plates{jpeg}; {self.characters:,} characters, of plates that "
+            f"our reader reads in the corpus, looked for where they stood: {found}"
         )
 
 
@@ -140,12 +149,17 @@ class _Check:
         self.scan = Scan()
         self.pixels = 0
 
+    @property
+    def own(self) -> list[Path]:
+        """The audit's files that are there."""
+        return [self.folder / name for name in OWN if (self.folder / name).is_file()]
+
     def fault(self, where: str, what: str) -> None:
         self.report.faults.append(f"{where}: {what}")
 
     def texts(self, found: Scan) -> None:
         """No name and no byte spells a text of the corpus."""
-        self.scan, self.report.files = found, found.files
+        self.scan, self.report.files = found, found.files - len(self.own)
         for hit in found.hits:
             self.fault(hit.path, f"spells {hit.text}, a text of the corpus ({hit.where}, at {hit.offset})")
         for unread in found.unread:
@@ -197,9 +211,11 @@ class _Check:
             if not any(box_iou(annotation.corners, found) > SAME_PLATE for found in self.found(frame))
         ]
         places = _places(replace(frame, annotations=tuple(annotations)))
-        return self.pictures.get(self.origins.get(frame.path, frame.path)) or (
-            self.placed.get(places) if places else None
-        )
+        return self.named(frame) or (self.placed.get(places) if places else None)
+
+    def named(self, frame: Frame) -> Frame | None:
+        """The corpus's frame that a path of the copy stands for, None where its name was a plate."""
+        return self.pictures.get(self.origins.get(frame.path, frame.path))
 
     def found(self, frame: Frame) -> list[Corners]:
         """Where a detector has found plates on a picture that the corpus does not annotate."""
@@ -305,7 +321,7 @@ class _Check:
         if len(ids) < len(listed):
             self.fault(AUDIT, f"{GIVEN_UP}: lists an id twice")
 
-    def counted(self, copy: Dataset, aside: int, unlabelled: int, read: int) -> dict[str, int]:
+    def counted(self, copy: Dataset, aside: int, unlabelled: int, read: int) -> dict[str, int | str | list[str]]:
         """The figures of audit.json that can be counted from outside; plates withheld can only be counted by what is left.
 
         As audit.json has them: aside: pictures set aside, which only decoding all of the corpus's pictures would show.
@@ -322,7 +338,7 @@ class _Check:
             if self.finds
             else {}
         )
-        own = [self.folder / name for name in OWN if (self.folder / name).is_file()]
+        originals = ((self.named(frame), frame.path) for frame in copy.frames)
         return {
             "plates.replaced": labelled + unlabelled,
             "plates.redacted": len(annotations) + loose.total() - labelled - unlabelled + gone,
@@ -340,9 +356,19 @@ class _Check:
             "source_texts.too_short_to_search": len(self.scan.unsearched),
             "source_texts.found": len(self.scan.hits),
             "source_texts.found_in_numbers_and_keys": len(self.scan.literals),
-            "source_texts.files": self.scan.files - len(own),
-            "source_texts.bytes": self.scan.bytes - sum(path.stat().st_size for path in own),
+            "source_texts.files": self.report.files,
+            "source_texts.bytes": self.scan.bytes - sum(path.stat().st_size for path in self.own),
+            "kept.picture_paths": sum(old is not None and old.path == path for old, path in originals),
+            "kept.columns": kept_columns(self.source),
+            "output.sha256": self.sha256(),
         }
+
+    def sha256(self) -> str:
+        """Of the folder's files, "" where one cannot be read, which is a fault anyway."""
+        try:
+            return sha256_of_files(self.folder)
+        except OSError:
+            return ""
 
 
 def _others(old: str, new: str) -> np.ndarray:
@@ -403,6 +429,14 @@ def _finds(folder: Path) -> list[dict]:
         return []
 
 
+def _columns_said(folder: Path) -> list[str]:
+    """The names of columns that an audit lists, which `_Check.figures` holds against the corpus's."""
+    try:
+        return [str(name) for name in read_json(folder / AUDIT)["kept"]["columns"]]
+    except (AttributeError, KeyError, TypeError, PlatemintError):
+        return []
+
+
 def _left_out(folder: Path) -> dict[str, list[int]]:
     """The pictures of files of many that are not in the copy, by the audit; {} where it says none or is damaged."""
     try:
@@ -446,7 +480,7 @@ def _is_ours(hit: Hit, folder: Path) -> bool:
     if data.startswith(head) and hit.offset < len(head) or data.endswith(tail) and hit.offset >= len(data) - len(tail):
         return True
     if hit.text.isalpha():
-        return hit.text in own_words()
+        return any(hit.text in words for words in (own_words(), *map(letters, _columns_said(folder))))
     around = next(word for word in _WORDS.finditer(data) if word.end() > hit.offset)
     counts = hit.path == AUDIT and data[around.start() - 1 : around.start()] != b'"' and _COUNT.fullmatch(around[0])
     return bool(counts or _MADE_WITH.fullmatch(around[0]))

@@ -17,7 +17,7 @@ from threading import Lock
 from typing import TextIO
 
 from platemint.pipeline import engines, lock, storage
-from platemint.pipeline.anonymize.audit import Audit, all_versions, as_dict, may_leave
+from platemint.pipeline.anonymize.audit import Audit, all_versions, as_dict, may_leave, sha256_of_files, what_stays
 from platemint.pipeline.anonymize.detector import look
 from platemint.pipeline.anonymize.not_replaced import PICTURE, place_of
 from platemint.pipeline.anonymize.plan import AUDIT, PAGE, AnonymizePlan, AnonymizeShard, rewritten
@@ -278,6 +278,7 @@ def _finished(plan: AnonymizePlan, record: Unfinished, commits: list[dict], prog
     audit, kept = settled.audit, settled.kept
     names = _published(record, settled)
     audit.left_out = containers.left_out(settled.dataset, names)
+    audit.kept, audit.sha256 = what_stays(kept, names), sha256_of_files(folder)
     audit.scan = scan(folder, plan.texts, (UNFINISHED, *lock.FILES))
     if plan.detector:
         audit.detector = look(plan.detector, folder, {names[f.path]: f for f in kept.frames}, progress)

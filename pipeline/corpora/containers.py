@@ -12,7 +12,8 @@ others(file) -> names                   what of it is not understood, and left o
 parts(file) -> parts                    all that it holds, to be searched
 
 and, where pictures have numbers and no names, member(number): how the one of a number is called. Where a folder's files
-have an index beside them: INDEX, its name, and write_index(folder, files), which writes it.
+have an index beside them: INDEX, its name, and write_index(folder, files), which writes it. Where files are tables:
+other_columns(folder, note), as in `datasets`.
 """
 
 from __future__ import annotations

@@ -12,6 +12,10 @@ Formats that have a place for plates that a detector found also have
     add(note, text, {picture: corners}, folder) -> text                       the same file with these, without texts
     room(note, text, picture, folder) -> pictures                             of which it takes any; else its own
 
+and formats of tables
+
+    other_columns(folder, note) -> names                                      of columns without picture, text or place
+
 The file may be a new one, its text empty, where each picture has its own. Corners are of boxes in whole pixels.
 No picture's pixels are read here.
 """
@@ -198,6 +202,13 @@ def rewrite_dataset(dataset: Dataset, new_text: Callable[[Frame, str], str]) -> 
         becomes[path] = (new.note(path, ""), _encoded(dataset, path, text))
     _refuse_collisions(becomes)
     return becomes
+
+
+def kept_columns(dataset: Dataset) -> list[str]:
+    """Of tables and Parquet files the columns that `rewrite_dataset` keeps but for old texts: no picture, text or place."""
+    module = FORMATS.get(dataset.format) or containers.CONTAINERS[dataset.format]
+    tables = dataset.notes if hasattr(module, "other_columns") else ()
+    return list(dict.fromkeys(name for note in tables for name in module.other_columns(dataset.folder, note)))
 
 
 def _recognised(folder: Folder, format: str, sure: bool, bare: bool) -> tuple[str, dict[str, str]]:

@@ -1,7 +1,8 @@
 """audit.html: the audit of an anonymized dataset for who signs for it, and new plates to look at. Nothing of the dataset.
 
-One file that loads nothing. It is printed without the plates, so that it can be filed. It holds no name, path or text of
-the dataset: what it says is counted, or stands here or in the templates, audit_page.html and those that this one is of.
+One file that loads nothing. It is printed without the plates, so that it can be filed. Of the dataset it holds names of
+columns, and no other name, path or text: what else it says is counted, or stands here or in the templates,
+audit_page.html and those that this one is of.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ TITLES = {
     "settings": "Settings",
     "source_characters": "Characters of the dataset's plates, looked for where they stood",
     "source_texts": "Texts of the dataset, searched in every name and byte of the output",
+    "kept": "What stayed as it was",
 }
 FIGURES = {  # what figures of audit.json are called; one that is not here goes by its own name
     "plates.annotated": "annotated",
@@ -50,7 +52,7 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "reasons.source characters in view": "an old character was still to be seen",
     "reasons.a character too many read": "more was read than the new text",
     "reasons.not read where it is annotated": "the annotated text was not read from the photograph",
-    "reasons.stability": "the new characters' shapes were unsettled",
+    "reasons.stability": "the new characters came out blurred, with no certain outlines",
     "reasons.slots": "the new characters were not in their places",
     "reasons.mask_reader": "the new characters' shapes were not read as the new text",
     "reasons.reader": "the new text was not read from the plate",
@@ -87,6 +89,7 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "source_characters.looked_for": "characters of replaced plates looked for",
     "source_characters.in_view": "of these still in view",
     "source_characters.not_placed": "characters of replaced plates too hard to read for that",
+    "kept.picture_paths": "pictures written under the path and name that they had",
     "source_texts.searched": "texts searched",
     "source_texts.too_short_to_search": "texts too short to be searched",
     "source_texts.found": "times one was found",
@@ -94,7 +97,7 @@ FIGURES = {  # what figures of audit.json are called; one that is not here goes 
     "source_texts.found_in_coded_pixels": "times one came up among the numbers that code a picture",
     "source_texts.expected_there_by_chance": "times that is to be expected by chance",
     "source_texts.not_looked_into": "files that could not be looked into",
-    "source_texts.files": "files searched",
+    "source_texts.files": "files searched, without this audit's two",
     "source_texts.bytes": "bytes searched",
     "reasons.overlaps another plate": "it overlaps another plate",
     "reasons.the same plate twice": "the same plate in the picture was given up",
@@ -109,6 +112,13 @@ HEADLINE = {
 }
 GIVEN_UP = "given_up"  # in audit.json, a list of {"id", "outcome", "reason"}
 MOST_ROWS = 200  # of it on the page
+# Makes the hash of an output again, in its folder, with GNU's programs: `pipeline.anonymize.audit.sha256_of_files`.
+SHA256_COMMAND = (
+    "find . -type f ! -path ./audit.html ! -path ./audit.json -print0 "
+    "| LC_ALL=C sort -z | xargs -0r sha256sum -z | sha256sum"
+)
+VERIFY_COMMAND = "python run_pipeline.py verify OUTPUT --against DATASET"
+NO_FIGURES = ("made_with", "output")  # sections that have places of their own on the page
 ENHANCED = {
     "plain": "as it is",
     "stretched": "with its contrast stretched",
@@ -142,6 +152,8 @@ def page(audit: dict, recipe: AnonymizeRecipe, looks: Iterable[str], shown: Gall
         most_rows=MOST_ROWS,
         seen=[ENHANCED.get(look, look) for look in looks],
         made_with=(audit["made_with"] | model).items(),
+        renamed=audit["pictures"]["written"] - audit["kept"]["picture_paths"],
+        verify=VERIFY_COMMAND,
         shown=shown,
         gallery=for_script(Gallery(plates, shown.total), names, "replaced", "made unreadable"),
         scores=histograms(
@@ -158,12 +170,16 @@ def audit_settings(recipe: AnonymizeRecipe) -> dict[str, object]:
 
 def own_words() -> str:
     """The letters of all that the page says whatever the dataset, in upper case and without anything between them."""
-    words = "".join(path.read_text(encoding="utf8") for path in OWN) + " ".join(versions())
+    return letters("".join(path.read_text(encoding="utf8") for path in OWN) + " ".join(versions()))
+
+
+def letters(words: str) -> str:
+    """The letters of words in upper case, without anything between them."""
     return "".join(c for c in words.upper() if c.isalpha())
 
 
-def not_covered(recipe: AnonymizeRecipe, detector: dict) -> list[str]:
-    """What nobody has to expect of an output. detector: that section of its audit, {} for none."""
+def not_covered(recipe: AnonymizeRecipe, detector: dict, kept: dict, written: int) -> list[str]:
+    """What nobody has to expect of an output. detector, kept: sections of its audit. written: pictures."""
     unannotated = "plates that nobody annotated stay as they are"
     if recipe.detector.finds != "list":
         unannotated = "plates that nobody annotated and the detector did not find stay as they are"
@@ -174,16 +190,28 @@ def not_covered(recipe: AnonymizeRecipe, detector: dict) -> list[str]:
         )
     keyed = ["keyed texts are pseudonyms: who has the key has the plates"] if recipe.key_file else []
     traces = (
-        "traces of old characters that nobody can read may be left; `evaluate leak` measures what a reader can recover that was "
-        "trained on such plates and their true texts"
+        "traces of old characters that nobody can read may be left; platemint's command evaluate leak measures what a reader can "
+        "recover that was trained on such plates and their true texts"
     )
-    return ["vehicles, places, faces, stickers and times may still identify", unannotated, traces, *keyed]
+    originals = (
+        "whoever has the original pictures can tell which of them each new one was, and so its old plate: "
+        f"{kept['picture_paths']:,} of {written:,} pictures kept their path and name, and outside of plates all of them "
+        "show what they showed"
+    )
+    fields = (
+        "all else that annotations say stays, but for old texts in it, and may say where a picture comes from: fields such as "
+        "ids, sources, readings, cameras and times"
+    )
+    if kept["columns"]:
+        fields += f"; columns kept: {', '.join(kept['columns'])}"
+    identify = "vehicles, places, faces, stickers and times may still identify"
+    return [identify, unannotated, originals, fields, traces, *keyed]
 
 
 def _tables(audit: dict) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Title and rows for each section of figures; single figures are a table too. What else there is has another place."""
     for name, part in audit.items():
-        if isinstance(part, dict) and any(part.values()) and name != "made_with":
+        if isinstance(part, dict) and any(part.values()) and name not in NO_FIGURES:
             figures = {key: value for key, value in part.items() if not isinstance(value, list) and key != "sha256"}
             shown = {key: value for key, value in figures.items() if value or name != "reasons"}
             rows = [(FIGURES.get(f"{name}.{key}", key), _figure(value)) for key, value in shown.items()]

@@ -92,12 +92,13 @@ def anonymized_gallery(plates: Sequence[NewPlate], seed: int = 0) -> Gallery:
 
     Their base64 is in pieces, so that it spells no plate by chance.
     """
-    order = [plates[i] for i in np.random.default_rng(seed).permutation(len(plates))]
-    given_up = [plate for plate in order if plate.reason]
-    replaced = [plate for plate in order if not plate.reason]
+    order = np.random.default_rng(seed).permutation(len(plates)).tolist()
+    given_up = [i for i in order if plates[i].reason]
+    replaced = [i for i in order if not plates[i].reason]
     fewer = given_up[: max(MOST_NEW // 2, MOST_NEW - len(replaced))]
+    chosen = {*(fewer + replaced)[:MOST_NEW]}
     by_file: dict[Path, list[NewPlate]] = {}
-    for plate in (fewer + replaced)[:MOST_NEW]:
+    for plate in (plates[i] for i in order if i in chosen):  # both kinds mixed, as they are in the output
         by_file.setdefault(plate.file, []).append(plate)
     return Gallery([shown for file, some in by_file.items() for shown in _new_plates(file, some)], len(plates))
 

@@ -15,6 +15,7 @@ import pytest
 import stand_ins
 from PIL import Image
 from stand_ins import Stamps, anonymized, frames, stamped, write_target
+from test_shown_plates import cuts, on_page, small
 
 from platemint import run_pipeline
 from platemint.pipeline.anonymize.anonymizer import ENCODED
@@ -968,6 +969,13 @@ def loose(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def loose_out(loose, tmp_path_factory):
+    """The anonymized folder of these, and its audit."""
+    out = tmp_path_factory.mktemp("loose_out")
+    return out, stand_ins.anonymize(AnonymizeRecipe(source={"path": str(loose)}, out=str(out)))
+
+
 def found_texts(root: Path) -> list[str]:
     """What our reader reads in each crop where the finder sees text, "" where it sees none."""
     recipe = AnonymizeRecipe()
@@ -978,9 +986,8 @@ def found_texts(root: Path) -> list[str]:
     return ["" if is_whole(f) else text for text, f in zip(texts, frames)]
 
 
-def test_plates_in_loose_crops_are_replaced_where_they_stand_and_else_the_whole_crop_is_redacted(loose, tmp_path):
-    before, out = found_texts(loose), tmp_path / "out"
-    audit = stand_ins.anonymize(AnonymizeRecipe(source={"path": str(loose)}, out=str(out)))
+def test_plates_in_loose_crops_are_replaced_where_they_stand_and_else_the_whole_crop_is_redacted(loose, loose_out):
+    before, (out, audit) = found_texts(loose), loose_out
     assert audit["plates"]["replaced"] >= 2 and audit["plates"]["redacted"] >= 1 and adds_up(audit)
     assert audit["source_characters"]["in_view"] == 0 < audit["source_characters"]["looked_for"]
     assert all(len(text) >= 6 for text in before)
@@ -996,6 +1003,31 @@ def test_plates_in_loose_crops_are_replaced_where_they_stand_and_else_the_whole_
         else:
             assert changed.mean() > 0.95 and len(now) < 3
     assert verify_against(out, loose).faults == []
+
+
+def test_the_page_of_loose_crops_shows_them_as_they_were_written_and_counts_them(loose, loose_out):
+    out, audit = loose_out
+    counted = audit["plates"]
+    text = (out / "audit.html").read_text(encoding="utf8")
+    for figure in (
+        "<b>4</b>plates annotated",
+        f"<b>{counted['replaced']}</b>replaced",
+        f"<b>{counted['redacted']}</b>made",
+    ):
+        assert figure in text
+    data, labels = on_page(out), (out / "labels.csv").read_text().split()[1:]
+    new = {text: name for name, text in (line.split(",")[:2] for line in labels)}
+    assert sorted(data["text"]) == sorted(line.split(",")[1] for line in labels)
+    shown = [small(plate) for plate in data["images"]]
+    assert {*shown} == cuts(out) and len(shown) == 4 and not {*shown} & cuts(loose)
+    for text, picture in zip(data["text"], shown):
+        if text:
+            now = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR).astype(int)
+            h, w = now.shape[:2]
+            old = cv2.resize(cv2.imread(str(loose / new[text])), (w, h), interpolation=cv2.INTER_AREA)
+            change = np.abs(now - old).mean(2)
+            plate = np.s_[3 * h // 8 + 2 : 5 * h // 8 - 2, w // 2 - h // 4 : w // 2 + h // 4]
+            assert change[plate].mean() > 3 * change[: h // 4].mean()  # the plate is another, its surroundings are not
 
 
 def test_a_redacted_plate_is_read_by_nobody(scenes, tmp_path):

@@ -242,6 +242,7 @@ def test_parquet_columns_are_reworded_or_left_out(tmp_path):
     audit = anonymized(tmp_path / "in", tmp_path / "out")
     copy = pq.read_table(tmp_path / "out" / "a.parquet")
     assert copy.column_names == ["image", "text", "note", "tags", "more", "kind", "number", "group"]
+    assert audit["kept"] == {"picture_paths": 12, "columns": copy.column_names[2:]}
     assert audit["files_not_copied"] == 7 and audit["source_texts"]["found"] == 0
     assert {*copy.schema.metadata} == {b"huggingface"}
     said = json.loads(copy.schema.metadata[b"huggingface"])["info"]["features"]

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ from stand_ins import Agrees, Fills, edit
 
 from platemint import run_pipeline
 from platemint.pipeline.anonymize import anonymizer
+from platemint.pipeline.anonymize.audit import sha256_of_files
 from platemint.pipeline.anonymize.compare import _is_ours, verify_against
 from platemint.pipeline.anonymize.run import anonymize
 from platemint.pipeline.anonymize.search import Hit
 from platemint.pipeline.plate import PlatemintError
 from platemint.pipeline.recipe import AnonymizeRecipe
+from platemint.pipeline.report.audit_page import SHA256_COMMAND
 
 BOX = (40, 30, 70, 26)  # x, y, width, height
 ITEM = {"id": "00:11:22:33:44:55:66:77", "outcome": "redacted", "reason": "reader"}
@@ -80,6 +83,8 @@ def test_a_sound_folder_passes(folders):
     report = verify_against(*folders)
     assert report.faults == []
     assert (report.pictures, report.plates, report.compared, report.lossy) == (4, 4, 4, 1)
+    said = json.loads((folders[0] / "audit.json").read_text())
+    assert report.files == said["source_texts"]["files"] == 8 and said["kept"]["picture_paths"] == 3
     assert 0 < report.mean < 2 and "no fault" in report.summary
     assert not (folders[0] / "KLM4567.png").exists()
 
@@ -128,7 +133,9 @@ def test_a_label_that_reads_like_a_real_one_is_found_where_no_byte_tells(folders
     (corpus / "one.txt").write_text("\t".join(["one.png", *map(str, BOX), "AOC1234"]))
     note = folders[0] / "one.txt"
     note.write_text("\t".join([*note.read_text().split("\t")[:-1], "A0C1234\n"]))
-    assert faults((folders[0], corpus)) == ["one.png: is labelled A0C1234, which reads like a text of the corpus"]
+    found, changed = faults((folders[0], corpus))
+    assert found == "one.png: is labelled A0C1234, which reads like a text of the corpus"
+    assert changed.startswith("audit.json: output.sha256: says")
 
 
 def test_a_file_name_that_is_left_is_found(folders):
@@ -176,12 +183,21 @@ def test_a_change_outside_of_a_jpeg_is_found(folders):
 
 
 @pytest.mark.parametrize(
-    "section, name", [("plates", "redacted"), ("pictures", "written"), ("pixels", "outside"), ("source_texts", "bytes")]
+    "section, name, more",
+    [
+        ("plates", "redacted", 1),
+        ("pictures", "written", 1),
+        ("pixels", "outside", 1),
+        ("source_texts", "bytes", 1),
+        ("kept", "picture_paths", 1),
+        ("kept", "columns", ["size"]),
+        ("output", "sha256", "0"),
+    ],
 )
-def test_a_forged_audit_is_found(folders, section, name):
+def test_a_forged_audit_is_found(folders, section, name, more):
     path = folders[0] / "audit.json"
     audit = json.loads(path.read_text())
-    audit[section][name] += 1
+    audit[section][name] += more
     path.write_text(json.dumps(audit))
     found = [f.split(" says")[0] for f in faults(folders) if "given_up" not in f]
     assert found == [f"audit.json: {section}.{name}:"]
@@ -217,6 +233,42 @@ def test_an_audit_that_is_none_is_found(folders, content):
     path = folders[0] / "audit.json"
     path.write_text(content) if content else path.unlink()
     assert faults(folders) == ["audit.json: is missing or damaged: nothing says what was done"]
+
+
+def test_the_command_that_the_audit_names_makes_its_hash_again(folders):
+    said = json.loads((folders[0] / "audit.json").read_text())["output"]
+    assert hash_by_command(folders[0]) == said["sha256"]
+    (folders[0] / "one.txt").write_bytes((folders[0] / "one.txt").read_bytes()[::-1])  # as many bytes
+    assert any(fault.startswith("audit.json: output.sha256:") for fault in faults(folders))
+
+
+@pytest.mark.parametrize("paths", [[], ["b", "a b/ä\n.txt", "a.b", "sub/audit.json", "-c", "a\\b"]])
+def test_the_hash_is_the_command_s_whatever_files_are_called(tmp_path, paths):
+    for path in paths:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(path)
+    made = sha256_of_files(tmp_path)
+    (tmp_path / "audit.json").write_text("{}")
+    (tmp_path / "audit.html").write_text("<p>")
+    assert made == sha256_of_files(tmp_path) == hash_by_command(tmp_path)
+
+
+def hash_by_command(folder):
+    return subprocess.run(SHA256_COMMAND, shell=True, cwd=folder, capture_output=True, text=True).stdout.split()[0]
+
+
+def test_columns_that_stay_are_listed_and_are_no_texts_found(tmp_path, networks):
+    """A plate may read like a column's name, which is in the audit and on its page."""
+    corpus, out = tmp_path / "corpus", tmp_path / "out"
+    corpus.mkdir()
+    rows = ["path,text,source,licence,split"]
+    for seed, text in enumerate(["ABC1234", "LICENCE"]):
+        photograph(seed).save(corpus / f"{seed}.png")
+        rows.append(f"{seed}.png,{text},camera 7,MIT,train")
+    (corpus / "labels.csv").write_text("\n".join(rows) + "\n")
+    audit = anonymize(AnonymizeRecipe(out=str(out), source={"path": str(corpus)}))
+    assert audit["kept"] == {"picture_paths": 2, "columns": ["source", "licence", "split"]}
+    assert "camera 7,MIT,train" in (out / "labels.csv").read_text() and faults((out, corpus)) == []
 
 
 def test_a_missing_and_a_broken_picture_are_found(folders):

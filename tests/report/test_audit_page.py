@@ -1,5 +1,6 @@
 """The audit page: every figure in words, nothing that runs or comes from elsewhere, nothing of the dataset."""
 
+import html
 import re
 from collections import Counter
 from html.parser import HTMLParser
@@ -12,7 +13,7 @@ from platemint import run_pipeline
 from platemint.pipeline.anonymize.audit import made_with
 from platemint.pipeline.anonymize.replacement import ENHANCED
 from platemint.pipeline.recipe import AnonymizeRecipe
-from platemint.pipeline.report.audit_page import audit_settings, page
+from platemint.pipeline.report.audit_page import SHA256_COMMAND, audit_settings, not_covered, page
 from platemint.pipeline.report.gallery import Gallery
 
 AUDIT = {
@@ -26,6 +27,8 @@ AUDIT = {
     "source_texts": {"searched": 1100, "too_short_to_search": 4, "found": 0, "files": 1801, "bytes": 123_456_789},
     "identity": "none",
     "not_covered": ["vehicles may still identify"],
+    "kept": {"picture_paths": 899, "columns": ["licence"]},
+    "output": {"sha256": "0a" * 32, "command": SHA256_COMMAND},
 }
 
 
@@ -73,7 +76,7 @@ def test_every_figure_is_there_in_words():
         assert re.search(rf"\b{re.escape(figure)}\b", text), figure
     assert "the old text might still be read" in text and "sharpened" in text
     assert "No text of the dataset was found" in text and "vehicles may still identify" in text
-    assert len(re.findall(r"\b[0-9a-f]{64}\b", text)) == 3  # generator, reader and finder
+    assert len(re.findall(r"\b[0-9a-f]{64}\b", text)) == 4  # generator, reader, finder and the output
     assert "<td>-</td>" not in text
 
 
@@ -89,7 +92,8 @@ def test_it_is_one_file_that_loads_nothing_and_names_nothing():
 def test_the_audit_comes_first_and_is_printed_without_the_rest():
     text = shown()
     parts = [
-        text.index(part) for part in ('class="result"', "Signed", '<div class="screen">', 'id="plates"', 'id="scores"')
+        text.index(part)
+        for part in ('class="result"', "Decision</h2>", '<div class="screen">', 'id="plates"', 'id="scores"')
     ]
     assert parts == sorted(parts) and "@media print { .screen { display: none; }" in text
 
@@ -112,6 +116,34 @@ def test_everything_is_escaped():
     evil = "<script>alert(1)</script>&"
     text = shown(AUDIT | {"reasons": {evil: 1}, "not_covered": [evil], "identity": evil, evil: {evil: 1}})
     assert text.count("<script") == 2 and text.count("&lt;script&gt;alert(1)&lt;/script&gt;&amp;") == 5
+
+
+def read(text):
+    """What a page says, in one line."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", text)).split())
+
+
+def test_it_says_what_is_signed_and_what_has_to_be_done_before():
+    said = read(shown()).partition("What is signed")[2]
+    assert "1,801 files, written on" in said and "0a" * 32 in said and SHA256_COMMAND in said
+    decision = said.partition("Decision")[2]
+    assert decision.startswith(" May be passed on when: python run_pipeline.py verify OUTPUT --against DATASET was run")
+    bad = read(shown(AUDIT | {"pixels": AUDIT["pixels"] | {"outside": 1}})).partition("What is signed")[2]
+    assert "Decision May not be passed on: see" in bad and "☐" not in bad
+    left = AUDIT | {"annotations": {"left_over": 2, "pictures_withheld": 5}}
+    assert "annotations that found no picture were" in read(shown(left)) and "no picture were" not in decision
+
+
+def test_names_are_said_to_have_changed_only_where_they_have():
+    assert "new texts, and 1 pictures other names" in read(shown())
+    same = AUDIT | {"kept": AUDIT["kept"] | {"picture_paths": 900}}
+    assert "other names" not in read(shown(same))
+
+
+def test_it_says_what_still_leads_to_the_originals():
+    said = " ".join(not_covered(AnonymizeRecipe(), {}, AUDIT["kept"], 900))
+    assert "899 of 900 pictures kept their path" in said and "columns kept: licence" in said
+    assert "columns kept" not in " ".join(not_covered(AnonymizeRecipe(), {}, {"picture_paths": 0, "columns": []}, 0))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from platemint.pipeline.corpora.labels import Corpus, split_named
-from platemint.pipeline.corpora.records import Part, Record, Refused, of_member
+from platemint.pipeline.corpora.records import Folder, Part, Record, Refused, of_member
 from platemint.pipeline.corpora.rewording import Rewording
 from platemint.pipeline.corpora.table_rows import columns_of
 from platemint.pipeline.corpora.text_fields import is_of_source
@@ -106,6 +106,13 @@ def member(number: int) -> str:
 def others(file: Path) -> list[str]:
     """The columns that are left out where a file is rewritten."""
     return sorted({*_schema(file).names} - {*_kept(file)})
+
+
+def other_columns(folder: Folder, note: str) -> list[str]:
+    """The columns of a rewritten file but for its pictures and texts."""
+    file = folder.root / note
+    pictures, text, _ = _columns(file, _schema(file))
+    return [name for name in _kept(file) if name not in (pictures, text)]
 
 
 def rewrite(file: Path, name: str, target: Path, new: Rewording, picture: Callable[[str], bytes]) -> None:

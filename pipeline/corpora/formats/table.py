@@ -49,6 +49,13 @@ def rewrite(note: str, text: str, picture: str, new: Rewording) -> str:
     return "".join(row.raw if row.fields is None else _renewed(row, parsed, note, new) for row in parsed.rows())
 
 
+def other_columns(folder: Folder, note: str) -> list[str]:
+    """The columns of a table but for its pictures, texts and places."""
+    names = _first(note, folder).columns
+    columns = columns_of(names)
+    return [name for name in names if name not in (columns.path, columns.text, *columns.places)]
+
+
 def missing_columns(folder: Folder) -> str:
     """What tables lack that are none of this format's, for a message. It quotes nothing that may be a plate."""
     tables = {note: _first(note, folder).columns for note in folder.of_kind(*table_rows.SUFFIXES)}
