@@ -143,9 +143,13 @@ def kind_of(character: str) -> str:
 
 @lru_cache(maxsize=4096)
 def kin(character: str, alphabet: str) -> str:
-    """The characters of an alphabet that may stand where this one does: digits for a digit, and so on (`kind_of`)."""
+    """The characters of an alphabet that may stand where this one does: digits for a digit, and so on (`kind_of`).
+
+    Where a letter of A-Z stands no accented one may: most countries have none.
+    """
     kind = kind_of(character)
-    return "".join(c for c in alphabet if kind and kind_of(c) == kind) or character
+    strange = ACCENTED if character in LETTERS else ""
+    return "".join(c for c in alphabet if kind and kind_of(c) == kind and c not in strange) or character
 
 
 def characters(text: str) -> str:
