@@ -25,6 +25,7 @@ from platemint.pipeline.stages import Stages
 from platemint.pipeline.write import scores
 
 PAGE = "report.html"
+PAGE_WITH_SOURCES = "report-sources.html"  # a name of its own: the other page may be passed on
 FEW_SOURCES = 100  # photographs, below which a page says that there are few
 MANY_DROPPED = 0.5  # share of tries that were dropped, from which on a page says so
 
@@ -83,8 +84,9 @@ def write_page(
 
     Raises as `run_page` does.
     """
-    storage.write(folder / PAGE, run_page(fetched(folder), with_sources, stages, plan))
-    return folder / PAGE
+    page = folder / (PAGE_WITH_SOURCES if with_sources else PAGE)
+    storage.write(page, run_page(fetched(folder), with_sources, stages, plan))
+    return page
 
 
 def _finished(folder: Path) -> tuple[dict, dict]:
