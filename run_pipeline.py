@@ -600,13 +600,13 @@ def inspect(corpus, form, against, picture, target, html, as_json) -> None:
 
 @main.command(name="report")
 @click.argument("run", type=RUN)
-@click.option("--sources", is_flag=True, help="Show the photographs of the corpus beside their edits.")
+@click.option("--sources", is_flag=True, help="Write report-sources.html, with photographs beside their edits.")
 def report(run, sources) -> None:
     """Write report.html, a page about a finished run.
 
     What was asked and made, balance, scores, why plates were dropped, and a wall of plates that filters. One file that
-    loads nothing. Every run writes it at its end; photographs of a corpus are in it only with --sources, and then it is
-    not for passing on. If lpr.json of `evaluate lpr` lies in RUN, its table is shown, too.
+    loads nothing. Every run writes it at its end, without photographs of a corpus. With --sources they are shown, in
+    report-sources.html, which is not for passing on. If lpr.json of `evaluate lpr` lies in RUN, its table is shown, too.
     The page of an anonymized dataset is the one that its run has written: the audit, then new plates cut out of the
     output, and no picture, path or text of the source.
     """

@@ -106,7 +106,10 @@ def _datasheet(recipe: GenerateRecipe, manifest: dict) -> list[tuple[str, str]]:
             f"{manifest['accepted'] + manifest['real']:,}, {manifest['real']:,} of them photographs as they are.",
         ),
         ("Is it a sample?", "Texts are drawn anew: they follow no real distribution, and no text comes twice."),
-        ("How were labels made?", "The text is what was written on the plate; a recogniser has read it there."),
+        (
+            "How were labels made?",
+            "The text is what was written on the plate. Column `reading` is what a recogniser read; it may differ, as in O for 0.",
+        ),
         (
             "What was left out?",
             f"{sum(manifest['rejected'].values()):,} of {tries:,} edits, for their scores: hard pictures are rarer than in the source.",

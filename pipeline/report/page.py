@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from platemint.pipeline.plate import DIGITS, LETTERS
 from platemint.pipeline.report.gallery import Gallery
 from platemint.pipeline.report.inspect import figure
 
@@ -33,22 +34,30 @@ def rendered_page(template: str, **values) -> str:
 
 
 def heat_maps(report: dict) -> list[dict]:
-    """Balances as tables, the corpus's before the run's: characters, and for each position its cells and its entropy."""
+    """Balances as tables, the corpus's before the run's: characters, and for each position its cells and its entropy.
+
+    No table is wider than digits and letters take: other characters, as provinces, have a table of their own.
+    """
     parts = [("in the corpus", report["against"]), ("in the run", report)] if "against" in report else [("", report)]
+    common = [c for c in report["characters"] if c in DIGITS + LETTERS]
+    others = [c for c in report["characters"] if c not in common]
     return [
         {
-            "title": title,
-            "characters": report["characters"],
+            "title": f"{title}, other characters" if characters is others and title else title,
+            "characters": characters,
             "rows": [
                 {
                     "name": str(row.get("position", "all")),
                     "entropy": row["entropy"],
-                    "cells": [_cell(row, character) for character in report["characters"]],
+                    "cells": [_cell(row, character) for character in characters],
                 }
                 for row in [*part["balance"]["positions"], part["balance"]["overall"]]
+                if characters is common or any(c in row["counts"] for c in others)
             ],
         }
         for title, part in parts
+        for characters in (common, others)
+        if characters
     ]
 
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from platemint.pipeline import storage
 from platemint.pipeline.object_store import ObjectPath, fetched, place
 from platemint.pipeline.plan import Plan, make_plan, plan_file
-from platemint.pipeline.plate import PlatemintError
+from platemint.pipeline.plate import PlatemintError, characters, same_reading
 from platemint.pipeline.recipe import GenerateRecipe, load_recipe
 from platemint.pipeline.report.gallery import SourceOf, gallery
 from platemint.pipeline.report.inspect import figure, inspect
@@ -25,16 +25,22 @@ from platemint.pipeline.stages import Stages
 from platemint.pipeline.write import scores
 
 PAGE = "report.html"
+PAGE_WITH_SOURCES = "report-sources.html"  # a name of its own: the other page may be passed on
 FEW_SOURCES = 100  # photographs, below which a page says that there are few
 MANY_DROPPED = 0.5  # share of tries that were dropped, from which on a page says so
 
 
 @dataclass(frozen=True)
 class Remark:
-    """What to know before training on a run. good: nothing to do about it."""
+    """What to know before training on a run. good: nothing to do about it.
+
+    reason: filter of the wall that shows the plates it is about. characters: likewise, plates whose text has one of them.
+    """
 
     good: bool
     text: str
+    reason: str = ""
+    characters: tuple[str, ...] = ()
 
 
 def run_page(folder: Path, with_sources: bool = False, stages: Stages | None = None, plan: Plan | None = None) -> str:
@@ -83,8 +89,9 @@ def write_page(
 
     Raises as `run_page` does.
     """
-    storage.write(folder / PAGE, run_page(fetched(folder), with_sources, stages, plan))
-    return folder / PAGE
+    page = folder / (PAGE_WITH_SOURCES if with_sources else PAGE)
+    storage.write(page, run_page(fetched(folder), with_sources, stages, plan))
+    return page
 
 
 def _finished(folder: Path) -> tuple[dict, dict]:
@@ -130,7 +137,7 @@ def _places(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
 
 def _columns(folder: Path, recipe: GenerateRecipe) -> dict[str, dict[str, np.ndarray]]:
     """Columns without pictures of accepted and of dropped plates; those of origin real are left out."""
-    names = ["source", "origin", *(f"score_{name}" for name in scores(recipe))]
+    names = ["source", "origin", "split", "text", "reading", *(f"score_{name}" for name in scores(recipe))]
     found = {}
     for kind in ("data", "dropped"):
         tables = [pq.read_table(file, columns=names) for file in sorted(folder.glob(f"{kind}/*.parquet"))]
@@ -162,9 +169,58 @@ def _remarks(recipe: GenerateRecipe, manifest: dict, report: dict, columns: dict
             f"{missing:,} planned plates could not be made." if missing else "Every planned plate is there.",
         ),
         _evenness(report),
-        Remark(dropped < MANY_DROPPED, f"{100 * dropped:.1f} % of all tries were dropped by the checks."),
+        Remark(
+            dropped < MANY_DROPPED,
+            f"{100 * dropped:.1f} % of all tries were dropped by the checks (from {100 * MANY_DROPPED:.0f} % on it would be many).",
+        ),
         _variety(recipe, sources),
+        *_read_otherwise(columns["data"]),
+        *_never_seen(report),
+        *_of_other_splits(recipe, columns["data"]),
+        Remark(
+            False,
+            "All checks were made by the reader that ships with platemint. Let a reader of your own look, too: it shares no mistake with it.",
+        ),
     ]
+
+
+def _read_otherwise(accepted: dict) -> list[Remark]:
+    """How many accepted plates the reader reads as another text than they were given."""
+    pairs = [*zip(accepted["text"].tolist(), accepted["reading"].tolist())]
+    others = sum(not same_reading(*pair) for pair in pairs)
+    alike = sum(characters(text) != characters(reading) for text, reading in pairs) - others
+    text = f"On {others:,} of {len(pairs):,} plates the reader reads another text than they were given"
+    if alike:
+        text += f", and on {alike:,} more it takes O or Q for 0, I for 1 or the other way round"
+    if others:
+        text += "; a higher filter.min_reader drops more of them."
+        return [Remark(False, text, reason="read otherwise")]
+    return [Remark(True, text + ".")]
+
+
+def _never_seen(report: dict) -> list[Remark]:
+    """Characters of the run that no photograph of the corpus shows."""
+    if "against" not in report:
+        return []
+    before, after = (part["balance"]["overall"]["counts"] for part in (report["against"], report))
+    new = tuple(c for c, count in after.items() if count and not before.get(c))
+    if not new:
+        return [Remark(True, "Every character of the run is on a photograph of the corpus.")]
+    plates = sum(after[c] for c in new)
+    text = f"{len(new)} characters are on no photograph of the corpus and {plates:,} times in the run; their shapes come from other plates. Look at them:"
+    return [Remark(False, text, characters=new)]
+
+
+def _of_other_splits(recipe: GenerateRecipe, accepted: dict) -> list[Remark]:
+    """Edits of photographs that are not of split train."""
+    if not any(part.source.path for part in recipe.parts):
+        return []
+    others = Counter(split for split in accepted["split"].tolist() if split != "train")
+    if not others:
+        return []
+    named = " and ".join(f"{count:,} of split {split}" for split, count in sorted(others.items()))
+    text = f"The plates keep the splits of their photographs: {named}. Train on split train alone, and measure on photographs."
+    return [Remark(True, text)]
 
 
 def _variety(recipe: GenerateRecipe, sources: int) -> Remark:

@@ -16,7 +16,7 @@ from platemint import run_pipeline
 from platemint.pipeline.report import gallery as gallery_module
 from platemint.pipeline.report.gallery import HEIGHT, WIDEST, gallery
 from platemint.pipeline.report.page import for_script
-from platemint.pipeline.report.run_page import PAGE, run_page
+from platemint.pipeline.report.run_page import PAGE, PAGE_WITH_SOURCES, run_page
 from platemint.pipeline.run import generate
 from platemint.pipeline.write import scores
 
@@ -108,9 +108,11 @@ def test_photographs_are_shown_only_where_asked(run, tmp_path, untrained):
     assert plain["text"] and not any(images[0] for images in plain["images"])
     names = {row["source"] for row in rows_of(out, "data")}
     assert names and not any(name in (out / PAGE).read_text(encoding="utf8") for name in names)
+    before = (out / PAGE).read_bytes()
     result = CliRunner().invoke(run_pipeline.main, ["report", str(out), "--sources"])
-    assert result.exit_code == 0 and result.output.strip() == str(out / PAGE)
-    text = (out / PAGE).read_text(encoding="utf8")
+    assert result.exit_code == 0 and result.output.strip() == str(out / PAGE_WITH_SOURCES)
+    assert (out / PAGE).read_bytes() == before
+    text = (out / PAGE_WITH_SOURCES).read_text(encoding="utf8")
     assert all(images[0] for images in data_of(text)["images"]) and "do not pass it on" in text
 
 
