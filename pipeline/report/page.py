@@ -17,6 +17,14 @@ from platemint.pipeline.report.inspect import figure
 
 MOST_ROWS = 12  # of a table of shares
 BINS = 20  # of a histogram of scores
+SAYS = {  # of each score, in a few words
+    "stability": "how well the mask holds when cut higher or lower",
+    "slots": "ink in each character's place and nowhere else",
+    "mask_reader": "how probable the text is to the reader, from the bare mask",
+    "reader": "how probable the text is to the reader, from the plate",
+    "residue": "how probable the old text still is",
+    "source_reader": "how probable the source's label is to the reader, from the source",
+}
 FIELDS = ("text", "layout", "split", "reason", "reading", "round")  # of a plate on a page, beside its scores
 
 
@@ -48,7 +56,7 @@ def heat_maps(report: dict) -> list[dict]:
             "rows": [
                 {
                     "name": str(row.get("position", "all")),
-                    "entropy": row["entropy"],
+                    "entropy": row["entropy"] if characters is common else None,
                     "cells": [_cell(row, character) for character in characters],
                 }
                 for row in [*part["balance"]["positions"], part["balance"]["overall"]]
@@ -108,7 +116,7 @@ def histograms(limits: Mapping[str, float], counts: Mapping[str, Sequence[Sequen
         highest = max(1, *(a + b for a, b in zip(kept, lost)))
         bars = [(a, b, _height(a, highest), _height(b, highest)) for a, b in zip(kept, lost)]
         threshold, side = (least, "at least") if least is not None else (most, "at most")
-        found.append({"name": name, "bars": bars, "threshold": threshold, "side": side})
+        found.append({"name": name, "says": SAYS[name], "bars": bars, "threshold": threshold, "side": side})
     return found
 
 

@@ -13,10 +13,18 @@ from PIL import Image
 from stand_ins import Lucky, recipe
 
 from platemint import run_pipeline
+from platemint.pipeline.recipe import GenerateRecipe
 from platemint.pipeline.report import gallery as gallery_module
 from platemint.pipeline.report.gallery import HEIGHT, WIDEST, gallery
-from platemint.pipeline.report.page import for_script
-from platemint.pipeline.report.run_page import PAGE, PAGE_WITH_SOURCES, run_page
+from platemint.pipeline.report.page import for_script, heat_maps
+from platemint.pipeline.report.run_page import (
+    PAGE,
+    PAGE_WITH_SOURCES,
+    _never_seen,
+    _of_other_splits,
+    _read_otherwise,
+    run_page,
+)
 from platemint.pipeline.run import generate
 from platemint.pipeline.write import scores
 
@@ -49,6 +57,36 @@ def test_every_figure_is_the_runs(run):
     scores = len(data["scores"])
     assert sum(int(a) for a, _ in bars) == scores * len(accepted)
     assert sum(int(d) for _, d in bars) == scores * len(dropped)
+
+
+REPORT = {"balance": {"overall": {"counts": {"A": 5, "京": 2, "沪": 0}}}}
+
+
+def test_what_to_look_at_first_is_said_with_its_count():
+    accepted = {
+        "text": np.array(["AB-10", "AB 1I", "京A1", "X9"]),
+        "reading": np.array(["AB1O", "AB7I", "京A1", "X9"]),
+        "split": np.array(["train", "val", "val", "test"]),
+    }
+    [other] = _read_otherwise(accepted)
+    assert not other.good and other.reason and "On 1 of 4" in other.text and "on 1 more" in other.text
+    [same] = _read_otherwise({name: column[2:] for name, column in accepted.items()})
+    assert same.good and not same.reason and "On 0 of 2" in same.text
+    [new] = _never_seen(REPORT | {"against": {"balance": {"overall": {"counts": {"A": 9}}}}})
+    assert not new.good and new.characters == ("京",) and "2 times" in new.text
+    [known] = _never_seen(REPORT | {"against": REPORT})
+    assert known.good and _never_seen(REPORT) == []
+    of_corpus = GenerateRecipe(source={"path": "x"})
+    [splits] = _of_other_splits(of_corpus, accepted)
+    assert "1 of split test and 2 of split val" in splits.text
+    assert _of_other_splits(GenerateRecipe(), accepted) == []
+
+
+def test_provinces_have_a_table_of_their_own():
+    row = {"counts": {"A": 5, "京": 2}, "expected": {"A": 4.0, "京": 3.0}, "entropy": 0.9}
+    maps = heat_maps({"characters": "A京", "balance": {"positions": [row | {"position": 0}], "overall": row}})
+    assert [("".join(part["characters"]), len(part["rows"])) for part in maps] == [("A", 2), ("京", 2)]
+    assert [part["rows"][0]["entropy"] for part in maps] == [0.9, None]
 
 
 def test_pictures_are_small_and_those_of_their_rows(run):
