@@ -20,7 +20,7 @@ BINS = 20  # of a histogram of scores
 SAYS = {  # of each score, in a few words
     "stability": "how well the mask holds when cut higher or lower",
     "slots": "ink in each character's place and nowhere else",
-    "mask_reader": "how probable the text is to the reader, from the bare mask",
+    "mask_reader": "how probable the text is to the reader, from the mask alone",
     "reader": "how probable the text is to the reader, from the plate",
     "residue": "how probable the old text still is",
     "source_reader": "how probable the source's label is to the reader, from the source",
@@ -44,29 +44,33 @@ def rendered_page(template: str, **values) -> str:
 def heat_maps(report: dict) -> list[dict]:
     """Balances as tables, the corpus's before the run's: characters, and for each position its cells and its entropy.
 
-    No table is wider than digits and letters take: other characters, as provinces, have a table of their own.
+    No table is wider than digits and letters take: other characters, as provinces, have a table of their own, without
+    the entropy, which is of all characters.
     """
     parts = [("in the corpus", report["against"]), ("in the run", report)] if "against" in report else [("", report)]
     common = [c for c in report["characters"] if c in DIGITS + LETTERS]
     others = [c for c in report["characters"] if c not in common]
-    return [
+    maps = [_heat_map(title, part, characters) for title, part in parts for characters in (common, others)]
+    return [one for one in maps if one["rows"]]
+
+
+def _heat_map(title: str, part: dict, characters: list[str]) -> dict:
+    """The positions where any of the characters may stand."""
+    usual = any(c in DIGITS + LETTERS for c in characters)
+    rows = [
         {
-            "title": f"{title}, other characters" if characters is others and title else title,
-            "characters": characters,
-            "rows": [
-                {
-                    "name": str(row.get("position", "all")),
-                    "entropy": row["entropy"] if characters is common else None,
-                    "cells": [_cell(row, character) for character in characters],
-                }
-                for row in [*part["balance"]["positions"], part["balance"]["overall"]]
-                if characters is common or any(c in row["counts"] for c in others)
-            ],
+            "name": str(row.get("position", "all")),
+            "entropy": row["entropy"] if usual else None,
+            "cells": [_cell(row, character) for character in characters],
         }
-        for title, part in parts
-        for characters in (common, others)
-        if characters
+        for row in [*part["balance"]["positions"], part["balance"]["overall"]]
+        if any(c in row["counts"] for c in characters)
     ]
+    return {
+        "title": title if usual or not title else f"{title}, other characters",
+        "characters": characters,
+        "rows": rows,
+    }
 
 
 def _cell(row: dict, character: str) -> dict | None:

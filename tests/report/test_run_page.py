@@ -87,6 +87,10 @@ def test_provinces_have_a_table_of_their_own():
     maps = heat_maps({"characters": "A京", "balance": {"positions": [row | {"position": 0}], "overall": row}})
     assert [("".join(part["characters"]), len(part["rows"])) for part in maps] == [("A", 2), ("京", 2)]
     assert [part["rows"][0]["entropy"] for part in maps] == [0.9, None]
+    with_more = {"characters": "A京", "balance": {"positions": [], "overall": row | {"counts": {"A": 5}}}}
+    against = {"balance": {"positions": [], "overall": row}}
+    titles = [part["title"] for part in heat_maps(with_more | {"against": against})]
+    assert titles == ["in the corpus", "in the corpus, other characters", "in the run"]  # which no province may be in
 
 
 def test_pictures_are_small_and_those_of_their_rows(run):
