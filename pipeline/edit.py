@@ -49,7 +49,7 @@ class Editor:
         self.finder = TextFinder(options) if options.find == "auto" and not private else None
 
     def __call__(self, plates: list[Plate]) -> list[Plate]:
-        """The plates edited, in order; an image's result does not depend on the others.
+        """The plates edited, in order; an image's result depends on the others by rounding at most.
 
         Raises PlatemintError for a text that is empty, too long or cannot be spelled.
         """

@@ -51,7 +51,7 @@ def _edited(wanted: dict[str, tuple[str, str]], folder: Path, editor: Editor, fi
     aside: dict[str, str] = {}
     first = dict(islice(wanted.items(), MOST_PLATES))
     editor.references = editor.collected(
-        _each(first, folder, editor, filter_, aside), filter_.reader, threads(processes=1)
+        _each(first, folder, editor, filter_, aside), filter_.reader, threads(1, editor.options.threads)
     )
     filter_.references = editor.references
     scored, shown = [], []

@@ -289,12 +289,14 @@ def _refuse_foreign(folder: Path | ObjectPath) -> None:
 
 def _remove(folder: Path | ObjectPath) -> None:
     """Removes the files of a run, and no other; its plans last, so that until then the folder is known for a run's."""
+    from platemint.pipeline.report.run_page import PAGE_WITH_SOURCES
+
     plans = stored_plans(folder)
     ours = {shard[kind] for plan in plans for shard in plan["shards"] for kind in ("commit", "data", "dropped")}
     for path in [*folder.rglob("*")] if ours else ():
         if path.relative_to(folder).as_posix() in ours:
             path.unlink()
-    for name in ("manifest.json", "README.md", "set_aside.csv", "recipe.yaml") if plans else ():
+    for name in ("manifest.json", "README.md", "set_aside.csv", "recipe.yaml", PAGE_WITH_SOURCES) if plans else ():
         (folder / name).unlink(missing_ok=True)
     for part in reversed(range(len(plans))):
         (folder / plan_file(part)).unlink()

@@ -101,7 +101,7 @@ class Stages:
             sum(min(most, sum(map(len, corpus.photos))) for corpus in corpora), self.progress, "photographs looked at"
         )
         reader = load_network(self.recipe.edit.reader, "reader", self.edit_options)
-        found = self._editor.collected(looked_at.over(plates), reader, threads(processes=1))
+        found = self._editor.collected(looked_at.over(plates), reader, threads(1, self.recipe.edit.threads))
         looked_at.tell(end=True)
         return found
 

@@ -26,6 +26,7 @@ from platemint.pipeline.anonymize.compare import verify_against
 from platemint.pipeline.anonymize.unfinished import UNFINISHED
 from platemint.pipeline.plate import DIGITS, LETTERS, Failure, PlatemintError
 from platemint.pipeline.recipe import Engine
+from platemint.pipeline.report.run_page import PAGE_WITH_SOURCES
 from platemint.pipeline.verify import verify
 
 HERE = Path(__file__).parent
@@ -183,7 +184,9 @@ def test_overwriting_removes_the_run_and_nothing_else(folder, tmp_path, command)
     made(folder, 60, how={"extend": True})
     for name in ("notes.txt", "data/mine.txt"):
         (folder / name).write_text("mine")
+    (folder / PAGE_WITH_SOURCES).write_text("photographs that the run before was made from")
     made(folder, seed=1, how={"overwrite": True})
+    assert not (folder / PAGE_WITH_SOURCES).exists()
     for name in ("notes.txt", "data/mine.txt"):
         assert (folder / name).read_text() == "mine"
         (folder / name).unlink()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from platemint.pipeline.plate import DIGITS, LETTERS
+from platemint.pipeline.plate import DIGITS, LETTERS, same_reading
 from platemint.pipeline.report.gallery import Gallery
 from platemint.pipeline.report.inspect import figure
 
@@ -55,7 +55,7 @@ def heat_maps(report: dict) -> list[dict]:
 
 
 def _heat_map(title: str, part: dict, characters: list[str]) -> dict:
-    """The positions where any of the characters may stand."""
+    """A table of these characters: all positions if digits or letters are among them, else those where any may stand."""
     usual = any(c in DIGITS + LETTERS for c in characters)
     rows = [
         {
@@ -64,7 +64,7 @@ def _heat_map(title: str, part: dict, characters: list[str]) -> dict:
             "cells": [_cell(row, character) for character in characters],
         }
         for row in [*part["balance"]["positions"], part["balance"]["overall"]]
-        if any(c in row["counts"] for c in characters)
+        if usual or any(c in row["counts"] for c in characters)
     ]
     return {
         "title": title if usual or not title else f"{title}, other characters",
@@ -132,7 +132,8 @@ def _height(count: int, highest: int) -> int:
 def for_script(shown: Gallery, scores: Sequence[str] = (), kept: str = "accepted", lost: str = "dropped") -> dict:
     """The gallery as the page's script takes it: a list for each field and score, texts of few values by number.
 
-    kept, lost: what plates without and with a reason are called. A plate's score may be missing.
+    kept, lost: what plates without and with a reason are called. A plate's score may be missing. otherwise: kept plates
+    on which the reader reads another text.
     """
     fields: dict = {"kept": kept, "lost": lost}
     fields |= {name: [plate.get(name, "") for plate in shown.plates] for name in FIELDS}
@@ -141,6 +142,10 @@ def for_script(shown: Gallery, scores: Sequence[str] = (), kept: str = "accepted
         fields[name] = {"values": values, "of": [values.index(value) for value in fields[name]]}
     fields["scores"] = {n: [_rounded(plate.get(f"score_{n}")) for plate in shown.plates] for n in scores}
     fields["images"] = [plate["images"] for plate in shown.plates]
+    fields["otherwise"] = [
+        not plate.get("reason") and "reading" in plate and not same_reading(plate["reading"], plate["text"])
+        for plate in shown.plates
+    ]
     return fields
 
 

@@ -171,7 +171,7 @@ def _remarks(recipe: GenerateRecipe, manifest: dict, report: dict, columns: dict
         _evenness(report),
         Remark(
             dropped < MANY_DROPPED,
-            f"{100 * dropped:.1f} % of all tries were dropped by the checks (from {100 * MANY_DROPPED:.0f} % on it would be many).",
+            f"{100 * dropped:.1f} % of all tries were dropped by the checks (more than {100 * MANY_DROPPED:.0f} % would be many).",
         ),
         _variety(recipe, sources),
         *_read_otherwise(columns["data"]),
@@ -179,7 +179,7 @@ def _remarks(recipe: GenerateRecipe, manifest: dict, report: dict, columns: dict
         *_of_other_splits(recipe, columns["data"]),
         Remark(
             False,
-            "All checks were made by the reader that ships with platemint. Let a reader of your own look, too: it shares no mistake with it.",
+            f"All checks were made by one reader, {recipe.edit.reader}. Let another one look, too, that shares no mistake with it.",
         ),
     ]
 
@@ -206,8 +206,8 @@ def _never_seen(report: dict) -> list[Remark]:
     new = tuple(c for c, count in after.items() if count and not before.get(c))
     if not new:
         return [Remark(True, "Every character of the run is on a photograph of the corpus.")]
-    plates = sum(after[c] for c in new)
-    text = f"{len(new)} characters are on no photograph of the corpus and {plates:,} times in the run; their shapes come from other plates. Look at them:"
+    times = sum(after[c] for c in new)
+    text = f"On no photograph of the corpus, but {times:,} times in the run, so with shapes that come from other plates (look at them):"
     return [Remark(False, text, characters=new)]
 
 

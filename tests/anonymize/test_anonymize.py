@@ -225,6 +225,8 @@ class Half(Stamps):
     @staticmethod
     def image_of(plate):
         half = plate.target[:3] + plate.text[3:]
+        if half == plate.target:  # which a drawn text may be by chance
+            half = plate.text[:3] + plate.target[3:]
         return write_target(stand_ins.replace(plate, target=half))
 
 

@@ -15,7 +15,7 @@ from stand_ins import Lucky, recipe
 from platemint import run_pipeline
 from platemint.pipeline.recipe import GenerateRecipe
 from platemint.pipeline.report import gallery as gallery_module
-from platemint.pipeline.report.gallery import HEIGHT, WIDEST, gallery
+from platemint.pipeline.report.gallery import HEIGHT, WIDEST, Gallery, gallery
 from platemint.pipeline.report.page import for_script, heat_maps
 from platemint.pipeline.report.run_page import (
     PAGE,
@@ -82,11 +82,23 @@ def test_what_to_look_at_first_is_said_with_its_count():
     assert _of_other_splits(GenerateRecipe(), accepted) == []
 
 
+def test_kept_plates_that_are_read_otherwise_are_marked_for_the_wall():
+    texts = [("AB-10", "AB1O", ""), ("AB-10", "AB17", ""), ("AB-10", "AB17", "reader"), ("AB-10", "", "")]
+    plates = [{"text": t, "reading": r, "reason": reason, "images": []} for t, r, reason in texts]
+    assert for_script(Gallery(plates, 4))["otherwise"] == [False, True, False, True]
+    assert for_script(Gallery([{"text": "A", "images": []}], 1))["otherwise"] == [
+        False
+    ]  # of a corpus, which nobody has read
+
+
 def test_provinces_have_a_table_of_their_own():
     row = {"counts": {"A": 5, "京": 2}, "expected": {"A": 4.0, "京": 3.0}, "entropy": 0.9}
     maps = heat_maps({"characters": "A京", "balance": {"positions": [row | {"position": 0}], "overall": row}})
     assert [("".join(part["characters"]), len(part["rows"])) for part in maps] == [("A", 2), ("京", 2)]
     assert [part["rows"][0]["entropy"] for part in maps] == [0.9, None]
+    first = {"position": 0, "counts": {"京": 2}, "expected": {"京": 3.0}, "entropy": 0.5}  # where no letter may stand
+    maps = heat_maps({"characters": "A京", "balance": {"positions": [first], "overall": row}})
+    assert [part["rows"][0]["entropy"] for part in maps] == [0.5, None]
     with_more = {"characters": "A京", "balance": {"positions": [], "overall": row | {"counts": {"A": 5}}}}
     against = {"balance": {"positions": [], "overall": row}}
     titles = [part["title"] for part in heat_maps(with_more | {"against": against})]
