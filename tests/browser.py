@@ -18,7 +18,14 @@ FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-u
          "--disable-background-networking", "--remote-debugging-pipe")  # fmt: skip
 PATIENCE = 120  # seconds that an answer may take
 ERRORS = ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled")
-KEYS = {"Tab": (9, ""), "Enter": (13, "\r"), "ArrowDown": (40, ""), "ArrowUp": (38, "")}  # code, and what it types
+KEYS = {
+    "Tab": (9, ""),
+    "Enter": (13, "\r"),
+    "ArrowDown": (40, ""),
+    "ArrowUp": (38, ""),
+    "ArrowRight": (39, ""),
+    "Escape": (27, ""),
+}  # code, and what it types
 
 
 class Browser:

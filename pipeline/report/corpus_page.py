@@ -21,6 +21,6 @@ def corpus_page(report: dict, path: Path, format: str) -> str:
         report=report,
         heat_maps=heat_maps(report),
         shares=shares(report),
-        gallery=for_script(shown),
+        gallery=for_script(shown, order="as in the corpus"),
         shown=shown,
     )

@@ -18,24 +18,32 @@ from platemint.pipeline.corpora import Corpus
 from platemint.pipeline.corpora.datasets import Annotation
 from platemint.pipeline.corpora.pixels import read_plate
 from platemint.pipeline.corpora.rectify import views_of
+from platemint.pipeline.plate import Plate
 from platemint.pipeline.storage import decode
 
-HEIGHT, WIDEST = 44, 144  # pixels of a small picture
+HEIGHTS = (132, 88, 44)  # pixels of a small picture: the tallest with which all plates fit
+WIDTHS = 144 / 44  # of a picture at most, in its heights
+BYTES = {
+    132: 3_300,
+    88: 2_400,
+    44: 0,
+}  # of one as base64 with its part of the plate's row, measured on real and rendered plates
 QUALITY = 55  # of its WebP
+LAYERS = 3  # of a run's plate: source, mask and result
 MOST_NEW = 600  # plates of an anonymized dataset; each may have a picture of its own, which is decoded for it
 UNSPELLED = 3  # characters of base64 in a row on its page: no plate that is searched for is so short
 MOST_BYTES = 9_000_000  # of all plates as JSON, pictures in base64; the page with all else shall stay below 10 MB
 DROPPED_SHARE = 0.25  # of these bytes, for dropped plates: there are fewer of them, and one wants to see why
 
-SourceOf = Callable[[Mapping], "np.ndarray | None"]  # the photograph or rendering that a row's plate was made from
+SourceOf = Callable[[Mapping], "Plate | None"]  # the photograph or rendering that a row's plate was made from
 
 
 @dataclass(frozen=True)
 class Gallery:
     """Plates that a page shows.
 
-    plates: the columns of a row without its pictures, and `images`: base64 WebP of source, mask and result, "" for one
-    that is not there. total: the run's plates, shown or not.
+    plates: the columns of a row without its pictures; `was`, the text of its source where that is shown; and `images`:
+    base64 WebP of source, mask and result, "" for one that is not there. total: the run's plates, shown or not.
     """
 
     plates: list[dict]
@@ -45,23 +53,24 @@ class Gallery:
 def gallery(folder: Path, source_of: SourceOf | None = None, seed: int = 0) -> Gallery:
     """Plates of a run, accepted and dropped, drawn evenly over it until they fill `MOST_BYTES`.
 
-    source_of: gives the picture that a row's plate was made from, uint8 (H, W, 3) RGB, or None; without it none is
-    shown. Plates of origin real are not shown: they are photographs of the corpus.
+    source_of: gives the plate that a row's was made from, or None; without it none is shown. Plates of origin real are
+    not shown: they are photographs of the corpus.
     """
     accepted, dropped = (sorted(folder.glob(f"{name}/*.parquet")) for name in ("data", "dropped"))
     count = sum(_rows_in(file) for file in [*accepted, *dropped])
-    few = _pictures(dropped, int(DROPPED_SHARE * MOST_BYTES), source_of, seed)
-    plates = few + _pictures(accepted, MOST_BYTES - sum(map(_size, few)), source_of, seed)
+    height = _height(count * LAYERS)
+    few = _pictures(dropped, int(DROPPED_SHARE * MOST_BYTES), source_of, height, seed)
+    plates = few + _pictures(accepted, MOST_BYTES - sum(map(_size, few)), source_of, height, seed)
     return Gallery(sorted(plates, key=lambda plate: (plate["index"], plate["round"])), count)
 
 
 def corpus_gallery(corpus: Corpus, seed: int = 0) -> Gallery:
     """Plates of a corpus in random order, until they fill `MOST_BYTES`; pictures that fail are left out."""
-    shown, left = [], MOST_BYTES
+    shown, left, height = [], MOST_BYTES, _height(len(corpus.labels))
     for number in np.random.default_rng(seed).permutation(len(corpus.labels)):
         label = corpus.labels[number]
         try:
-            images = ["", "", _small(read_plate(label)[0])]
+            images = ["", "", _small(read_plate(label)[0], height)]
         except (OSError, ValueError):  # a run sets it aside
             continue
         plate = {"text": label.text, "layout": "", "split": label.split, "images": images, "index": int(number)}
@@ -97,17 +106,18 @@ def anonymized_gallery(plates: Sequence[NewPlate], seed: int = 0) -> Gallery:
     replaced = [i for i in order if not plates[i].reason]
     fewer = given_up[: max(MOST_NEW // 2, MOST_NEW - len(replaced))]
     chosen = {*(fewer + replaced)[:MOST_NEW]}
+    height = _height(len(chosen))
     by_file: dict[Path, list[NewPlate]] = {}
     for plate in (plates[i] for i in order if i in chosen):  # both kinds mixed, as they are in the output
         by_file.setdefault(plate.file, []).append(plate)
-    return Gallery([shown for file, some in by_file.items() for shown in _new_plates(file, some)], len(plates))
+    return Gallery([shown for file, some in by_file.items() for shown in _new_plates(file, some, height)], len(plates))
 
 
-def _new_plates(file: Path, plates: list[NewPlate]) -> Iterator[dict]:
+def _new_plates(file: Path, plates: list[NewPlate], height: int) -> Iterator[dict]:
     pixels = decode(file.read_bytes())
     views = views_of(plates[0].annotations, pixels)
     for plate in plates:
-        image = _small(views[plate.place].cut(pixels))
+        image = _small(views[plate.place].cut(pixels), height)
         pieces = ":".join(image[i : i + UNSPELLED] for i in range(0, len(image), UNSPELLED))
         scores = {f"score_{name}": score for name, score in plate.scores.items()}
         yield {
@@ -124,14 +134,22 @@ def _rows_in(file: Path) -> int:
     return pq.ParquetFile(file).metadata.num_rows
 
 
-def _pictures(files: Sequence[Path], budget: int, source_of: SourceOf | None, seed: int) -> list[dict]:
+def _height(pictures: int) -> int:
+    """How tall so many pictures may be to fit into `MOST_BYTES`."""
+    return next(height for height in HEIGHTS if pictures * BYTES[height] <= MOST_BYTES or height == HEIGHTS[-1])
+
+
+def _pictures(files: Sequence[Path], budget: int, source_of: SourceOf | None, height: int, seed: int) -> list[dict]:
     """Plates of row groups in random order, until the budget is spent."""
     groups = [(file, k) for file in files for k in range(pq.ParquetFile(file).num_row_groups)]
     order = np.random.default_rng(seed).permutation(len(groups))
     shown, left = [], budget
     for row in _rows(groups[i] for i in order):
-        images = [_small(picture) for picture in _layers(row, source_of)]
+        source = source_of(row) if source_of else None
+        images = [_small(picture, height) for picture in _layers(row, source)]
         plate = {k: v for k, v in row.items() if k not in ("image", "mask")} | {"images": images}
+        if source:
+            plate["was"] = source.text
         left -= _size(plate)
         if left < 0:
             break
@@ -151,19 +169,19 @@ def _rows(groups: Iterator[tuple[Path, int]]) -> Iterator[dict]:
                 yield row
 
 
-def _layers(row: Mapping, source_of: SourceOf | None) -> Iterator[np.ndarray | None]:
+def _layers(row: Mapping, source: Plate | None) -> Iterator[np.ndarray | None]:
     """Source, mask and result of a row."""
-    yield source_of(row) if source_of else None
+    yield source.image if source else None
     yield decode(row["mask"]["bytes"]) if row.get("mask") else None
     yield decode(row["image"]["bytes"])
 
 
-def _small(picture: np.ndarray | None) -> str:
-    """base64 of a WebP no larger than a page shows it; "" for no picture."""
+def _small(picture: np.ndarray | None, tallest: int) -> str:
+    """base64 of a WebP of a picture, made smaller where it is taller or wider than a page holds it; "" for no picture."""
     if picture is None:
         return ""
     height, width = picture.shape[:2]
-    scale = min(HEIGHT / height, WIDEST / width)
+    scale = min(tallest / height, WIDTHS * tallest / width)
     if scale < 1:
         size = max(1, round(scale * width)), max(1, round(scale * height))
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)

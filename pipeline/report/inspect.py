@@ -27,7 +27,7 @@ CLASSES = {"letters": LETTERS, "digits": DIGITS, "provinces": PROVINCES, "separa
 PATTERN = str.maketrans({c: kind_of(c) for c in READABLE if kind_of(c)})
 BARS = "▁▂▃▄▅▆▇█"
 FIGURES = ("count", "absent", "max/min", "entropy", "gini", "kl")  # of a row of a balance
-LISTED = 8  # layouts or patterns a table names
+LISTED = 8  # layouts, patterns or repeated texts a table names
 
 
 def inspect(
@@ -40,7 +40,8 @@ def inspect(
 
     Ready for JSON: path, kind ("corpus" or "run"), read_as (a corpus's format and how it was known), plates,
     distinct (different texts); {name: plates} of splits, layouts, lengths, patterns (L letter, D digit, P province)
-    and set_aside (reasons; corpus only), most frequent first; positions: for each position (from 0, separators
+    and set_aside (reasons; corpus only), most frequent first; repeated: of texts that several plates have, how many
+    there are, their plates, and the most frequent, {text: plates}; positions: for each position (from 0, separators
     included) and class of characters seen there, a dict of position, class, plates, counts {character: n}, and
     max_min, entropy, gini and kl (see `evenness`) over the characters seen; overall: the same over all positions;
     near: see `near duplicates`.
@@ -73,6 +74,7 @@ def _report(path: Path, target: Target, format: str) -> tuple[list[str], dict]:
         "read_as": read_as,
         "plates": len(texts),
         "distinct": len(set(texts)),
+        "repeated": _repeated(texts),
         "splits": _tally(columns["split"]),
         "layouts": _tally(filter(None, columns["layout"])),
         "lengths": _tally(str(len(text)) for text in texts),
@@ -85,6 +87,12 @@ def _report(path: Path, target: Target, format: str) -> tuple[list[str], dict]:
         "near": near_duplicates(texts, columns["split"]),
         "target": target.name,
     }
+
+
+def _repeated(texts: list[str]) -> dict:
+    repeated = {text: n for text, n in _tally(texts).items() if n > 1}
+    most = dict(list(repeated.items())[:LISTED])
+    return {"texts": len(repeated), "plates": sum(repeated.values()), "most": most}
 
 
 def _is_run(path: Path) -> bool:
@@ -161,6 +169,9 @@ def _headlines(report: dict) -> list[str]:
     distinct = f"{report['distinct']:,} different texts"
     lines = [f"{report['path']}: {report['kind']} of {report['plates']:,} plates, {distinct}"]
     lines += [f"{'read as':10} {report['read_as']}"] if report["read_as"] else []
+    if (repeated := report["repeated"])["texts"]:
+        several = f"{repeated['texts']:,} texts stand on several plates, {repeated['plates']:,} in all"
+        lines.append(f"{'repeated':10} {several}: {_listed(repeated['most'])}")
     for key in ("splits", "layouts", "lengths", "patterns", "set_aside"):
         if report[key]:
             lines.append(f"{key.replace('_', ' '):10} {_listed(report[key])}")

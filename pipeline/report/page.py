@@ -25,7 +25,16 @@ SAYS = {  # of each score, in a few words
     "residue": "how probable the old text still is",
     "source_reader": "how probable the source's label is to the reader, from the source",
 }
-FIELDS = ("text", "layout", "split", "reason", "reading", "round")  # of a plate on a page, beside its scores
+FIELDS = (
+    "text",
+    "was",
+    "layout",
+    "split",
+    "reason",
+    "reading",
+    "index",
+    "round",
+)  # of a plate on a page, beside its scores
 
 
 def rendered_page(template: str, **values) -> str:
@@ -95,13 +104,16 @@ def _ink(fill: tuple[int, int, int]) -> str:
 
 
 def shares(report: dict) -> list[dict]:
-    """Layouts, lengths, patterns and splits, the most frequent first, as shares of the run."""
+    """Layouts, lengths, patterns and splits, the most frequent first, as shares of the plates; the last row is the rest."""
     tables = [("Layouts", "layouts"), ("Lengths", "lengths"), ("Patterns", "patterns"), ("Splits", "splits")]
-    return [
-        {"title": title, "rows": [(name, n, n / report["plates"]) for name, n in list(report[key].items())[:MOST_ROWS]]}
-        for title, key in tables
-        if report[key]
-    ]
+    found = []
+    for title, key in tables:
+        rows = [*report[key].items()]
+        if len(rows) > MOST_ROWS:
+            others = rows[MOST_ROWS - 1 :]
+            rows = [*rows[: MOST_ROWS - 1], (f"{len(others):,} others", sum(n for _, n in others))]
+        found.append({"title": title, "rows": [(name, n, n / report["plates"]) for name, n in rows]})
+    return [table for table in found if table["rows"]]
 
 
 def bin_of(score: float) -> int:
@@ -120,7 +132,16 @@ def histograms(limits: Mapping[str, float], counts: Mapping[str, Sequence[Sequen
         highest = max(1, *(a + b for a, b in zip(kept, lost)))
         bars = [(a, b, _height(a, highest), _height(b, highest)) for a, b in zip(kept, lost)]
         threshold, side = (least, "at least") if least is not None else (most, "at most")
-        found.append({"name": name, "says": SAYS[name], "bars": bars, "threshold": threshold, "side": side})
+        found.append(
+            {
+                "name": name,
+                "says": SAYS[name],
+                "bars": bars,
+                "highest": highest,
+                "threshold": threshold,
+                "side": side,
+            }
+        )
     return found
 
 
@@ -129,13 +150,15 @@ def _height(count: int, highest: int) -> int:
     return int(np.ceil(100 * (count / highest) ** 0.5))
 
 
-def for_script(shown: Gallery, scores: Sequence[str] = (), kept: str = "accepted", lost: str = "dropped") -> dict:
+def for_script(
+    shown: Gallery, scores: Sequence[str] = (), kept: str = "accepted", lost: str = "dropped", order: str = "as made"
+) -> dict:
     """The gallery as the page's script takes it: a list for each field and score, texts of few values by number.
 
-    kept, lost: what plates without and with a reason are called. A plate's score may be missing. otherwise: kept plates
-    on which the reader reads another text.
+    kept, lost: what plates without and with a reason are called. order: what the order is called in which they are. A
+    plate's score may be missing. otherwise: kept plates on which the reader reads another text.
     """
-    fields: dict = {"kept": kept, "lost": lost}
+    fields: dict = {"kept": kept, "lost": lost, "order": order}
     fields |= {name: [plate.get(name, "") for plate in shown.plates] for name in FIELDS}
     for name in ("layout", "split", "reason"):
         values = sorted(set(fields[name]))

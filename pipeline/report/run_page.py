@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from platemint.pipeline import storage
 from platemint.pipeline.object_store import ObjectPath, fetched, place
 from platemint.pipeline.plan import Plan, make_plan, plan_file
-from platemint.pipeline.plate import PlatemintError, characters, same_reading
+from platemint.pipeline.plate import Plate, PlatemintError, characters, same_reading
 from platemint.pipeline.recipe import GenerateRecipe, load_recipe
 from platemint.pipeline.report.gallery import SourceOf, gallery
 from platemint.pipeline.report.inspect import figure, inspect
@@ -108,20 +108,20 @@ def _before(recipe: GenerateRecipe) -> dict:
 
 
 def _source_of(stages: Stages, plan: Plan | None, with_photographs: bool) -> SourceOf:
-    """Finds the picture that a row's plate was made from, as sampling took it; photographs only where asked for."""
+    """Finds the plate that a row's was made from, as sampling took it; photographs only where asked for."""
     sources = stages.sources
     corpora = any(part.source.path for part in stages.recipe.parts)
     photos = sources.photos if corpora and with_photographs else ()
     turns = {photo.source: (g, n) for g, group in enumerate(photos) for n, photo in enumerate(group)}
     group, group_index = _places(plan or make_plan(stages))
 
-    def found(row: Mapping) -> np.ndarray | None:
+    def found(row: Mapping) -> Plate | None:
         number = int(group[row["index"]])
         if row["source"] in turns:
-            return sources.get(*turns[row["source"]]).image
+            return sources.get(*turns[row["source"]])
         if corpora and sources.groups[number].sources:  # photographs
             return None
-        return sources.get(number, sources.turn(number, int(group_index[row["index"]]), row["round"])).image
+        return sources.get(number, sources.turn(number, int(group_index[row["index"]]), row["round"]))
 
     return found
 

@@ -36,7 +36,7 @@ def cuts(root: Path) -> set[bytes]:
     found = set()
     for frame in open_any(root, "").frames:
         pixels = decode((root / frame.path).read_bytes())
-        copies = [gallery._small(view.cut(pixels)) for view in views_of(frame.annotations, pixels)]
+        copies = [gallery._small(view.cut(pixels), gallery.HEIGHTS[0]) for view in views_of(frame.annotations, pixels)]
         found.update(map(base64.b64decode, copies))
     return found
 

@@ -1,5 +1,7 @@
 """Pages in a real browser: they open without an error, filter, fit a telephone, and need neither mouse nor good eyes."""
 
+import time
+
 import pytest
 from browser import CHROMIUM, Browser
 from click.testing import CliRunner
@@ -14,7 +16,8 @@ from platemint.pipeline.write import scores
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium")
 PAGES = ("run", "corpus", "audit")
 WIDTHS = (1280, 390)  # CSS pixels: a laptop's window, a telephone
-EVERY = "a[href], button:not(:disabled), select, input, summary, [tabindex='0']"  # what the Tab key has to come to
+# What the Tab key has to come to: of the plates one, from which arrow keys go on.
+EVERY = "a[href], button:not(:disabled):not([tabindex='-1']), select, input, summary, [tabindex='0']"
 PER_PAGE = 48
 
 CONTRASTS = """(() => {
@@ -164,3 +167,46 @@ def to(browser, name, by="name"):
             return
         browser.press("Tab")
     raise AssertionError(f"no way to {name}")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("kind", ("run", "corpus"))
+def test_a_plate_is_enlarged_by_keys_alone_and_left_where_it_was(browser, pages, kind, width):
+    browser.open(pages[kind], width)
+    small = browser.value('document.querySelector("#wall img").getBoundingClientRect().width')
+    to(browser, '"layers"', "className")
+    browser.press("ArrowRight")
+    text = browser.value('document.activeElement.parentElement.querySelector(".text").textContent')
+    browser.press("Enter")
+    heading = 'document.getElementById("large-text").textContent'
+    assert browser.value("large.open") and browser.value(heading) == (text or browser.value("data.lost"))
+    wide = browser.value('document.querySelector("#layers img").getBoundingClientRect().width')
+    assert wide > 1.5 * small and browser.value("document.documentElement.scrollWidth") <= width
+    assert not [ratio for _, ratio in browser.value(CONTRASTS) if ratio < 4.5]
+    browser.press("ArrowRight")
+    assert browser.value("enlarged") == 2 and browser.value(heading) == browser.value(
+        "data.text[chosen[2]] || data.lost"
+    )
+    browser.press("Escape")
+    assert not browser.value("large.open") and not browser.errors
+    stops = '[...document.querySelectorAll("#wall .layers")]'
+    until(browser, f"{stops}.indexOf(document.activeElement) === 2")
+    assert browser.value(f"{stops}.filter(stop => stop.tabIndex === 0).length") == 1
+
+
+def test_enlarged_plates_go_on_beyond_a_page(browser, pages):
+    browser.open(pages["run"])
+    browser.value(f"enlarge({PER_PAGE - 1})")
+    to(browser, '"after"', "id")
+    browser.press("Enter")
+    browser.press("Escape")
+    until(browser, f'document.getElementById("where").textContent.startsWith("{PER_PAGE + 1} to ")')
+
+
+def until(browser, condition):
+    """Waits for what the browser does in its own time."""
+    for _ in range(100):
+        if browser.value(condition):
+            return
+        time.sleep(0.05)
+    raise AssertionError(condition)

@@ -15,7 +15,7 @@ from stand_ins import Lucky, recipe
 from platemint import run_pipeline
 from platemint.pipeline.recipe import GenerateRecipe
 from platemint.pipeline.report import gallery as gallery_module
-from platemint.pipeline.report.gallery import HEIGHT, WIDEST, Gallery, gallery
+from platemint.pipeline.report.gallery import HEIGHTS, WIDTHS, Gallery, gallery
 from platemint.pipeline.report.page import for_script, heat_maps
 from platemint.pipeline.report.run_page import (
     PAGE,
@@ -111,7 +111,7 @@ def test_pictures_are_small_and_those_of_their_rows(run):
     by_place = {(row["index"], row["round"]): row for row in rows_of(run, "data")}
     for plate in found.plates:
         small = np.asarray(Image.open(io.BytesIO(base64.b64decode(plate["images"][2]))))
-        assert small.shape[0] <= HEIGHT and small.shape[1] <= WIDEST
+        assert small.shape[0] <= HEIGHTS[0] and small.shape[1] <= WIDTHS * HEIGHTS[0]
         if not plate.get("reason"):
             whole = np.asarray(Image.open(io.BytesIO(by_place[plate["index"], plate["round"]]["image"]["bytes"])))
             assert abs(small.mean() - whole.mean()) < 6
@@ -123,6 +123,19 @@ def test_pictures_stop_at_a_budget(run, monkeypatch):
     names = 1_000  # of fields, and values that plates have in common
     assert 20_000 < len(json.dumps(for_script(found, scores(recipe(run))))) <= 50_000 + names
     assert len(found.plates) < found.total and {bool(plate.get("reason")) for plate in found.plates} == {True, False}
+
+
+def test_pictures_are_as_tall_as_lets_all_plates_fit(run, monkeypatch):
+    def tallest():
+        decoded = (Image.open(io.BytesIO(base64.b64decode(plate["images"][2]))) for plate in gallery(run).plates)
+        return max(picture.height for picture in decoded)
+
+    rows = len(rows_of(run, "data")) + len(rows_of(run, "dropped"))
+    monkeypatch.setattr(gallery_module, "HEIGHTS", (16, 8))  # the run's own pictures are small
+    monkeypatch.setattr(gallery_module, "BYTES", {16: 5_000, 8: 0})
+    for budget, height in ((3 * rows * 5_000, 16), (3 * rows * 5_000 - 1, 8)):
+        monkeypatch.setattr(gallery_module, "MOST_BYTES", budget)
+        assert tallest() == height
 
 
 def test_a_script_in_a_text_stays_text(run):
@@ -167,7 +180,10 @@ def test_photographs_are_shown_only_where_asked(run, tmp_path, untrained):
     assert result.exit_code == 0 and result.output.strip() == str(out / PAGE_WITH_SOURCES)
     assert (out / PAGE).read_bytes() == before
     text = (out / PAGE_WITH_SOURCES).read_text(encoding="utf8")
-    assert all(images[0] for images in data_of(text)["images"]) and "do not pass it on" in text
+    data = data_of(text)
+    assert all(images[0] for images in data["images"]) and "do not pass it on" in text
+    of = {row["text"] for row in rows_of(run, "data")}
+    assert {*data["was"]} <= of and not any(plain["was"])  # the texts of photographs are shown with them alone
 
 
 def test_an_unfinished_run_is_refused(tmp_path):
