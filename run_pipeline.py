@@ -489,6 +489,8 @@ def _carry_out(stages, dry_run: bool, accept_versions: bool, extend: bool, overw
         named = ", ".join(filter(None, (part.source.path for part in stages.recipe.parts)))
         _notice(f"{named}: read as {stages.sources.read_as}")
     stages.progress = _messages()
+    if dry_run and not any(part.source.tries or part.draw.lengths for part in stages.recipe.parts):
+        stages.most_looked_at = run.LOOKED_AT  # what is planned does not depend on it, and the rest takes minutes
     stages.ready()  # or says why not, before anything is shown or written
     if dry_run:
         _preview(stages, *run.planned(stages, extend, overwrite))

@@ -30,6 +30,7 @@ from platemint.pipeline.versions import changed, versions
 
 WITH_A_PAGE = 1_000_000  # plates at most of a run whose page is made at its end; `report` makes that of a larger one
 TRIAL = 8  # plates made for an estimate
+LOOKED_AT = 64  # photographs that are looked at for one
 LOOKS = 16  # shards that are looked at at a time: an object store takes its while to answer
 WORTH_A_PROCESS = 1000  # plates; one process makes hundreds with its threads in the time that another takes to start
 
@@ -278,7 +279,8 @@ def estimate_run(plan: Plan, stages: Stages) -> dict[str, float]:
     size = len(write.parquet(kept, write.schema(recipe))) + len(write.parquet(dropped, write.schema(recipe, True)))
     scale = recipe.count / len(kept) if kept else 0.0
     team = _team(stages, plan.shards)
-    return {"bytes": scale * size, "seconds": scale * seconds / (team.workers * team.threads)}
+    seconds = scale * seconds / (team.workers * team.threads) + stages.seconds_of_looks
+    return {"bytes": scale * size, "seconds": seconds}
 
 
 def _refuse_foreign(folder: Path | ObjectPath) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TextIO
 
 from platemint.pipeline import storage
@@ -28,9 +29,13 @@ class Stages:
     None: they are opened from the recipe.
     holder: the record by which the run holds its folder (see `lock`), for whoever makes a shard to see that it still does.
     progress: a stream to say on how far the corpus has been looked at; None: nowhere.
+    most_looked_at: photographs that are looked at for references, at most; fewer only to foretell how long a run takes.
+    seconds_of_looks: what looking at all of them takes, by those that were.
     """
 
     progress: TextIO | None = None
+    most_looked_at: int | None = None
+    seconds_of_looks: float = 0.0
 
     def __init__(self, recipe: GenerateRecipe):
         self.recipe = recipe
@@ -95,13 +100,16 @@ class Stages:
         if self.recipe.edit.references == "none" or not any(part.source.path for part in self.recipe.parts):
             return None
         corpora = [part for part in self._opened if isinstance(part, CorpusSources)]
-        most = MOST_PLATES // len(corpora)
-        plates = chain.from_iterable(corpus.some(most) for corpus in corpora)
-        looked_at = Count(
-            sum(min(most, sum(map(len, corpus.photos))) for corpus in corpora), self.progress, "photographs looked at"
+        every, some = (
+            [min(most // len(corpora), sum(map(len, corpus.photos))) for corpus in corpora]
+            for most in (MOST_PLATES, self.most_looked_at or MOST_PLATES)
         )
+        plates = chain.from_iterable(corpus.some(most) for corpus, most in zip(corpora, some))
         reader = load_network(self.recipe.edit.reader, "reader", self.edit_options)
+        looked_at = Count(sum(some), self.progress, "photographs looked at")
+        start = perf_counter()
         found = self._editor.collected(looked_at.over(plates), reader, threads(1, self.recipe.edit.threads))
+        self.seconds_of_looks = (perf_counter() - start) * sum(every) / max(1, sum(some))
         looked_at.tell(end=True)
         return found
 

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from platemint.models import checkpoint
 from platemint.models.spg import FRAME, encode_texts, framed, placed
 from platemint.pipeline import edit as editing
+from platemint.pipeline import plan, run
 from platemint.pipeline import references as collecting
-from platemint.pipeline import run
 from platemint.pipeline.alignment import known_places
 from platemint.pipeline.edit import Editor
 from platemint.pipeline.edit_folder import edit_folder
@@ -224,6 +224,18 @@ def test_a_run_is_bound_to_its_references_and_leaves_no_glyph_behind(tmp_path, u
     assert not [*tmp_path.glob("a/**/*.npz"), *tmp_path.glob("a/.*.tmp")]
     run.generate(without := wanted(tmp_path / "c", source, untrained, references="none"))
     assert Stages(without).references is None and "references" not in read_json(tmp_path / "c" / "plan.json")
+
+
+def test_to_foretell_a_run_few_photographs_are_looked_at_and_the_same_is_planned(tmp_path, untrained, monkeypatch):
+    recipe = wanted(tmp_path / "run", labelled(tmp_path / "plates", 8), untrained)
+    every, few = Stages(recipe), Stages(recipe)
+    few.most_looked_at = 2
+    counted = []
+    monkeypatch.setattr(Editor, "collected", lambda self, plates, *rest: counted.append(len([*plates])))
+    assert [stages.references for stages in (every, few)] == [None, None] and counted == [8, 2]
+    assert few.seconds_of_looks > 0
+    monkeypatch.undo()
+    assert plan.make_plan(every).facts == plan.make_plan(few).facts
 
 
 def test_a_folder_of_one_picture_is_edited_with_its_own_characters(tmp_path, untrained, monkeypatch):

@@ -6,13 +6,16 @@ import re
 from collections.abc import Callable
 from posixpath import basename, dirname, join, relpath, splitext
 
+from rapidfuzz.distance import Indel
+
 from platemint.pipeline.corpora.checks import plate_text
 from platemint.pipeline.corpora.records import ABSOLUTE, PICTURES, Corners, Dataset, Frame, folded, stem
-from platemint.pipeline.plate import FOLD, SEPARATORS, characters
+from platemint.pipeline.plate import FOLD, SEPARATORS, TELLING, characters
 
 # Shorter texts stand in many a name by chance: they count only between characters that are neither letter nor digit.
 _TELLING = 5
 _RUN = re.compile(r"[^\W_]+(?:[-·. _][^\W_]+)*")  # a text may stand with or without separators
+_MISREAD = 0.6  # likeness of a field and an old text of its picture, from which on the one is the other with mistakes
 NO_TEXT = "unreadable"  # in names, for a plate that has no new text: empty ones would be no names
 _NUMBERS = re.compile(r"(?!\d{5,}$)[-+\d.,;\s]*")  # coordinates; five digits or more alone may be a plate
 
@@ -63,9 +66,25 @@ class Rewording:
         own = self._own.get(picture, {})
         return _RUN.sub(lambda run: self._swapped(run[0], own), string)
 
+    def field(self, string: str, picture: str) -> str:
+        """The same for a field of one of the picture's annotations.
+
+        A field that is an old text but for mistakes, as some reader has read it, comes out empty.
+        """
+        swapped = self.swap(string, picture)
+        return "" if swapped == string and self._is_misread(string, picture) else swapped
+
     def other(self, string: str, picture: str = "") -> str:
-        """The same for a field of an annotation that is neither text nor name: coordinates stay."""
-        return string if _NUMBERS.fullmatch(string) else self.swap(string, picture)
+        """The same for a field that is neither text nor name: coordinates stay."""
+        return string if _NUMBERS.fullmatch(string) else self.field(string, picture)
+
+    def _is_misread(self, string: str, picture: str) -> bool:
+        """Numbers are not: identifiers, times and the like share digits with a plate by chance."""
+        squeezed = _squeezed(string)
+        if not _RUN.fullmatch(string.strip()) or len(squeezed) < TELLING or squeezed.isdecimal():
+            return False
+        replaced = (old for old, new in self._own.get(picture, {}).items() if old != _squeezed(new))
+        return any(Indel.normalized_similarity(old, squeezed) >= _MISREAD for old in replaced)
 
     def anywhere(self, value: object, picture: str = "") -> object:
         """The same for the strings in a JSON value."""

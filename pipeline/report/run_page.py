@@ -232,11 +232,13 @@ def _variety(recipe: GenerateRecipe, sources: int) -> Remark:
 def _evenness(report: dict) -> Remark:
     """Entropy over all characters, before and after."""
     after = report["balance"]["overall"]
-    text = f"Characters are spread with an entropy of {figure(after['entropy'])} (1 is even)"
+    text = (
+        f"Over all positions together characters are spread with an entropy of {figure(after['entropy'])} (1 is even)"
+    )
     if "against" in report:
         before = report["against"]["balance"]["overall"]
         text += f"; in the corpus it is {figure(before['entropy'])}"
-    return Remark(True, text + ".")
+    return Remark(True, text + ". The evenness that rebalance prints is another figure: of each position by itself.")
 
 
 def _histograms(recipe: GenerateRecipe, columns: dict) -> list[dict]:

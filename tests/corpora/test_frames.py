@@ -619,6 +619,52 @@ def test_a_picture_has_its_own_new_text_in_its_name_where_one_text_gets_several(
     ]
 
 
+COCO_WITH_READING = json.dumps(
+    {
+        "images": [{"id": 1, "file_name": "1.jpg", "width": 400, "height": 300}],
+        "categories": [{"id": 1, "name": "plate"}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [20, 30, 80, 20],
+             "attributes": {"text": "AB1234", "seen": "A81Z34", "camera": "gate 7", "lane": "4"}},
+        ],
+    }
+)  # fmt: skip
+VOC_WITH_READING = (
+    "<annotation><filename>1.jpg</filename><size><width>400</width><height>300</height></size><object><name>plate</name>"
+    "<text>AB1234</text><seen>A81Z34</seen><camera>gate 7</camera><lane>4</lane><bndbox><xmin>20</xmin><ymin>30</ymin>"
+    "<xmax>100</xmax><ymax>50</ymax></bndbox></object></annotation>"
+)
+WITH_READINGS = {
+    "table": {"a.csv": "path,text,seen,camera,lane\n1.jpg,AB1234,A81Z34,gate 7,4\n"},
+    "lines": {
+        "a.jsonl": '{"path": "1.jpg", "text": "AB1234", "by": {"seen": ["ab-1284"]}, "camera": "gate 7", "lane": 4}\n'
+    },
+    "coco": {"a.json": COCO_WITH_READING},
+    "voc": {"1.xml": VOC_WITH_READING},
+}
+
+
+@pytest.mark.parametrize("kind", WITH_READINGS)
+def test_what_some_reader_has_misread_does_not_stay(tmp_path, kind):
+    """A field that holds the old text but for a character or two is found by no search for the text."""
+    dataset = open_dataset(make(tmp_path / "in", WITH_READINGS[kind] | {"1.jpg": None}))
+    assert [a.text for frame in dataset.frames for a in frame.annotations] == ["AB1234"]
+    write_out(dataset, lambda frame, text: "XK7790", tmp_path / "out")
+    (note,) = ((tmp_path / "out" / name).read_text() for name in WITH_READINGS[kind])
+    assert "XK7790" in note and "gate 7" in note and "4" in note
+    assert not re.search("A81Z34|ab-1284|AB1234", note)
+
+
+def test_a_word_or_number_beside_a_plate_stays(tmp_path):
+    row = "1.jpg,AB1234,{},12345,2024-11-27,north 12,AB\n"
+    header = "path,text,seen,id,day,place,state\n"
+    for seen in ("front", "Audi A4", "1234", "unsure", "XX9876"):
+        folder = tmp_path / seen
+        dataset = open_dataset(make(folder / "in", {"a.csv": header + row.format(seen), "1.jpg": None}))
+        write_out(dataset, lambda frame, text: "XK7790", folder / "out")
+        assert (folder / "out" / "a.csv").read_text() == header + row.format(seen).replace("AB1234", "XK7790")
+
+
 def test_lines_of_characters_go_where_the_new_text_has_another_length(tmp_path):
     dataset = open_dataset(make(tmp_path, {"1.png": None, "1.txt": UFPR}))
     same, fewer = (rewrite_dataset(dataset, new)["1.txt"][1].decode() for new in (other, shorter))

@@ -223,12 +223,12 @@ def _annotated(entry: dict, picture: str, new: Rewording, turn: Callable | None)
 
 
 def _swapped(value: object, picture: str, new: Rewording) -> object:
-    """A copy of a JSON value with the old texts in its strings replaced."""
+    """A copy of a JSON value without the old texts in its strings."""
     if isinstance(value, dict):
         return {key: _swapped(item, picture, new) for key, item in value.items()}
     if isinstance(value, list):
         return [_swapped(item, picture, new) for item in value]
-    return new.swap(value, picture) if isinstance(value, str) else value
+    return new.field(value, picture) if isinstance(value, str) else value
 
 
 def json_as_before(renewed: dict, data: dict, text: str) -> str:
