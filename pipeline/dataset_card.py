@@ -50,7 +50,8 @@ def _header(recipe: GenerateRecipe, shards: Sequence[dict], manifest: dict) -> d
 
 def meanings(recipe: GenerateRecipe) -> dict[str, str]:
     """What each column of a run's shards means."""
-    return {name: _COLUMNS.get(name, "score of the checks, 0..1") for name in write.schema(recipe).names}
+    checks = {f"score_{name}": f"{says}, 0..1" for name, says in write.SAYS.items()}
+    return {name: (_COLUMNS | checks)[name] for name in write.schema(recipe).names}
 
 
 def _body(recipe: GenerateRecipe, manifest: dict) -> str:
@@ -114,7 +115,11 @@ def _datasheet(recipe: GenerateRecipe, manifest: dict) -> list[tuple[str, str]]:
             "What was left out?",
             f"{sum(manifest['rejected'].values()):,} of {tries:,} edits, for their scores: hard pictures are rarer than in the source.",
         ),
-        ("Are there errors?", "An edit may look unlike its source's typeface; the scores do not measure that."),
+        (
+            "Are there errors?",
+            f"On {manifest['read_otherwise']:,} plates the reader reads another text than was written, O and 0, I and 1 "
+            "taken for the same. An edit may look unlike its source's typeface; the scores do not measure that.",
+        ),
         ("Does it relate to people?", _people(photographs)),
         ("Which licence?", recipe.license or ("That of the photographs." if photographs else "None was given.")),
     ]

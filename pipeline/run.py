@@ -433,6 +433,7 @@ def manifest(commits: list[dict]) -> dict:
         "recipe_sha256": commits[-1]["recipe_sha256"],
         "versions": _all_versions(commits),
         "accepted": sum(commit["accepted"] for commit in commits),
+        "read_otherwise": sum(commit.get("read_otherwise", 0) for commit in commits),  # older commits do not say
         "real": sum(commit["real"] for commit in commits),
         "missing": sum(len(commit["missing"]) for commit in commits),
         "rejected": dict(sorted(rejected.items())),

@@ -82,6 +82,7 @@ def _commit(made: MadePlates, stages: Stages, dropped: list[dict], files: list[d
         "versions": versions(),
         "files": files,
         "accepted": len(made.kept),
+        "read_otherwise": sum(not same_reading(row["reading"], row["text"]) for row in made.kept.values()),
         "real": len(shard.real),
         "rejected": dict(sorted(Counter(row["reason"] for row in dropped).items())),
         "missing": absent,

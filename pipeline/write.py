@@ -28,6 +28,14 @@ PHOTOGRAPH = _IPTC + "digitalCapture"
 AS_IT_IS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}  # files that readers of shards know
 _PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # begin one, in one spreadsheet or another
+SAYS = {  # of each score, in a few words
+    "stability": "how well the mask holds when cut higher or lower",
+    "slots": "ink in each character's place and nowhere else",
+    "mask_reader": "how probable the text is to the reader, from the mask alone",
+    "reader": "how probable the text is to the reader, from the plate",
+    "residue": "how probable the old text still is",
+    "source_reader": "how probable the source's label is to the reader, from the source",
+}
 SLOT = 6  # numbers for each character, see `schema`
 _NUMBERS = pa.list_(pa.field("element", pa.float32()))  # called as Parquet calls it, so that it is read as it is
 

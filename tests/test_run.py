@@ -19,7 +19,7 @@ from platemint import run_pipeline
 from platemint.pipeline import run
 from platemint.pipeline.draw import draw_targets
 from platemint.pipeline.plan import make_plan
-from platemint.pipeline.plate import PlatemintError
+from platemint.pipeline.plate import PlatemintError, same_reading
 from platemint.pipeline.recipe import recipe_hash
 from platemint.pipeline.shard import run_shard
 from platemint.pipeline.stages import Stages
@@ -61,6 +61,10 @@ def test_quotas_hold_on_accepted_plates_and_every_attempt_is_kept(finished):
     dropped = [row for path in finished.glob("dropped/*") for row in pq.read_table(path).to_pylist()]
     assert len(dropped) == manifest["rejected"]["reader"] > 20
     assert all(row["score_reader"] < 0.35 for row in dropped)
+    kept = [row for path in finished.glob("data/*") for row in pq.read_table(path).to_pylist()]
+    otherwise = sum(not same_reading(row["reading"], row["text"]) for row in kept)
+    assert manifest["read_otherwise"] == otherwise
+    assert f"On {otherwise} plates the reader reads another text" in (finished / "README.md").read_text()
 
 
 def test_a_run_folder_is_a_dataset(finished, tmp_path, monkeypatch):

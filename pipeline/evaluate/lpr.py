@@ -27,9 +27,10 @@ from platemint.pipeline.corpora import read_corpus
 from platemint.pipeline.corpora.formats.parquet import is_run
 from platemint.pipeline.corpora.pixels import read_plate
 from platemint.pipeline.edit import Editor
+from platemint.pipeline.engines import threads
 from platemint.pipeline.filter import Filter
 from platemint.pipeline.find import TextFinder
-from platemint.pipeline.networks import autocast, choose_device, resize
+from platemint.pipeline.networks import autocast, choose_device, load_network, resize
 from platemint.pipeline.plate import (
     DIGITS,
     LETTERS,
@@ -43,6 +44,7 @@ from platemint.pipeline.plate import (
 )
 from platemint.pipeline.progress import Count
 from platemint.pipeline.recipe import Edit, Limits
+from platemint.pipeline.references import References
 from platemint.pipeline.render import load_layouts, random_text, render_plate
 from platemint.pipeline.sample import usable_photos
 from platemint.pipeline.storage import decode as decode_picture
@@ -339,7 +341,8 @@ class Lpr:
     def own_texts(self) -> list[Arm]:
         """The real plates, and edits that have been given the same texts: each plate that of another one of its pattern."""
         plates = with_each_others_texts(self.plates.learned, self.seed)
-        edits = [plate for plate in self.filter(Editor(self.options)(plates)) if not plate.reason]
+        made, self.filter.references = edited(plates, self.options)
+        edits = [plate for plate in self.filter(made) if not plate.reason]
         real = [sample(*plate) for plate in self.plates.learned]
         return [
             Arm("real", (real,)),
@@ -360,6 +363,13 @@ def with_each_others_texts(learned: Sequence[tuple[np.ndarray, str, str]], seed:
             if target != text:
                 plates.append(Plate(image, text, target=target, source=source))
     return plates
+
+
+def edited(plates: list[Plate], options: Edit) -> tuple[list[Plate], References | None]:
+    """Plates of one corpus edited as a run edits them, and how they draw their characters together."""
+    editor, reader = Editor(options), load_network(options.reader, "reader", options)
+    editor.references = editor.collected(plates, reader, threads(1, options.threads))
+    return editor(plates), editor.references
 
 
 def plates_of(path: Path) -> list[tuple[np.ndarray, str, str, str]]:

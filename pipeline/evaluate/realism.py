@@ -22,9 +22,8 @@ import torch.nn.functional as F
 from scipy.linalg import sqrtm
 from torch import nn
 
-from platemint.pipeline.edit import Editor
 from platemint.pipeline.evaluate.features import Features
-from platemint.pipeline.evaluate.lpr import plates_of, with_each_others_texts
+from platemint.pipeline.evaluate.lpr import edited, plates_of, with_each_others_texts
 from platemint.pipeline.networks import resize
 from platemint.pipeline.plate import Plate, PlatemintError, Stream
 from platemint.pipeline.progress import Count
@@ -215,7 +214,7 @@ def edits_with_texts_of_others(source: Path, options: Edit, split: str, count: i
     """Edits of a corpus's plates, each with the text of another one of its pattern, so that texts do not tell."""
     found = [plate[:3] for plate in plates_of(source) if split in ("", plate[3])]
     order = np.random.default_rng([seed, Stream.EVALUATE_REALISM, 3]).permutation(len(found))
-    return Editor(options)(with_each_others_texts([found[i] for i in order[:count]], seed))
+    return edited(with_each_others_texts([found[i] for i in order[:count]], seed), options)[0]
 
 
 def compared_kinds(edits: Sequence[Plate], seed: int) -> dict[str, list[tuple[np.ndarray, np.ndarray, int]]]:

@@ -81,16 +81,29 @@ def _upright(character: str, family: str, weight: int) -> np.ndarray:
     return cv2.resize(raw, (max(1, round(raw.shape[1] * CAP / raw.shape[0])), CAP), interpolation=cv2.INTER_AREA)
 
 
+def _bar(family: str, weight: int) -> np.ndarray:
+    """A bar as wide as the stem of a T: how some countries draw 1."""
+    stem = _upright("T", family, weight)[CAP // 2 : 3 * CAP // 4]
+    return np.full((CAP, max(1, round(float(stem.sum(1).mean()) / 255))), 255, np.uint8)
+
+
 @lru_cache(maxsize=8192)
 def glyph(
-    character: str, family: str, weight: int, swell: int = 0, waist: float = 0.0, rounding: int = 0
+    character: str,
+    family: str,
+    weight: int,
+    swell: int = 0,
+    waist: float = 0.0,
+    rounding: int = 0,
+    bar_one: bool = False,
 ) -> np.ndarray:
     """Coverage of a character: uint8 (CAP, W), trimmed at the sides, cap height filling the rows.
 
     swell: pixels (at CAP) by which strokes are thickened (> 0) or thinned (< 0), as embossing and dirt do.
     waist: how far what stands in the middle is lifted, as a share of the height. rounding: radius of corners, pixels.
+    bar_one: 1 is a bare bar.
     """
-    raw = _upright(character, family, weight)
+    raw = _bar(family, weight) if bar_one and character == "1" else _upright(character, family, weight)
     if swell:
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (abs(swell) * 2 + 1,) * 2)
         pad = cv2.copyMakeBorder(raw, 0, 0, abs(swell), abs(swell), cv2.BORDER_CONSTANT)

@@ -89,6 +89,7 @@ class Layout(_Strict):
         0.0, ge=-0.2, le=0.2, description="How far what stands in a character's middle is lifted, over its height."
     )
     rounding: int = Field(0, ge=0, le=8, description="Radius of a stroke's corners, in 96ths of the height.")
+    bar_one: bool = Field(False, description="Whether 1 is a bare bar, without a flag or a foot.")
     pieces: tuple[Piece, ...] = Field((), description="What is printed beside the text: bands, captions, emblems.")
     blocked: tuple[str, ...] = Field((), description="Words that its country issues no plate with.")
 

@@ -98,7 +98,7 @@ def _stamp(
 
 @dataclass(frozen=True, slots=True)
 class Lettering:
-    """How a plate's characters look. For swell, waist and rounding see `glyph`, for slant Layout."""
+    """How a plate's characters look. For swell, waist, rounding and bar_one see `glyph`, for slant Layout."""
 
     family: str
     weight: int
@@ -106,9 +106,10 @@ class Lettering:
     slant: float = 0.0
     waist: float = 0.0
     rounding: int = 0
+    bar_one: bool = False
 
     def glyph(self, character: str) -> np.ndarray:
-        return glyph(character, self.family, self.weight, self.swell, self.waist, self.rounding)
+        return glyph(character, self.family, self.weight, self.swell, self.waist, self.rounding, self.bar_one)
 
 
 def stamp_cell(canvas: np.ndarray, cell: Cell, lettering: Lettering, scale: float) -> None:
@@ -439,7 +440,7 @@ def photograph(
     family, _, weight = str(rng.choice(layout.fonts)).partition(":")
     font, choice = (family, int(weight)), int(rng.integers(len(layout.background)))
     swell = int(np.clip(round(rng.normal(0, 1.5 * severity)), -2, 4))
-    lettering = Lettering(*font, swell, layout.slant, layout.waist, layout.rounding)
+    lettering = Lettering(*font, swell, layout.slant, layout.waist, layout.rounding, layout.bar_one)
     blank = _blank(layout, rng, scale, choice, font)
     ink = np.float32(layout.ink[choice % len(layout.ink)]) + np.float32(rng.normal(0, 8 * severity, 3))
     depth, angle = (rng.uniform(0, 0.22) if rng.random() < 0.5 else 0.0), rng.uniform(0, 2 * np.pi)

@@ -64,10 +64,11 @@ def _font(rng) -> str:
 
 
 def _lettering(rng) -> dict:
-    """Letters between those of the fonts: bars higher or lower, corners sharp or round."""
+    """Letters between those of the fonts: bars higher or lower, corners sharp or round, 1 with a flag or without."""
     return {
         "waist": round(float(np.clip(rng.normal(0, 0.04), -0.1, 0.1)), 2) if rng.random() < 0.5 else 0.0,
         "rounding": int(rng.integers(2, 8)) if rng.random() < 0.3 else 0,
+        "bar_one": bool(rng.random() < 0.3),
     }
 
 

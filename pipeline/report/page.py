@@ -14,17 +14,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from platemint.pipeline.plate import DIGITS, LETTERS, same_reading
 from platemint.pipeline.report.gallery import Gallery
 from platemint.pipeline.report.inspect import figure
+from platemint.pipeline.write import SAYS
 
 MOST_ROWS = 12  # of a table of shares
 BINS = 20  # of a histogram of scores
-SAYS = {  # of each score, in a few words
-    "stability": "how well the mask holds when cut higher or lower",
-    "slots": "ink in each character's place and nowhere else",
-    "mask_reader": "how probable the text is to the reader, from the mask alone",
-    "reader": "how probable the text is to the reader, from the plate",
-    "residue": "how probable the old text still is",
-    "source_reader": "how probable the source's label is to the reader, from the source",
-}
 FIELDS = (
     "text",
     "was",

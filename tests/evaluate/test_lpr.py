@@ -10,6 +10,7 @@ from pyarrow import parquet
 
 from platemint.models.recogniser import Recogniser, RecogniserConfig, slot_codes, slot_texts
 from platemint.pipeline.alignment import Standing
+from platemint.pipeline.edit import Editor
 from platemint.pipeline.evaluate import lpr
 from platemint.pipeline.evaluate.lpr import (
     Arm,
@@ -22,6 +23,7 @@ from platemint.pipeline.evaluate.lpr import (
     rare,
 )
 from platemint.pipeline.plate import PlatemintError
+from platemint.pipeline.render import load_layouts, random_text, render_plate
 from platemint.pipeline.storage import encode as encode_picture
 
 CONFIG = RecogniserConfig("ABC123", slots=6, channels=(8, 16, 16))
@@ -175,3 +177,15 @@ def test_plates_are_read_from_corpora_and_from_runs_with_their_sources(tmp_path)
     (tmp_path / "other/data").mkdir(parents=True)
     parquet.write_table(others, tmp_path / "other/data/train-00000-of-00001.parquet")
     assert [text for _, text, *_ in lpr.plates_of(tmp_path / "other")] == ["AB923", "AB823", "NULL"]
+
+
+def test_edits_that_are_measured_are_made_as_a_run_makes_them(untrained):
+    """With what the corpus shows of its characters: a run's edits have it."""
+    rng, layout = np.random.default_rng(0), load_layouts(["br-mercosur"])["br-mercosur"]
+    learned = [render_plate(layout, random_text(layout.positions, rng), rng, severity=0.2) for _ in range(12)]
+    plates = lpr.with_each_others_texts([(plate.image, plate.text, str(n)) for n, plate in enumerate(learned)], 0)
+    made, references = lpr.edited(plates, untrained)
+    assert references is not None and {*references.sources} == {plate.source for plate in plates}
+    editor = Editor(untrained)
+    editor.references = references
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(made, editor(plates)))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from platemint.pipeline.plate import ALPHABET, PROVINCES, SEPARATORS, PlatemintError, spell_like
-from platemint.pipeline.render import load_layouts, photograph, random_text, render_pair, render_plate
+from platemint.pipeline.render import glyphs, load_layouts, photograph, random_text, render_pair, render_plate
 from platemint.pipeline.render.glyphs import glyph
 from platemint.pipeline.render.photo import character_boxes
 from platemint.pipeline.render.wild import longer_or_shorter, wild_layout
@@ -155,6 +155,19 @@ def test_letters_change_as_the_layout_says():
     left = int(np.argmax(plain[48] > 128))  # of the left stroke
     corner = slice(3), slice(left, left + 3)
     assert rounded[corner].mean() < 0.6 * plain[corner].mean() and rounded[48, left + 5] > 128
+
+
+@pytest.mark.parametrize("family", glyphs.FONTS + glyphs.HELD_OUT_FONTS)
+def test_a_bare_1_is_as_wide_as_a_stroke_and_nothing_else_changes(family):
+    for weight in (300, 700):
+        bare, flagged, full = (glyph("1", family, weight, bar_one=bare) for bare in (True, False, True))
+        assert bare.min() == 255 and bare.shape[1] < 0.75 * flagged.shape[1] and np.array_equal(bare, full)
+        assert np.array_equal(glyph("7", family, weight, bar_one=True), glyph("7", family, weight))
+
+
+def test_chinese_plates_have_a_bare_1():
+    layouts = load_layouts()
+    assert {name for name, layout in layouts.items() if layout.bar_one} == {n for n in layouts if n.startswith("cn-")}
 
 
 def test_every_province_is_drawn_differently():
