@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from platemint.models import checkpoint
-from platemint.models.spg import FRAME, encode_texts, framed, placed
+from platemint.models.spg import BARE, FRAME, encode_texts, framed, placed
 from platemint.pipeline import edit as editing
 from platemint.pipeline import plan, run
 from platemint.pipeline import references as collecting
@@ -102,6 +102,37 @@ def test_weights_from_before_references_load_and_edit_as_before(untrained, tmp_p
     source, text = torch.rand(1, 3, 48, 160), encode_texts(["ABC123"], ALPHABET)
     with torch.inference_mode():
         assert torch.equal(old(source, text, text).O_t, new(source, text, text).O_t)
+
+
+def test_no_ink_stands_where_sure_references_show_none(untrained):
+    """Far from the strokes of a reference; beside them masks stay, since slots are not found to the pixel."""
+    C_d = Editor(untrained).spg.C_d
+    bar = torch.zeros(1, len(PLAIN) + 60, 2, 32, 20)[:, : C_d.glyphs.shape[0]]
+    bar[0, 5, 0, :, 8:12] = 1.0
+    votes = []
+    for sure in (0.3, 0.6):
+        bar[0, 5, 1] = sure
+        slots = torch.tensor([[[[0.5, 0.5], [0.3, 0.0], [0.0, 0.5]]]])
+        votes.append(C_d.placed_references(torch.tensor([[5]]), slots, bar, None)[0, 2, 20])
+    weak, strong = (vote.detach() for vote in votes)
+    trust = float(C_d.trust[0])
+    assert float(strong.max()) == pytest.approx(trust, abs=0.01) and float(weak.max()) == pytest.approx(trust, abs=0.01)
+    assert float(weak.min()) == pytest.approx(-trust - 0.3 * BARE, abs=0.01)
+    assert float(strong.min()) == pytest.approx(-trust - 0.6 * BARE, abs=0.01)
+    inked = torch.nonzero(strong > 0).flatten()
+    beside = [int(inked.min()) - 1, int(inked.max()) + 1]
+    assert (strong[beside] >= -trust - 0.01).all()  # no more than before
+
+
+def test_a_character_takes_no_ink_from_its_neighbour(untrained):
+    """Frames of characters overlap: where one shows ink, another that shows none has nothing to say."""
+    C_d = Editor(untrained).spg.C_d
+    references = torch.zeros(1, C_d.glyphs.shape[0], 2, 32, 20)
+    references[0, 5:7, 1], references[0, 5, 0] = 0.6, 1.0  # a full glyph beside an empty one
+    slots = torch.tensor([[[[0.4, 0.5], [0.1, 0.0], [0.0, 0.5]], [[0.6, 0.5], [0.1, 0.0], [0.0, 0.5]]]])
+    vote = C_d.placed_references(torch.tensor([[5, 6]]), slots, references, None)[0, 2, 24].detach()
+    full = slice(round(0.31 * len(vote)), round(0.49 * len(vote)))
+    assert (vote[full] > -C_d.trust[0]).all() and float(vote[round(0.6 * len(vote))]) < -0.5 * BARE
 
 
 def test_private_edits_take_no_references(untrained):
