@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from platemint.models.reader import Reader
-from platemint.models.spg import SPG, Fill, SourceLayers, cell_mask, compose, encode_texts, erasure, repaint
+from platemint.models.spg import SPG, Fill, SourceLayers, cell_mask, compose, encode_texts, erasure, region, repaint
 from platemint.pipeline.alignment import known_places
 from platemint.pipeline.edges import slope_of, steepened
 from platemint.pipeline.find import TextFinder
+from platemint.pipeline.grain import Grain, grain_of, grained
 from platemint.pipeline.networks import (
     autocast,
     choose_device,
@@ -155,7 +156,7 @@ class Ground:
     """What all edits of a photograph are composed on, at its own resolution: float (1, 3 or 1, H, W) in 0..1.
 
     B_s: the old strokes, or whole cells that are painted anew. slope: how steep the strokes' edges are; None where cells
-    are painted anew.
+    are painted anew. grain: None where the photograph has none.
     """
 
     source: Tensor
@@ -163,6 +164,7 @@ class Ground:
     filled: Tensor
     ink: Tensor
     slope: float | None
+    grain: Grain | None
 
 
 def ground_of(plate: Plate, layers: np.ndarray, cell_slots: Tensor | None = None) -> Ground:
@@ -178,11 +180,13 @@ def ground_of(plate: Plate, layers: np.ndarray, cell_slots: Tensor | None = None
     ink = _in_picture(layers[..., 2:5], plate)
     if cell_slots is None:
         filled = Fill(source, B_s)
-        return Ground(source, B_s, filled, ink, slope_of(source, filled, B_s, ink, _scale(plate, layers)))
+        slope = slope_of(source, filled, B_s, ink, _scale(plate, layers))
+        return Ground(source, B_s, filled, ink, slope, grain_of(plate.image, B_s[0, 0].numpy()))
     there = (torch.arange(len(cell_slots) // 2) < len(plate.text)).repeat(2)[None]
     cell_slots = torch.from_numpy(slots_in_picture(cell_slots.numpy(), plate.frame))
     B_s = erasure(cell_mask(cell_slots[None], there, height, width), B_s)
-    return Ground(source, B_s, _in_picture(layers[..., 8:11], plate), ink, None)
+    grain = grain_of(plate.image, B_s[0, 0].numpy(), private=True)
+    return Ground(source, B_s, _in_picture(layers[..., 8:11], plate), ink, None, grain)
 
 
 def finish(plate: Plate, ground: Ground, layers: np.ndarray, slots: np.ndarray) -> Plate:
@@ -194,12 +198,17 @@ def finish(plate: Plate, ground: Ground, layers: np.ndarray, slots: np.ndarray) 
     correction = _in_picture(layers[..., 5:8], plate)
     if ground.slope is None:
         image = repaint(ground.source, ground.B_s, B_t, ground.filled, ground.ink, correction)
+        changed = torch.maximum(ground.B_s, region(B_t, B_t))
     else:
         steep = steepened(B_t, ground.slope, _scale(plate, layers))
         image = compose(ground.source, ground.filled, ground.B_s, steep, ground.ink, correction)
+        changed = region(ground.B_s, steep)
+    picture = image[0].permute(1, 2, 0).numpy()
+    if ground.grain is not None:
+        picture = grained(picture, changed[0, 0].numpy(), B_t[0, 0].numpy(), ground.grain, plate.target)
     return replace(
         plate,
-        image=np.ascontiguousarray(image.mul(255).round().byte()[0].permute(1, 2, 0).numpy()),
+        image=np.ascontiguousarray((picture * 255).round().astype(np.uint8)),
         text=plate.target,
         original=plate.image,
         original_text=plate.text,
