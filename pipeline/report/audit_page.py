@@ -155,7 +155,7 @@ def page(audit: dict, recipe: AnonymizeRecipe, looks: Iterable[str], shown: Gall
         renamed=audit["pictures"]["written"] - audit["kept"]["picture_paths"],
         verify=VERIFY_COMMAND,
         shown=shown,
-        gallery=for_script(Gallery(plates, shown.total), names, "replaced", "made unreadable"),
+        gallery=for_script(Gallery(plates, shown.total), names, limits, "replaced", "made unreadable"),
         scores=histograms(
             limits,
             {name: [[scores[name, kept, k] for k in range(BINS)] for kept in (True, False)] for name in names},

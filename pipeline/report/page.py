@@ -114,6 +114,13 @@ def bin_of(score: float) -> int:
     return min(int(score * BINS), BINS - 1)
 
 
+def bound_of(limits: Mapping[str, float], score: str) -> tuple[str, float]:
+    """What a score has to be, in words and as a number. limits: of a recipe's filter."""
+    if f"min_{score}" in limits:
+        return "at least", limits[f"min_{score}"]
+    return "at most", limits[f"max_{score}"]
+
+
 def histograms(limits: Mapping[str, float], counts: Mapping[str, Sequence[Sequence[int]]]) -> list[dict]:
     """Of each score its bars and its threshold. limits: of a recipe's filter.
 
@@ -121,10 +128,9 @@ def histograms(limits: Mapping[str, float], counts: Mapping[str, Sequence[Sequen
     """
     found = []
     for name, (kept, lost) in counts.items():
-        least, most = limits.get(f"min_{name}"), limits.get(f"max_{name}")
         highest = max(1, *(a + b for a, b in zip(kept, lost)))
         bars = [(a, b, _height(a, highest), _height(b, highest)) for a, b in zip(kept, lost)]
-        threshold, side = (least, "at least") if least is not None else (most, "at most")
+        side, threshold = bound_of(limits, name)
         found.append(
             {
                 "name": name,
@@ -144,14 +150,21 @@ def _height(count: int, highest: int) -> int:
 
 
 def for_script(
-    shown: Gallery, scores: Sequence[str] = (), kept: str = "accepted", lost: str = "dropped", order: str = "as made"
+    shown: Gallery,
+    scores: Sequence[str] = (),
+    limits: Mapping[str, float] = {},
+    kept: str = "accepted",
+    lost: str = "dropped",
+    order: str = "as made",
 ) -> dict:
     """The gallery as the page's script takes it: a list for each field and score, texts of few values by number.
 
-    kept, lost: what plates without and with a reason are called. order: what the order is called in which they are. A
-    plate's score may be missing. otherwise: kept plates on which the reader reads another text.
+    limits: of a recipe's filter, with those of scores. kept, lost: what plates without and with a reason are called. order:
+    what the order is called in which they are. A plate's score may be missing. otherwise: kept plates on which the reader
+    reads another text.
     """
     fields: dict = {"kept": kept, "lost": lost, "order": order}
+    fields["bounds"] = {score: "{} {:g}".format(*bound_of(limits, score)) for score in scores if limits}
     fields |= {name: [plate.get(name, "") for plate in shown.plates] for name in FIELDS}
     for name in ("layout", "split", "reason"):
         values = sorted(set(fields[name]))

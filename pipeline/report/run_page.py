@@ -19,14 +19,25 @@ from platemint.pipeline.plan import Plan, make_plan, plan_file
 from platemint.pipeline.plate import Plate, PlatemintError, characters, same_reading
 from platemint.pipeline.recipe import GenerateRecipe, load_recipe
 from platemint.pipeline.report.gallery import SourceOf, gallery
-from platemint.pipeline.report.inspect import figure, inspect
-from platemint.pipeline.report.page import BINS, MOST_ROWS, for_script, heat_maps, histograms, rendered_page, shares
+from platemint.pipeline.report.inspect import PATTERN, figure, inspect
+from platemint.pipeline.report.page import (
+    BINS,
+    MOST_ROWS,
+    bound_of,
+    for_script,
+    heat_maps,
+    histograms,
+    rendered_page,
+    shares,
+)
 from platemint.pipeline.stages import Stages
-from platemint.pipeline.write import scores
+from platemint.pipeline.write import SAYS, scores
 
 PAGE = "report.html"
 PAGE_WITH_SOURCES = "report-sources.html"  # a name of its own: the other page may be passed on
 FEW_SOURCES = 100  # photographs, below which a page says that there are few
+MOST_PATTERNS = 8  # of texts, in the table of those that were dropped
+OTHER_REASONS = {"swapped": "accepted at first; its text then lent characters to one that no photograph would take"}
 MANY_DROPPED = 0.5  # share of tries that were dropped, from which on a page says so
 
 
@@ -71,13 +82,14 @@ def run_page(folder: Path, with_sources: bool = False, stages: Stages | None = N
         heat_maps=heat_maps(report),
         shares=shares(report),
         histograms=_histograms(recipe, columns),
-        reasons=sorted(manifest["rejected"].items(), key=lambda item: -item[1]),
+        reasons=_reasons(recipe, manifest),
+        patterns=_dropped_patterns(columns),
         uses=_uses(columns),
         rates=_rates(commits),
         shortfall=manifest["shortfall"],
         lpr=_lpr(folder),
         recipe_text=(folder / "recipe.yaml").read_text(encoding="utf8"),
-        gallery=for_script(shown, scores(recipe)),
+        gallery=for_script(shown, scores(recipe), recipe.filter.model_dump()),
         shown=shown,
     )
 
@@ -173,15 +185,26 @@ def _remarks(recipe: GenerateRecipe, manifest: dict, report: dict, columns: dict
             dropped < MANY_DROPPED,
             f"{100 * dropped:.1f} % of all tries were dropped by the checks (more than {100 * MANY_DROPPED:.0f} % would be many).",
         ),
-        _variety(recipe, sources),
+        _variety(recipe, sources, report),
         *_read_otherwise(columns["data"]),
         *_never_seen(report),
         *_of_other_splits(recipe, columns["data"]),
         Remark(
             False,
-            f"All checks were made by one reader, {recipe.edit.reader}. Let another one look, too, that shares no mistake with it.",
+            f"One reader ({recipe.edit.reader}) made all checks. Let another one look, too, that shares no mistake with it.",
         ),
+        *_use(recipe),
     ]
+
+
+def _use(recipe: GenerateRecipe) -> list[Remark]:
+    """How edits of a corpus are used best, by what `evaluate lpr` has shown (docs/measured.md)."""
+    if not any(part.source.path for part in recipe.parts):
+        return []
+    text = (
+        "Meant to be trained on beside the photographs, half of each batch of either; edits alone teach less than both."
+    )
+    return [Remark(True, text)]
 
 
 def _read_otherwise(accepted: dict) -> list[Remark]:
@@ -223,10 +246,11 @@ def _of_other_splits(recipe: GenerateRecipe, accepted: dict) -> list[Remark]:
     return [Remark(True, text)]
 
 
-def _variety(recipe: GenerateRecipe, sources: int) -> Remark:
+def _variety(recipe: GenerateRecipe, sources: int, report: dict) -> Remark:
     if not any(part.source.path for part in recipe.parts):
         return Remark(False, "All plates were rendered: there is no real light, dirt or camera in them.")
-    return Remark(sources >= FEW_SOURCES, f"The plates were made from {sources:,} different photographs.")
+    of = f", of {report['against']['plates']:,} plates in the corpus" if "against" in report else ""
+    return Remark(sources >= FEW_SOURCES, f"The plates were made from {sources:,} different photographs{of}.")
 
 
 def _evenness(report: dict) -> Remark:
@@ -250,6 +274,27 @@ def _histograms(recipe: GenerateRecipe, columns: dict) -> list[dict]:
         for name in scores(recipe)
     }
     return histograms(recipe.filter.model_dump(), counts)
+
+
+def _reasons(recipe: GenerateRecipe, manifest: dict) -> list[tuple[str, str, int]]:
+    """Why plates were dropped: the reason's name, what it means, and how many plates."""
+    limits = recipe.filter.model_dump()
+    beyond = {"at least": "below", "at most": "above"}
+    says = {}
+    for name in scores(recipe):
+        side, bound = bound_of(limits, name)
+        says[name] = f"{SAYS[name]}: {beyond[side]} {bound:g}"
+    rows = sorted(manifest["rejected"].items(), key=lambda item: -item[1])
+    return [(reason, says.get(reason, OTHER_REASONS.get(reason, "")), count) for reason, count in rows]
+
+
+def _dropped_patterns(columns: dict) -> list[tuple[str, int, float]]:
+    """Patterns of texts of which most plates were dropped: tries, and the share of them that was."""
+    accepted, dropped = (
+        Counter(text.translate(PATTERN) for text in columns[kind]["text"].tolist()) for kind in ("data", "dropped")
+    )
+    most = dropped.most_common(MOST_PATTERNS)
+    return [(name, accepted[name] + count, count / (accepted[name] + count)) for name, count in most]
 
 
 def _uses(columns: dict) -> dict:

@@ -149,6 +149,9 @@ def test_orders_are_by_score(browser, pages):
     browser.value('form.elements.order.value = "+reader", choose()')
     values = browser.value("chosen.map(i => data.scores.reader[i])")
     assert values == sorted(values) and len({*values}) > 10
+    said = browser.value('[...document.querySelectorAll("#wall li > .soft")].map(e => e.textContent)')
+    assert len(said) == PER_PAGE and all(text.startswith("reader ") for text in said)  # no other score
+    assert [float(text[7:]) for text in said] == pytest.approx(values[:PER_PAGE], abs=0.0051)
 
 
 def test_a_reason_shows_its_examples_and_pictures_are_described(browser, pages):
@@ -158,6 +161,13 @@ def test_a_reason_shows_its_examples_and_pictures_are_described(browser, pages):
     assert {*dropped} == {"dropped"} and browser.value(
         "document.images.length && [...document.images].every(i => i.alt)"
     )
+    said = browser.value('document.querySelector("#wall li").textContent')
+    limits = recipe("x").filter.model_dump()
+    reason = next(word for word in scores(recipe("x")) if f"dropped: {word} " in said)
+    side, bound = (
+        ("at least", limits[f"min_{reason}"]) if f"min_{reason}" in limits else ("at most", limits[f"max_{reason}"])
+    )
+    assert f"({side} {bound:g})" in said
 
 
 def to(browser, name, by="name"):

@@ -16,6 +16,7 @@ from platemint import run_pipeline
 from platemint.pipeline.recipe import GenerateRecipe
 from platemint.pipeline.report import gallery as gallery_module
 from platemint.pipeline.report.gallery import HEIGHTS, WIDTHS, Gallery, gallery
+from platemint.pipeline.report.inspect import PATTERN
 from platemint.pipeline.report.page import for_script, heat_maps
 from platemint.pipeline.report.run_page import (
     PAGE,
@@ -26,7 +27,7 @@ from platemint.pipeline.report.run_page import (
     run_page,
 )
 from platemint.pipeline.run import generate
-from platemint.pipeline.write import scores
+from platemint.pipeline.write import SAYS, scores
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,24 @@ def test_every_figure_is_the_runs(run):
     scores = len(data["scores"])
     assert sum(int(a) for a, _ in bars) == scores * len(accepted)
     assert sum(int(d) for _, d in bars) == scores * len(dropped)
+
+
+def test_why_plates_were_dropped_is_said_in_words_with_the_patterns_it_befell(run):
+    text, dropped, accepted = (run / PAGE).read_text(encoding="utf8"), rows_of(run, "dropped"), rows_of(run, "data")
+    for reason in {row["reason"] for row in dropped}:
+        times = sum(row["reason"] == reason for row in dropped)
+        meaning, count = re.search(
+            rf'<tr><td>{reason}</td><td>(.*?)</td><td class="number">([\d,]+)</td>', text
+        ).groups()
+        assert int(count) == times and (SAYS[reason] in meaning or reason == "swapped") and len(meaning) > 20
+    patterns = re.findall(r'<tr><td>([DLPS]+)</td><td class="number">(\d+)</td><td class="number">(\d+) %</td>', text)
+    assert patterns
+    of = {
+        name: [sum(row["text"].translate(PATTERN) == name for row in rows) for rows in (accepted, dropped)]
+        for name, *_ in patterns
+    }
+    assert [(name, str(sum(of[name])), f"{100 * of[name][1] / sum(of[name]):.0f}") for name, *_ in patterns] == patterns
+    assert max(len(set(of)), 1) == len(patterns) <= 8
 
 
 REPORT = {"balance": {"overall": {"counts": {"A": 5, "京": 2, "沪": 0}}}}
