@@ -37,6 +37,9 @@ class Noise:
     likeness: tuple[float, float]
 
 
+NO_NOISE = Noise(np.zeros(3), (0.0, 0.0))
+
+
 @dataclass(frozen=True)
 class Grain:
     """The noise of a plate's ground and of its strokes. seed: of the photograph."""
@@ -49,8 +52,8 @@ class Grain:
 def grain_of(image: np.ndarray, strokes: np.ndarray, private: bool = False) -> Grain | None:
     """A photograph's grain; None where it has none.
 
-    image: uint8 (H, W, 3) RGB. strokes: float32 (H, W) in 0..1, the mask of strokes, or of whole cells. private: nothing
-    is measured inside of strokes.
+    image: uint8 (H, W, 3) RGB. strokes: float32 (H, W) in 0..1, the mask of strokes. private: it is one of whole cells. Beside
+    these are borders and landscapes, which would be taken for noise, so there is none.
     """
     colours, square = _ycrcb(image), np.ones((3, 3), np.uint8)
     y, x = np.nonzero(strokes > 0.5)
@@ -63,7 +66,8 @@ def grain_of(image: np.ndarray, strokes: np.ndarray, private: bool = False) -> G
     ground = ground or ink
     if ground is None or ground.deviation[0] < LEAST:
         return None
-    return Grain(ground, ink or ground, zlib.crc32(image.tobytes()))
+    noises = (NO_NOISE, NO_NOISE) if private else (ground, ink or ground)
+    return Grain(*noises, zlib.crc32(image.tobytes()))
 
 
 def _ycrcb(image: np.ndarray) -> np.ndarray:

@@ -95,10 +95,11 @@ def test_colour_is_as_coarse_as_in_a_compressed_photograph():
     assert after < 0.7 * before
 
 
-def test_private_grain_measures_nothing_inside_of_cells():
+def test_private_grain_is_compression_alone():
     cells = cv2.dilate(bars(), np.ones((5, 5), np.uint8))
-    quiet, loud = photograph(0.02, 0.0), photograph(0.02, 0.2)
-    loud[cells < 0.06] = quiet[cells < 0.06]
-    a, b = (replace(grain_of(image, cells, private=True), seed=0) for image in (quiet, loud))
-    assert a.ground is a.ink and np.array_equal(a.ground.deviation, b.ground.deviation)
-    assert a.ground.likeness == b.ground.likeness
+    grain = grain_of(photograph(0.03, 0.03), cells, private=True)
+    changed, flat = np.ones(SIZE, np.float32), np.full((*SIZE, 3), 0.5, np.float32)
+    assert np.abs(grained(flat, changed, bars(), grain, "A") - flat).max() < 0.01
+    sharp = flat * (1 - bars()[..., None]) + (0.8, 0.2, 0.2) * bars()[..., None]
+    assert np.abs(grained(sharp.astype(np.float32), changed, bars(), grain, "A") - sharp).max() > 0.02
+    assert grain_of(photograph(0, 0), cells, private=True) is None
