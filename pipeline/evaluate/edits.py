@@ -20,9 +20,9 @@ from torch import Tensor
 from platemint.models.reader import greedy_decode
 from platemint.models.spg import region
 from platemint.pipeline import storage
-from platemint.pipeline.corpora import Corpus, Label, read_corpus, table_rows
+from platemint.pipeline.corpora import Corpus, read_corpus
 from platemint.pipeline.corpora.datasets import AUTO
-from platemint.pipeline.corpora.labels import Corners, read_text
+from platemint.pipeline.corpora.kinds import kinds_of, plated
 from platemint.pipeline.draw import draw_targets
 from platemint.pipeline.edit import QUALITY, Editor, contact_sheet
 from platemint.pipeline.evaluate.metrics import (
@@ -52,9 +52,6 @@ CLASSES = (24, 48, 96, 192)  # least height of each class of sizes that pairs ar
 OTHERS = 10, 300  # plates of the same kinds that pairs take their references from: for each pair, and at most
 SHOWN = 40  # plates on a sheet of the worst
 THUMBNAIL = (192, 64)  # width and height there, as `contact_sheet` has them
-KINDS = ("source", "country", "layout", "group")  # columns of a corpus's table that may say what kind of plate it is
-Plated = tuple[Path, Corners]
-MOST_KINDS = 20  # a column of more values names the pictures, not their kinds
 
 # ------------------------------------------------------------------------------------------------ what is printed
 
@@ -357,25 +354,6 @@ def _plate_figures(plate: Plate) -> dict[str, dict[str, float]]:
         "ink": {c: colour_difference(ink_colour(ink[c], plate.target_mask), was) for c in ink},
         "stroke": {"edit": widths[0] / widths[1]},
     }
-
-
-def kinds_of(source: Path) -> dict[Plated, str]:
-    """{plate: its kind} as a corpus's table of labels says in a column of KINDS; {} where it does not."""
-    files = [source] if source.is_file() else sorted(source.iterdir())
-    for file in filter(table_rows.is_crop_table, files):
-        rows = {
-            str(row.number): row.fields for row in table_rows.parse(file.name, read_text(file)).rows() if row.fields
-        }
-        for column in KINDS:
-            if 1 < len({row.get(column) for row in rows.values()}) <= MOST_KINDS:
-                labels = read_corpus(file).labels
-                return {plated(label): str(rows[label.row].get(column) or "") for label in labels}
-    return {}
-
-
-def plated(label: Label) -> Plated:
-    """Which plate a label is of, however its corpus was opened."""
-    return label.path, label.corners
 
 
 def split_to_measure(corpus: Corpus, split: str | None) -> str:

@@ -25,8 +25,8 @@ from platemint.models.spg import encode_texts
 from platemint.pipeline.anonymize.anonymizer import Anonymizer
 from platemint.pipeline.anonymize.replacement import Replacement
 from platemint.pipeline.corpora.datasets import AUTO, Annotation, Frame
+from platemint.pipeline.corpora.kinds import kinds_of, plated
 from platemint.pipeline.draw import draw_targets
-from platemint.pipeline.evaluate.edits import kinds_of, plated
 from platemint.pipeline.networks import autocast, batched, choose_device, load_network, network_input, resize
 from platemint.pipeline.plate import Plate, PlatemintError, Readings, Stream, canonical, characters
 from platemint.pipeline.progress import Count

@@ -20,7 +20,16 @@ from platemint.pipeline.corpora import here, read_corpus
 from platemint.pipeline.corpora.datasets import AUTO
 from platemint.pipeline.corpora.formats.parquet import columns_in, is_run
 from platemint.pipeline.object_store import ObjectPath
-from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, READABLE, SEPARATORS, PlatemintError, kind_of
+from platemint.pipeline.plate import (
+    CHINESE_KINDS,
+    DIGITS,
+    LETTERS,
+    PROVINCES,
+    READABLE,
+    SEPARATORS,
+    PlatemintError,
+    kind_of,
+)
 from platemint.pipeline.report.near_duplicates import near_duplicates
 
 CLASSES = {"letters": LETTERS, "digits": DIGITS, "provinces": PROVINCES, "separators": SEPARATORS}
@@ -41,7 +50,8 @@ def inspect(
     Ready for JSON: path, kind ("corpus" or "run"), read_as (a corpus's format and how it was known), plates,
     distinct (different texts); {name: plates} of splits, layouts, lengths, patterns (L letter, D digit, P province)
     and set_aside (reasons; corpus only), most frequent first; repeated: of texts that several plates have, how many
-    there are, their plates, and the most frequent, {text: plates}; positions: for each position (from 0, separators
+    there are, their plates, and the most frequent, {text: plates}; kind_marks: characters that say what kind of plate it is
+    and are not balanced, {character: n}; positions: for each position (from 0, separators
     included) and class of characters seen there, a dict of position, class, plates, counts {character: n}, and
     max_min, entropy, gini and kl (see `evenness`) over the characters seen; overall: the same over all positions;
     near: see `near duplicates`.
@@ -75,6 +85,7 @@ def _report(path: Path, target: Target, format: str) -> tuple[list[str], dict]:
         "plates": len(texts),
         "distinct": len(set(texts)),
         "repeated": _repeated(texts),
+        "kind_marks": _tally(c for text in texts for c in text if c in CHINESE_KINDS),
         "splits": _tally(columns["split"]),
         "layouts": _tally(filter(None, columns["layout"])),
         "lengths": _tally(str(len(text)) for text in texts),

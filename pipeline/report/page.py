@@ -6,18 +6,20 @@ A page is one file that needs no network and loads nothing: its pictures, style 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from platemint.pipeline.plate import DIGITS, LETTERS, same_reading
+from platemint.pipeline.plate import DIGITS, LETTERS, PROVINCES, characters, same_reading
 from platemint.pipeline.report.gallery import Gallery
 from platemint.pipeline.report.inspect import figure
 from platemint.pipeline.write import SAYS
 
 MOST_ROWS = 12  # of a table of shares
 BINS = 20  # of a histogram of scores
+OTHERWISE = ("", "O for 0, I for 1", "read otherwise")  # what plates are called on which the reader reads another text
 FIELDS = (
     "text",
     "was",
@@ -30,6 +32,38 @@ FIELDS = (
 )  # of a plate on a page, beside its scores
 
 
+# For those who cannot read them, or whose browser has no such letters.
+NAMES = dict(
+    zip(
+        PROVINCES,
+        "Beijing Shanghai Tianjin Chongqing Hebei Shanxi Inner_Mongolia Liaoning Jilin Heilongjiang Jiangsu Zhejiang Anhui Fujian "
+        "Jiangxi Shandong Henan Hubei Hunan Guangdong Guangxi Hainan Sichuan Guizhou Yunnan Tibet Shaanxi Gansu Qinghai Ningxia "
+        "Xinjiang".replace("_", "\u00a0").split(" "),
+        strict=True,
+    )
+)
+
+
+def named(character: str) -> str:
+    """A character, with its name where it is one of NAMES."""
+    return f"{character} {NAMES[character]}" if character in NAMES else character
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What to know before plates are used. good: nothing to do about it.
+
+    reason: filter of the wall that shows the plates it is about. characters: likewise, plates whose text has one of them.
+    orders: scores by which the wall shows them, lowest first.
+    """
+
+    good: bool
+    text: str
+    reason: str = ""
+    characters: tuple[str, ...] = ()
+    orders: tuple[str, ...] = ()
+
+
 def rendered_page(template: str, **values) -> str:
     """A template of this folder with its values. Raises jinja2.UndefinedError where it names another one."""
     environment = Environment(
@@ -39,6 +73,8 @@ def rendered_page(template: str, **values) -> str:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.globals["names"] = NAMES
+    environment.filters["named"] = named
     environment.filters["figure"] = lambda value: f"{value:,}" if isinstance(value, int) else figure(value)
     return environment.get_template(template).render(**values)
 
@@ -128,7 +164,7 @@ def histograms(limits: Mapping[str, float], counts: Mapping[str, Sequence[Sequen
     """
     found = []
     for name, (kept, lost) in counts.items():
-        highest = max(1, *(a + b for a, b in zip(kept, lost)))
+        highest = max(1, *kept, *lost)
         bars = [(a, b, _height(a, highest), _height(b, highest)) for a, b in zip(kept, lost)]
         side, threshold = bound_of(limits, name)
         found.append(
@@ -160,8 +196,8 @@ def for_script(
     """The gallery as the page's script takes it: a list for each field and score, texts of few values by number.
 
     limits: of a recipe's filter, with those of scores. kept, lost: what plates without and with a reason are called. order:
-    what the order is called in which they are. A plate's score may be missing. otherwise: kept plates on which the reader
-    reads another text.
+    what the order is called in which they are. A plate's score may be missing. otherwise: of kept plates 2 where the reader
+    reads another text, 1 where it takes characters for others that look the same (O for 0), else 0.
     """
     fields: dict = {"kept": kept, "lost": lost, "order": order}
     fields["bounds"] = {score: "{} {:g}".format(*bound_of(limits, score)) for score in scores if limits}
@@ -172,11 +208,19 @@ def for_script(
     fields["scores"] = {n: [_rounded(plate.get(f"score_{n}")) for plate in shown.plates] for n in scores}
     fields["images"] = [plate["images"] for plate in shown.plates]
     fields["otherwise"] = [
-        not plate.get("reason") and "reading" in plate and not same_reading(plate["reading"], plate["text"])
+        0 if plate.get("reason") or "reading" not in plate else read_otherwise(plate["text"], plate["reading"])
         for plate in shown.plates
     ]
+    fields["others"] = OTHERWISE if any(fields["otherwise"]) else ()
     return fields
 
 
+def read_otherwise(text: str, reading: str) -> int:
+    """2 for a reading that is another text, 1 for one that differs in O for 0 and the like (see `same_reading`), else 0."""
+    if same_reading(text, reading):
+        return int(characters(text) != characters(reading))
+    return 2
+
+
 def _rounded(score: float | None) -> float | None:
-    return None if score is None else round(score, 3)
+    return None if score is None else round(score, 6)  # an order by it tells small ones apart

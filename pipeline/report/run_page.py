@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +15,20 @@ import pyarrow.parquet as pq
 from platemint.pipeline import storage
 from platemint.pipeline.object_store import ObjectPath, fetched, place
 from platemint.pipeline.plan import Plan, make_plan, plan_file
-from platemint.pipeline.plate import Plate, PlatemintError, characters, same_reading
+from platemint.pipeline.plate import Plate, PlatemintError
 from platemint.pipeline.recipe import GenerateRecipe, load_recipe
 from platemint.pipeline.report.gallery import SourceOf, gallery
 from platemint.pipeline.report.inspect import PATTERN, figure, inspect
 from platemint.pipeline.report.page import (
     BINS,
     MOST_ROWS,
+    OTHERWISE,
+    Remark,
     bound_of,
     for_script,
     heat_maps,
     histograms,
+    read_otherwise,
     rendered_page,
     shares,
 )
@@ -39,19 +41,6 @@ FEW_SOURCES = 100  # photographs, below which a page says that there are few
 MOST_PATTERNS = 8  # of texts, in the table of those that were dropped
 OTHER_REASONS = {"swapped": "accepted at first; its text then lent characters to one that no photograph would take"}
 MANY_DROPPED = 0.5  # share of tries that were dropped, from which on a page says so
-
-
-@dataclass(frozen=True)
-class Remark:
-    """What to know before training on a run. good: nothing to do about it.
-
-    reason: filter of the wall that shows the plates it is about. characters: likewise, plates whose text has one of them.
-    """
-
-    good: bool
-    text: str
-    reason: str = ""
-    characters: tuple[str, ...] = ()
 
 
 def run_page(folder: Path, with_sources: bool = False, stages: Stages | None = None, plan: Plan | None = None) -> str:
@@ -81,6 +70,7 @@ def run_page(folder: Path, with_sources: bool = False, stages: Stages | None = N
         photographs=with_sources and not all(rendered),
         heat_maps=heat_maps(report),
         shares=shares(report),
+        kind_marks=report["kind_marks"],
         histograms=_histograms(recipe, columns),
         reasons=_reasons(recipe, manifest),
         patterns=_dropped_patterns(columns),
@@ -164,7 +154,7 @@ def _headline(recipe: GenerateRecipe, manifest: dict) -> list[tuple[str, int]]:
     return [
         ("asked for", recipe.count),
         ("accepted", manifest["accepted"]),
-        ("dropped on the way", dropped),
+        ("tries dropped", dropped),
         ("could not be made", manifest["missing"]),
     ]
 
@@ -183,42 +173,58 @@ def _remarks(recipe: GenerateRecipe, manifest: dict, report: dict, columns: dict
         _evenness(report),
         Remark(
             dropped < MANY_DROPPED,
-            f"{100 * dropped:.1f} % of all tries were dropped by the checks (more than {100 * MANY_DROPPED:.0f} % would be many).",
+            f"{100 * dropped:.1f} % of all tries were dropped by the checks.",
         ),
         _variety(recipe, sources, report),
-        *_read_otherwise(columns["data"]),
+        *_read_otherwise(columns["data"], recipe.filter.min_reader),
         *_never_seen(report),
         *_of_other_splits(recipe, columns["data"]),
         Remark(
             False,
             f"One reader ({recipe.edit.reader}) made all checks. Let another one look, too, that shares no mistake with it.",
         ),
-        *_use(recipe),
+        Remark(
+            False,
+            "The checks say whether the text can be read. Whether letters look like the plate's own, and whether faint traces of the old "
+            "ones are left, they do not say. Look first at the plates with the lowest",
+            orders=("slots", "stability"),
+        ),
+        *_use(recipe, report),
     ]
 
 
-def _use(recipe: GenerateRecipe) -> list[Remark]:
+def _use(recipe: GenerateRecipe, report: dict) -> list[Remark]:
     """How edits of a corpus are used best, by what `evaluate lpr` has shown (docs/measured.md)."""
     if not any(part.source.path for part in recipe.parts):
         return []
-    text = (
+    beside = (
         "Meant to be trained on beside the photographs, half of each batch of either; edits alone teach less than both."
     )
-    return [Remark(True, text)]
+    licence = recipe.license or "not named in the recipe (source.license)"
+    shows = f"No anonymized copy: vehicles and places are those of the photographs. So is the licence: {licence}."
+    return [
+        *([] if report["repeated"]["texts"] else [Remark(True, "No text comes twice, and none is one of the corpus.")]),
+        Remark(True, beside),
+        Remark(bool(recipe.license), shows),
+    ]
 
 
-def _read_otherwise(accepted: dict) -> list[Remark]:
-    """How many accepted plates the reader reads as another text than they were given."""
-    pairs = [*zip(accepted["text"].tolist(), accepted["reading"].tolist())]
-    others = sum(not same_reading(*pair) for pair in pairs)
-    alike = sum(characters(text) != characters(reading) for text, reading in pairs) - others
-    text = f"On {others:,} of {len(pairs):,} plates the reader reads another text than they were given"
-    if alike:
-        text += f", and on {alike:,} more it takes O or Q for 0, I for 1 or the other way round"
+def _read_otherwise(accepted: dict, least: float) -> list[Remark]:
+    """How many accepted plates the reader reads as another text than they were given. least: score that they have to have."""
+    found = np.array([read_otherwise(*pair) for pair in zip(accepted["text"].tolist(), accepted["reading"].tolist())])
+    others, alike, score = int((found == 2).sum()), int((found == 1).sum()), accepted["score_reader"]
+    remarks = [Remark(True, f"On none of {len(found):,} plates the reader reads another text than they were given.")]
     if others:
-        text += "; a higher filter.min_reader drops more of them."
-        return [Remark(False, text, reason="read otherwise")]
-    return [Remark(True, text + ".")]
+        text = f"On {others:,} of {len(found):,} plates the reader reads another text than they were given."
+        higher = float(np.ceil(100 * np.median(score[found == 2])) / 100)
+        right, wrong = (int((score[part] < higher).sum()) for part in (found < 2, found == 2))
+        if least < higher < 1:
+            text += f" filter.min_reader: {higher:g} instead of {least:g} would have dropped {wrong:,} of them and {right:,} others."
+        remarks = [Remark(False, text, reason=OTHERWISE[2])]
+    if alike:
+        text = f"On {alike:,} plates it takes O or Q for 0, I for 1 or the other way round, which many typefaces draw alike."
+        remarks.append(Remark(True, text, reason=OTHERWISE[1]))
+    return remarks
 
 
 def _never_seen(report: dict) -> list[Remark]:
@@ -230,7 +236,10 @@ def _never_seen(report: dict) -> list[Remark]:
     if not new:
         return [Remark(True, "Every character of the run is on a photograph of the corpus.")]
     times = sum(after[c] for c in new)
-    text = f"On no photograph of the corpus, but {times:,} times in the run, so with shapes that come from other plates (look at them):"
+    text = (
+        f"{len(new):,} characters stand on no photograph of the corpus, and {times:,} times in the run. The generator draws them as it "
+        "has learned them from other plates and typefaces. Look at them:"
+    )
     return [Remark(False, text, characters=new)]
 
 
@@ -256,13 +265,11 @@ def _variety(recipe: GenerateRecipe, sources: int, report: dict) -> Remark:
 def _evenness(report: dict) -> Remark:
     """Entropy over all characters, before and after."""
     after = report["balance"]["overall"]
-    text = (
-        f"Over all positions together characters are spread with an entropy of {figure(after['entropy'])} (1 is even)"
-    )
+    text = f"Digits, letters and the like, each among themselves, have an entropy of {figure(after['entropy'])} (1: all alike)"
     if "against" in report:
         before = report["against"]["balance"]["overall"]
         text += f"; in the corpus it is {figure(before['entropy'])}"
-    return Remark(True, text + ". The evenness that rebalance prints is another figure: of each position by itself.")
+    return Remark(True, text + ".")
 
 
 def _histograms(recipe: GenerateRecipe, columns: dict) -> list[dict]:

@@ -170,6 +170,21 @@ def test_a_reason_shows_its_examples_and_pictures_are_described(browser, pages):
     assert f"({side} {bound:g})" in said
 
 
+def test_plates_with_the_lowest_scores_are_a_click_away_and_have_the_focus(browser, pages):
+    browser.open(pages["run"])
+    browser.value("""document.querySelector('[data-order="+slots"]').click()""")
+    values = browser.value("chosen.map(i => data.scores.slots[i])")
+    assert values == sorted(values) and browser.value('document.activeElement.className === "layers"')
+
+
+def test_a_repeated_text_is_looked_for_as_a_whole(browser, pages):
+    browser.open(pages["run"])
+    whole, part = browser.value("data.text[0]"), browser.value("data.text[0].slice(1)")
+    for typed, all_contain in ((f"={whole}", True), (f"={part}", False)):
+        found = browser.value(f"(form.elements.text.value = {typed!r}, choose(), chosen.map(i => data.text[i]))")
+        assert all(text == whole for text in found) and bool(found) == all_contain
+
+
 def to(browser, name, by="name"):
     """Presses Tab until something of this name has the focus."""
     for _ in range(60):

@@ -15,9 +15,10 @@ from stand_ins import Lucky, recipe
 from platemint import run_pipeline
 from platemint.pipeline.recipe import GenerateRecipe
 from platemint.pipeline.report import gallery as gallery_module
+from platemint.pipeline.report.corpus_page import corpus_remarks
 from platemint.pipeline.report.gallery import HEIGHTS, WIDTHS, Gallery, gallery
 from platemint.pipeline.report.inspect import PATTERN
-from platemint.pipeline.report.page import for_script, heat_maps
+from platemint.pipeline.report.page import for_script, heat_maps, histograms
 from platemint.pipeline.report.run_page import (
     PAGE,
     PAGE_WITH_SOURCES,
@@ -50,7 +51,7 @@ def rows_of(run, kind):
 def test_every_figure_is_the_runs(run):
     text = (run / PAGE).read_text(encoding="utf8")
     accepted, dropped, data = rows_of(run, "data"), rows_of(run, "dropped"), data_of(text)
-    for figure, name in ((120, "asked for"), (len(accepted), "accepted"), (len(dropped), "dropped on the way")):
+    for figure, name in ((120, "asked for"), (len(accepted), "accepted"), (len(dropped), "tries dropped")):
         assert f"<b>{figure}</b>{name}" in text
     shown = {(t, data["reason"]["values"][r], k) for t, r, k in zip(data["text"], data["reason"]["of"], data["round"])}
     assert shown == {(row["text"], row.get("reason") or "", row["round"]) for row in [*accepted, *dropped]}
@@ -86,11 +87,15 @@ def test_what_to_look_at_first_is_said_with_its_count():
         "text": np.array(["AB-10", "AB 1I", "京A1", "X9"]),
         "reading": np.array(["AB1O", "AB7I", "京A1", "X9"]),
         "split": np.array(["train", "val", "val", "test"]),
+        "score_reader": np.array([0.9, 0.921, 0.95, 0.92]),
     }
-    [other] = _read_otherwise(accepted)
-    assert not other.good and other.reason and "On 1 of 4" in other.text and "on 1 more" in other.text
-    [same] = _read_otherwise({name: column[2:] for name, column in accepted.items()})
-    assert same.good and not same.reason and "On 0 of 2" in same.text
+    other, alike = _read_otherwise(accepted, 0.85)
+    assert not other.good and other.reason == "read otherwise" and "On 1 of 4" in other.text
+    assert "0.93 instead of 0.85 would have dropped 1 of them and 2 others" in other.text
+    assert alike.reason == "O for 0, I for 1" and "On 1 plates" in alike.text
+    assert "instead" not in _read_otherwise(accepted | {"score_reader": np.ones(4)}, 0.85)[0].text  # no threshold helps
+    [same] = _read_otherwise({name: column[2:] for name, column in accepted.items()}, 0.85)
+    assert same.good and not same.reason and "On none of 2" in same.text
     [new] = _never_seen(REPORT | {"against": {"balance": {"overall": {"counts": {"A": 9}}}}})
     assert not new.good and new.characters == ("京",) and "2 times" in new.text
     [known] = _never_seen(REPORT | {"against": REPORT})
@@ -104,10 +109,41 @@ def test_what_to_look_at_first_is_said_with_its_count():
 def test_kept_plates_that_are_read_otherwise_are_marked_for_the_wall():
     texts = [("AB-10", "AB1O", ""), ("AB-10", "AB17", ""), ("AB-10", "AB17", "reader"), ("AB-10", "", "")]
     plates = [{"text": t, "reading": r, "reason": reason, "images": []} for t, r, reason in texts]
-    assert for_script(Gallery(plates, 4))["otherwise"] == [False, True, False, True]
+    assert for_script(Gallery(plates, 4))["otherwise"] == [1, 2, 0, 2]
     assert for_script(Gallery([{"text": "A", "images": []}], 1))["otherwise"] == [
-        False
+        0
     ]  # of a corpus, which nobody has read
+
+
+def test_scores_are_told_apart_however_small():
+    plates = [{"text": "A", "images": [], "score_residue": score} for score in (2.7e-4, 2.9e-5, 0.0)]
+    first, second, third = for_script(Gallery(plates, 3), ["residue"])["scores"]["residue"]
+    assert first > second > third == 0
+
+
+def test_the_highest_bar_is_one_that_is_drawn():
+    [drawn] = histograms({"min_slots": 0.6}, {"slots": ([3, 10] + 18 * [0], [7, 4] + 18 * [0])})
+    assert drawn["highest"] == 10 and max(high for _, _, high, _ in drawn["bars"]) == 100
+
+
+def test_a_corpus_is_judged_before_it_is_used():
+    counts = {"京": 90, "沪": 10, "津": 0}
+    row = {"counts": counts, "expected": dict.fromkeys(counts, 100 / 3), "position": 0}
+    report = {
+        "balance": {"positions": [row], "overall": row},
+        "repeated": {"texts": 2},
+        "set_aside": {"no label": 3},
+        "splits": {"train": 100},
+    }
+    said = corpus_remarks(report)
+    assert not any(remark.good for remark in said[1:]) and "津 Tianjin" in said[1].text
+    assert "3 times" in said[0].text and said[0].good  # 2.7 times its share
+    row["counts"] = {"京": 99, "沪": 1, "津": 0} | dict.fromkeys("渝冀", 0)
+    row["expected"] = dict.fromkeys(row["counts"], 20)
+    assert "At position 0 京 Beijing stands on 99 plates, 5 times its share" in corpus_remarks(report)[0].text
+    row["counts"] = dict.fromkeys(row["counts"], 20)
+    good = report | {"repeated": {"texts": 0}, "set_aside": {}, "splits": {"train": 9, "val": 1}}
+    assert all(remark.good for remark in corpus_remarks(good))
 
 
 def test_provinces_have_a_table_of_their_own():
@@ -231,3 +267,14 @@ def test_a_corpus_has_a_page(run, tmp_path):
     data, rows = data_of(html.read_text(encoding="utf8")), rows_of(run, "data")
     assert sorted(data["text"]) == sorted(row["text"] for row in rows if row["index"])
     assert all(images[2] for images in data["images"])
+
+
+def test_a_corpus_whose_table_names_kinds_shows_them(run, tmp_path):
+    labels, html = corpus(tmp_path / "corpus", run), tmp_path / "corpus.html"
+    rows = labels.read_text(encoding="utf8").splitlines()
+    kinds = ["country", *("UY" if i % 3 else "PY" for i in range(len(rows) - 1))]
+    labels.write_text("\n".join(f"{row},{kind}" for row, kind in zip(rows, kinds)) + "\n", encoding="utf8")
+    assert CliRunner().invoke(run_pipeline.main, ["inspect", str(labels), "--html", str(html)]).exit_code == 0
+    text = html.read_text(encoding="utf8")
+    for kind in ("UY", "PY"):
+        assert re.search(rf"<span>{kind}</span>.*?>{kinds.count(kind)}</span>", text)

@@ -1,0 +1,31 @@
+"""kinds: what kind each plate of a corpus is, such as its country, where a table of labels has a column that says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from platemint.pipeline.corpora import Label, read_corpus, table_rows
+from platemint.pipeline.corpora.labels import Corners, read_text
+
+KINDS = ("source", "country", "layout", "group")  # columns of a corpus's table that may say what kind of plate it is
+MOST_KINDS = 20  # a column of more values names the pictures, not their kinds
+Plated = tuple[Path, Corners]
+
+
+def kinds_of(source: Path) -> dict[Plated, str]:
+    """{plate: its kind} as a corpus's table of labels says in a column of KINDS; {} where it does not."""
+    files = [source] if source.is_file() else sorted(source.iterdir())
+    for file in filter(table_rows.is_crop_table, files):
+        rows = {
+            str(row.number): row.fields for row in table_rows.parse(file.name, read_text(file)).rows() if row.fields
+        }
+        for column in KINDS:
+            if 1 < len({row.get(column) for row in rows.values()}) <= MOST_KINDS:
+                labels = read_corpus(file).labels
+                return {plated(label): str(rows[label.row].get(column) or "") for label in labels}
+    return {}
+
+
+def plated(label: Label) -> Plated:
+    """Which plate a label is of, however its corpus was opened."""
+    return label.path, label.corners
