@@ -31,8 +31,8 @@ FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  #
 SAYS = {  # of each score, in a few words
     "stability": "how well the mask holds when cut higher or lower",
     "slots": "ink in each character's place and nowhere else",
-    "mask_reader": "how probable the text is to the reader, from the mask alone",
-    "reader": "how probable the text is to the reader, from the plate",
+    "mask_reader": "how probable the text is to the reader, from the mask alone (O, Q and 0, I and 1 count as one)",
+    "reader": "how probable the text is to the reader, from the plate (O, Q and 0, I and 1 count as one)",
     "residue": "how probable the old text still is",
     "source_reader": "how probable the source's label is to the reader, from the source",
 }

@@ -43,7 +43,9 @@ def corpus_remarks(report: dict) -> list[Remark]:
     balance = report["balance"]
     absent = [named(c) for c, count in balance["overall"]["counts"].items() if not count]
     repeated, aside = report["repeated"], sum(report["set_aside"].values())
-    several = f"{repeated['texts']:,} texts stand on several plates; such as SAMPLE and ANYTEXT are no real ones."
+    several = (
+        f"{repeated['texts']:,} texts stand on several plates, listed below: one vehicle, or samples such as ANYTEXT."
+    )
     tested = any(split != "train" for split in report["splits"])
     one = "All plates are of split train: set some aside to measure on (source.val_share), or have others for it."
     return [

@@ -39,7 +39,10 @@ PAGE = "report.html"
 PAGE_WITH_SOURCES = "report-sources.html"  # a name of its own: the other page may be passed on
 FEW_SOURCES = 100  # photographs, below which a page says that there are few
 MOST_PATTERNS = 8  # of texts, in the table of those that were dropped
-OTHER_REASONS = {"swapped": "accepted at first; its text then lent characters to one that no photograph would take"}
+OTHER_REASONS = {
+    "swapped": "it passed; then it exchanged characters with a text that could not be made, and was made anew"
+}
+LOOKALIKES = "OQI"
 MANY_DROPPED = 0.5  # share of tries that were dropped, from which on a page says so
 
 
@@ -173,7 +176,7 @@ def _remarks(recipe: GenerateRecipe, manifest: dict, report: dict, columns: dict
         _evenness(report),
         Remark(
             dropped < MANY_DROPPED,
-            f"{100 * dropped:.1f} % of all tries were dropped by the checks.",
+            f"{100 * dropped:.1f} % of all tries were dropped.",
         ),
         _variety(recipe, sources, report),
         *_read_otherwise(columns["data"], recipe.filter.min_reader),
@@ -222,8 +225,12 @@ def _read_otherwise(accepted: dict, least: float) -> list[Remark]:
             text += f" filter.min_reader: {higher:g} instead of {least:g} would have dropped {wrong:,} of them and {right:,} others."
         remarks = [Remark(False, text, reason=OTHERWISE[2])]
     if alike:
-        text = f"On {alike:,} plates it takes O or Q for 0, I for 1 or the other way round, which many typefaces draw alike."
-        remarks.append(Remark(True, text, reason=OTHERWISE[1]))
+        able = sum(bool({*text} & {*LOOKALIKES}) for text in accepted["text"].tolist())
+        text = (
+            f"On {alike:,} plates it takes O or Q for 0, I for 1 or the other way round ({able:,} plates hold O, Q or I). The checks count "
+            "these as one, as many typefaces draw them alike."
+        )
+        remarks.append(Remark(False, text, reason=OTHERWISE[1]))
     return remarks
 
 
@@ -295,13 +302,13 @@ def _reasons(recipe: GenerateRecipe, manifest: dict) -> list[tuple[str, str, int
     return [(reason, says.get(reason, OTHER_REASONS.get(reason, "")), count) for reason, count in rows]
 
 
-def _dropped_patterns(columns: dict) -> list[tuple[str, int, float]]:
-    """Patterns of texts of which most plates were dropped: tries, and the share of them that was."""
+def _dropped_patterns(columns: dict) -> list[tuple[str, int, int]]:
+    """Patterns of texts of which most plates were dropped: tries, and how many of them were."""
     accepted, dropped = (
         Counter(text.translate(PATTERN) for text in columns[kind]["text"].tolist()) for kind in ("data", "dropped")
     )
     most = dropped.most_common(MOST_PATTERNS)
-    return [(name, accepted[name] + count, count / (accepted[name] + count)) for name, count in most]
+    return [(name, accepted[name] + count, count) for name, count in most]
 
 
 def _uses(columns: dict) -> dict:
