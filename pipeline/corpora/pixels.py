@@ -46,6 +46,16 @@ def _tried(label: Label, data: bytes, frame: Read | None) -> Read | ValueError:
         return fault
 
 
+def source_id(label: Label) -> str:
+    """The id of a label's photograph, as the others give it, without decoding it. Raises ValueError, OSError likewise."""
+    digest = sha256(data_of(label))
+    return _cut_id(digest, label) if label.corners else digest[:16]
+
+
+def _cut_id(digest: str, label: Label) -> str:
+    return sha256(f"{digest} {label.corners}")[:16]
+
+
 def _whole(data: bytes) -> Read:
     return decode(data), sha256(data)[:16]
 
@@ -65,4 +75,4 @@ def _cut(label: Label, frame: np.ndarray, digest: str) -> Read:
     if min(x2 - x1, y2 - y1) < LEAST_SIDE:
         raise ValueError(f"{x2 - x1:.0f} x {y2 - y1:.0f} pixels are too few to show a plate")
     (view,) = views_of([label], frame)
-    return view.cut(frame), sha256(f"{digest} {label.corners}")[:16]
+    return view.cut(frame), _cut_id(digest, label)

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from platemint.pipeline import storage
+from platemint.pipeline.corpora.kinds import kinds_by_source
 from platemint.pipeline.object_store import ObjectPath, fetched, place
 from platemint.pipeline.plan import Plan, make_plan, plan_file
 from platemint.pipeline.plate import Plate, PlatemintError
@@ -77,6 +78,7 @@ def run_page(folder: Path, with_sources: bool = False, stages: Stages | None = N
         histograms=_histograms(recipe, columns),
         reasons=_reasons(recipe, manifest),
         patterns=_dropped_patterns(columns),
+        kinds=_kinds(recipe, columns),
         uses=_uses(columns),
         rates=_rates(commits),
         shortfall=manifest["shortfall"],
@@ -309,6 +311,19 @@ def _dropped_patterns(columns: dict) -> list[tuple[str, int, int]]:
     )
     most = dropped.most_common(MOST_PATTERNS)
     return [(name, accepted[name] + count, count) for name, count in most]
+
+
+def _kinds(recipe: GenerateRecipe, columns: dict) -> list[tuple[str, int, int, int]]:
+    """Of each kind that a column of the corpus's table tells apart: its plates in the corpus, accepted, and dropped tries."""
+    source = place(recipe.source.path) if recipe.source.path and not recipe.sources else None
+    if not isinstance(source, Path) or not source.exists():
+        return []
+    kinds = kinds_by_source(source)
+    accepted, dropped = (
+        Counter(kinds.get(number, "") for number in columns[part]["source"].tolist()) for part in ("data", "dropped")
+    )
+    every = Counter(kinds.values())
+    return [(kind or "none", count, accepted[kind], dropped[kind]) for kind, count in every.most_common()]
 
 
 def _uses(columns: dict) -> dict:

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from collections import Counter
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -219,8 +220,19 @@ def corpus(folder, run):
     return folder / "labels.csv"
 
 
+def with_column(labels, name, values):
+    """A further column in a table of labels, its values in turn; returns them."""
+    first, *rows = labels.read_text(encoding="utf8").splitlines()
+    chosen = [values[i % len(values)] for i in range(len(rows))]
+    lines = [f"{first},{name}", *(f"{row},{value}" for row, value in zip(rows, chosen))]
+    labels.write_text("\n".join(lines) + "\n", encoding="utf8")
+    return chosen
+
+
 def test_photographs_are_shown_only_where_asked(run, tmp_path, untrained):
     out, labels = tmp_path / "run", corpus(tmp_path / "corpus", run)
+    kinds = with_column(labels, "country", ("UY", "PY", "PY"))
+    with_column(labels, "group", ("customer-17", "customer-23"))
     fields = untrained.model_dump(include={"checkpoint", "reader", "batch"})
     least = dict.fromkeys(("source_reader", "reader", "mask_reader", "slots", "stability"), 0)
     limits = {f"min_{name}": value for name, value in least.items()} | {"rounds": 2, "max_residue": 1}
@@ -230,6 +242,11 @@ def test_photographs_are_shown_only_where_asked(run, tmp_path, untrained):
     assert plain["text"] and not any(images[0] for images in plain["images"])
     names = {row["source"] for row in rows_of(out, "data")}
     assert names and not any(name in (out / PAGE).read_text(encoding="utf8") for name in names)
+    page = (out / PAGE).read_text(encoding="utf8")
+    found = re.findall(r"<tr><td>(UY|PY)</td>" + 3 * r'<td class="number">(\d+)(?: \(\d+ %\))?</td>', page)
+    assert {name: int(count) for name, count, *_ in found} == dict(Counter(kinds)) and "customer" not in page
+    for column, part in ((2, "data"), (3, "dropped")):
+        assert sum(int(row[column]) for row in found) == len(rows_of(out, part))
     before = (out / PAGE).read_bytes()
     result = CliRunner().invoke(run_pipeline.main, ["report", str(out), "--sources"])
     assert result.exit_code == 0 and result.output.strip() == str(out / PAGE_WITH_SOURCES)
@@ -271,9 +288,7 @@ def test_a_corpus_has_a_page(run, tmp_path):
 
 def test_a_corpus_whose_table_names_kinds_shows_them(run, tmp_path):
     labels, html = corpus(tmp_path / "corpus", run), tmp_path / "corpus.html"
-    rows = labels.read_text(encoding="utf8").splitlines()
-    kinds = ["country", *("UY" if i % 3 else "PY" for i in range(len(rows) - 1))]
-    labels.write_text("\n".join(f"{row},{kind}" for row, kind in zip(rows, kinds)) + "\n", encoding="utf8")
+    kinds = with_column(labels, "country", ("UY", "PY", "PY"))
     assert CliRunner().invoke(run_pipeline.main, ["inspect", str(labels), "--html", str(html)]).exit_code == 0
     text = html.read_text(encoding="utf8")
     for kind in ("UY", "PY"):
