@@ -50,19 +50,18 @@ class Grain:
 
 
 def grain_of(image: np.ndarray, strokes: np.ndarray, private: bool = False) -> Grain | None:
-    """A photograph's grain; None where it has none.
+    """A photograph's grain; None where it has none, or shows too little ground to measure it on.
 
     image: uint8 (H, W, 3) RGB. strokes: float32 (H, W) in 0..1, the mask of strokes. private: it is one of whole cells. Beside
     these are borders and landscapes, which would be taken for noise, so there is none.
     """
-    colours, square = _ycrcb(image), np.ones((3, 3), np.uint8)
-    y, x = np.nonzero(strokes > 0.5)
+    y, x = (np.flatnonzero((strokes > 0.5).any(axis)) for axis in (1, 0))
     if not len(y):
         return None
-    beside = cv2.dilate(strokes, square) < BESIDE
-    around = np.s_[max(y.min() - 2, 0) : y.max() + 3, max(x.min() - 2, 0) : x.max() + 3]  # emblems are further off
-    ground = _noise(colours[around], beside[around])
-    ink = None if private else _noise(colours, cv2.erode(strokes, square) > INSIDE)
+    part = np.s_[max(y[0] - 2, 0) : y[-1] + 3, max(x[0] - 2, 0) : x[-1] + 3]  # emblems are further off
+    colours, mask, square = _ycrcb(image[part]), strokes[part], np.ones((3, 3), np.uint8)
+    ground = _noise(colours, cv2.dilate(mask, square) < BESIDE)
+    ink = None if private else _noise(colours, cv2.erode(mask, square) > INSIDE)
     ground = ground or ink
     if ground is None or ground.deviation[0] < LEAST:
         return None
@@ -99,8 +98,9 @@ def _variance(colours: np.ndarray, where: np.ndarray, axis: int, lag: int) -> np
     both = both[lag:] & both[:-lag]
     if both.sum() < FEWEST:
         return None
-    apart = np.sort(np.abs(a[both] - b[both]), axis=0)
-    return (apart[: int(KEPT * len(apart))].mean(0) / MEAN_OF_KEPT) ** 2
+    apart = np.abs(a[both] - b[both])
+    kept = int(KEPT * len(apart))
+    return (np.partition(apart, kept, axis=0)[:kept].mean(0) / MEAN_OF_KEPT) ** 2
 
 
 def grained(picture: np.ndarray, changed: np.ndarray, strokes: np.ndarray, grain: Grain, text: str) -> np.ndarray:
@@ -114,8 +114,10 @@ def grained(picture: np.ndarray, changed: np.ndarray, strokes: np.ndarray, grain
     part = np.s_[y[0] // BLOCK * BLOCK : y[-1] + 1, x[0] // BLOCK * BLOCK : x[-1] + 1]
     some, share = picture[part], changed[part][..., None]
     rng = np.random.default_rng([grain.seed, zlib.crc32(text.encode())])
-    ground, ink = (_drawn(noise, some.shape[:2], rng) for noise in (grain.ground, grain.ink))
-    noisy = some + share * _rgb(ground + strokes[part][..., None] * (ink - ground))
+    noise = _drawn(grain.ground, some.shape[:2], rng)
+    if grain.ink is not grain.ground:
+        noise += strokes[part][..., None] * (_drawn(grain.ink, some.shape[:2], rng) - noise)
+    noisy = some + share * _rgb(noise)
     coded = _compressed((noisy.clip(0, 1) * LEVELS).round().astype(np.uint8))
     result = picture.copy()
     result[part] += share * (coded.astype(np.float32) / LEVELS - some)
@@ -124,10 +126,19 @@ def grained(picture: np.ndarray, changed: np.ndarray, strokes: np.ndarray, grain
 
 def _drawn(noise: Noise, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Noise, float32 (*size, 3) in YCrCb."""
+    if not noise.deviation.any():
+        return np.zeros((*size, 3), np.float32)
     white = rng.standard_normal((*size, 3), np.float32)
-    across, down = (max((-1 / (4 * np.log(max(r, 1e-6)))) ** 0.5, 0.05) for r in noise.likeness)  # of a Gaussian kernel
-    coarse = cv2.GaussianBlur(white, (0, 0), sigmaX=across, sigmaY=down, borderType=cv2.BORDER_REFLECT_101)
-    return coarse / coarse.std((0, 1)).clip(1e-6) * noise.deviation.astype(np.float32)
+    across, down = (_kernel(r) for r in noise.likeness)
+    coarse = cv2.sepFilter2D(white, -1, across, down, borderType=cv2.BORDER_REFLECT_101)
+    left = np.sqrt((across**2).sum() * (down**2).sum())  # of the deviation of white noise
+    return coarse * (noise.deviation / left).astype(np.float32)
+
+
+def _kernel(likeness: float) -> np.ndarray:
+    """A Gaussian that makes neighbours in white noise alike by so much, float64 (n, 1)."""
+    deviation = max((-1 / (4 * np.log(max(likeness, 1e-6)))) ** 0.5, 0.05)
+    return cv2.getGaussianKernel(2 * int(np.ceil(3 * deviation)) + 1, deviation)
 
 
 def _rgb(noise: np.ndarray) -> np.ndarray:
