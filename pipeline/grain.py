@@ -118,7 +118,7 @@ def grained(picture: np.ndarray, changed: np.ndarray, strokes: np.ndarray, grain
     if grain.ink is not grain.ground:
         noise += strokes[part][..., None] * (_drawn(grain.ink, some.shape[:2], rng) - noise)
     noisy = some + share * _rgb(noise)
-    coded = _compressed((noisy.clip(0, 1) * LEVELS).round().astype(np.uint8))
+    coded = compressed((noisy.clip(0, 1) * LEVELS).round().astype(np.uint8))
     result = picture.copy()
     result[part] += share * (coded.astype(np.float32) / LEVELS - some)
     return result.clip(0, 1)
@@ -147,8 +147,8 @@ def _rgb(noise: np.ndarray) -> np.ndarray:
     return np.stack([y + 1.403 * cr, y - 0.714 * cr - 0.344 * cb, y + 1.773 * cb], 2)
 
 
-def _compressed(image: np.ndarray) -> np.ndarray:
+def compressed(image: np.ndarray, quality: int = QUALITY) -> np.ndarray:
     """uint8 (H, W, 3), as it comes out of a JPEG file with colour at half the resolution (4:2:0)."""
-    settings = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+    settings = [cv2.IMWRITE_JPEG_QUALITY, quality]
     settings += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
     return cv2.imdecode(cv2.imencode(".jpg", image[..., ::-1], settings)[1], cv2.IMREAD_COLOR)[..., ::-1]

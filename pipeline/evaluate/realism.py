@@ -24,6 +24,7 @@ from torch import nn
 
 from platemint.pipeline.evaluate.features import Features
 from platemint.pipeline.evaluate.lpr import edited, plates_of, with_each_others_texts
+from platemint.pipeline.grain import compressed
 from platemint.pipeline.networks import resize
 from platemint.pipeline.plate import Plate, PlatemintError, Stream
 from platemint.pipeline.progress import Count
@@ -224,7 +225,7 @@ def compared_kinds(edits: Sequence[Plate], seed: int) -> dict[str, list[tuple[np
         "photographs": [(e.original, e.source_mask, i) for i, e in enumerate(edits)],
         "edits": [(e.image, e.target_mask, i) for i, e in enumerate(edits)],
         "rendered": [(plate.image, plate.source_mask, i) for i, plate in enumerate(drawn)],
-        "recompressed": [(_compressed(e.original), e.source_mask, i) for i, e in enumerate(edits)],
+        "recompressed": [(compressed(e.original, JPEG), e.source_mask, i) for i, e in enumerate(edits)],
     }
 
 
@@ -232,11 +233,6 @@ def _rendered(count: int, seed: int) -> list[Plate]:
     rng, layouts = np.random.default_rng([seed, Stream.EVALUATE_REALISM, 4]), list(load_layouts().values())
     chosen = (layouts[int(i)] for i in rng.integers(len(layouts), size=count))
     return [render_plate(some, random_text(some.positions, rng), rng) for some in chosen]
-
-
-def _compressed(image: np.ndarray) -> np.ndarray:
-    coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG])[1]
-    return cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1]
 
 
 def evaluate_realism(

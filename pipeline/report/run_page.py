@@ -16,7 +16,7 @@ from platemint.pipeline import storage
 from platemint.pipeline.corpora.kinds import kinds_by_source
 from platemint.pipeline.object_store import ObjectPath, fetched, place
 from platemint.pipeline.plan import Plan, make_plan, plan_file
-from platemint.pipeline.plate import Plate, PlatemintError
+from platemint.pipeline.plate import FOLD, Plate, PlatemintError
 from platemint.pipeline.recipe import GenerateRecipe, load_recipe
 from platemint.pipeline.report.gallery import SourceOf, gallery
 from platemint.pipeline.report.inspect import PATTERN, figure, inspect
@@ -43,7 +43,6 @@ MOST_PATTERNS = 8  # of texts, in the table of those that were dropped
 OTHER_REASONS = {
     "swapped": "it passed; then it exchanged characters with a text that could not be made, and was made anew"
 }
-LOOKALIKES = "OQI"
 MANY_DROPPED = 0.5  # share of tries that were dropped, from which on a page says so
 
 
@@ -227,7 +226,7 @@ def _read_otherwise(accepted: dict, least: float) -> list[Remark]:
             text += f" filter.min_reader: {higher:g} instead of {least:g} would have dropped {wrong:,} of them and {right:,} others."
         remarks = [Remark(False, text, reason=OTHERWISE[2])]
     if alike:
-        able = sum(bool({*text} & {*LOOKALIKES}) for text in accepted["text"].tolist())
+        able = sum(text != text.translate(FOLD) for text in accepted["text"].tolist())
         text = (
             f"On {alike:,} plates it takes O or Q for 0, I for 1 or the other way round ({able:,} plates hold O, Q or I). The checks count "
             "these as one, as many typefaces draw them alike."
